@@ -1,0 +1,9 @@
+"""Labelled pictures from a CSV, a COCO JSON or a VOC folder: paths and labels, no pixels."""
+
+from __future__ import annotations
+
+from patchct_edge.datasets.labels_file import LabelsFile, read_labels_file
+from patchct_edge.datasets.read import read_dataset
+from patchct_edge.datasets.sample import DataSet, Sample
+
+__all__ = ["DataSet", "LabelsFile", "Sample", "read_dataset", "read_labels_file"]

@@ -1,0 +1,108 @@
+"""The CSV of a data set: `image,labels`, with `split` and `difficult` where there are any."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from patchct_edge.datasets.files import file_problem, read_text
+from patchct_edge.datasets.sample import DataSet, Sample
+from patchct_edge.errors import Fault, FaultsError, did_you_mean
+
+REQUIRED = ("image", "labels")
+COLUMNS = (*REQUIRED, "split", "difficult")
+SEPARATORS = ",;\t"
+
+
+def read_csv(path: Path) -> DataSet:
+    """Read a CSV whole; its label set is every label, sorted.
+
+    Raises:
+        FaultsError: the file cannot be read, or its columns, its rows or its image files are
+            faulty; every fault is listed.
+    """
+    what = f"cannot read the data set {path}"
+    faults: list[Fault] = []
+    records = _records(path, read_text(path, what), faults)
+    header_row, header = next(records, (1, []))
+    faults += [Fault(str(path), header_row, message) for message in _header_faults(header)]
+    if not set(header).issuperset(REQUIRED):
+        raise FaultsError(what, faults)
+
+    samples: list[Sample] = []
+    rows: dict[Path, int] = {}
+    for row, cells in records:
+        if len(cells) != len(header):
+            message = f"{len(cells)} cells, expected {len(header)}"
+            faults.append(Fault(str(path), row, message))
+            continue
+        fields = dict(zip(header, cells, strict=True))
+        sample = Sample(
+            path=path.parent / fields["image"],
+            labels=_labels(fields["labels"]),
+            difficult=_labels(fields.get("difficult", "")),
+            split=fields.get("split", "").strip() or None,
+            row=row,
+        )
+        messages = list(_sample_faults(sample, fields["image"]))
+        if rows.setdefault(sample.path, row) != row:
+            messages.append(f"image '{fields['image']}' is already in row {rows[sample.path]}")
+        faults += [Fault(str(path), row, message) for message in messages]
+        samples.append(sample)
+    if faults:
+        raise FaultsError(what, faults)
+    return DataSet(tuple(samples), tuple(sorted({label for s in samples for label in s.labels})))
+
+
+def _records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (row, cells) of every record that is not blank; what is no CSV becomes a fault."""
+    # newline="" keeps the line ends inside quoted cells as they are.
+    stream = io.StringIO(text, newline="")
+    header = stream.readline()
+    stream.seek(0)
+    # Strict: otherwise a quote that is never closed swallows the rest of the file in silence.
+    reader = csv.reader(stream, delimiter=max(SEPARATORS, key=header.count), strict=True)
+    while True:
+        # A record stands where it begins: a quoted cell may run over several lines.
+        row = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            faults.append(Fault(str(path), row, f"not CSV: {error}"))
+            continue
+        if cells:
+            yield row, cells
+
+
+def _labels(cell: str) -> tuple[str, ...]:
+    """Return the labels of `a|b`, in order, each once."""
+    if not cell.strip():
+        return ()
+    return tuple(dict.fromkeys(label.strip() for label in cell.split("|")))
+
+
+def _header_faults(header: list[str]) -> Iterator[str]:
+    for name in REQUIRED:
+        if name not in header:
+            yield f"no column '{name}'"
+    for name in dict.fromkeys(header):
+        if name not in COLUMNS:
+            yield f"unknown column '{name}': {did_you_mean(name, COLUMNS)}"
+        if header.count(name) > 1:
+            yield f"column '{name}' stands {header.count(name)} times"
+
+
+def _sample_faults(sample: Sample, image: str) -> Iterator[str]:
+    if not image.strip():
+        yield "no image is named"
+    elif problem := file_problem(sample.path):
+        yield f"{problem}: '{image}'"
+    if "" in sample.labels + sample.difficult:
+        yield "an empty label beside a '|'"
+    for label in sample.difficult:
+        if label and label not in sample.labels:
+            yield f"difficult label '{label}' is not among the labels of the image"

@@ -1,0 +1,53 @@
+"""What the readers share: the text of a file, the file that is there, the labels of objects."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from patchct_edge.errors import Fault, FaultsError
+
+
+def read_text(path: Path, what: str) -> str:
+    """Return the text of a UTF-8 file, its byte order mark left out.
+
+    Raises:
+        FaultsError: with the sentence `what`; the file cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        fault = Fault(str(path), None, f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        row = error.object.count(b"\n", 0, error.start) + 1
+        fault = Fault(str(path), row, "not UTF-8 text; save the file as UTF-8")
+    raise FaultsError(what, [fault])
+
+
+def file_problem(path: Path) -> str | None:
+    """Return why a path is no regular file, or None where it is one."""
+    # Not Path.is_file: it raises for a name that is too long or in a folder that may not be read.
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "no such file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if stat.S_ISREG(mode) else "not a regular file"
+
+
+def first_file(candidates: Iterable[Path]) -> Path | None:
+    """Return the first candidate that is a regular file, or None."""
+    return next((path for path in candidates if file_problem(path) is None), None)
+
+
+def labels_of(objects: Iterable[tuple[str, bool]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return (labels, difficult) of (label, is difficult) objects, in order of appearance.
+
+    A label is difficult where every object of it is.
+    """
+    difficult: dict[str, bool] = {}
+    for label, is_difficult in objects:
+        difficult[label] = difficult.get(label, True) and is_difficult
+    return tuple(difficult), tuple(label for label, flag in difficult.items() if flag)

@@ -1,0 +1,118 @@
+"""User errors: what went wrong, what was got, what was expected, how to fix it; and the exit codes.
+
+A `UserError` is the user's to solve and is shown without a traceback. Any other exception is a bug
+of this package and shows its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every `patchct` command."""
+
+    OK = 0
+    SOME_INPUTS_FAILED = 1
+    USAGE = 2
+    DOES_NOT_FIT = 3
+    GATE_FAILED = 4
+    INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """An error that the user can solve.
+
+    Args:
+        what: one sentence, what went wrong.
+        got: what was found.
+        expected: what would have been right.
+        fix: what to do, a command where there is one.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object | None = None,
+        expected: object | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what = what
+        lines = [what]
+        for name, value in (("got", got), ("expected", expected), ("fix", fix)):
+            if value is not None:
+                lines.append(f"  {name + ':':<10}{value}")
+        super().__init__("\n".join(lines))
+
+
+class ImageError(UserError):
+    """A file that cannot be decoded into a picture."""
+
+
+class BundleError(UserError):
+    """A bundle that is missing, altered or of another format version."""
+
+
+class EngineError(UserError):
+    """A bundle or engine that does not fit this machine."""
+
+    exit_code = ExitCode.DOES_NOT_FIT
+
+
+class GateError(UserError):
+    """A measured figure that lies outside the limit it was given."""
+
+    exit_code = ExitCode.GATE_FAILED
+
+
+class MissingExtra(EngineError):
+    """A library that belongs to an extra which is not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(
+            f"{library} is not installed",
+            expected=f"the extra '{extra}'",
+            fix=f"pip install 'patchct-edge[{extra}]'",
+        )
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a file that a person wrote: where it is and what is wrong.
+
+    `row` counts lines from 1 (the header is 1), or is None where the file has no rows.
+    """
+
+    file: str
+    row: int | None
+    message: str
+
+    def __str__(self) -> str:
+        place = self.file if self.row is None else f"{self.file}:{self.row}"
+        return f"{place}: {self.message}"
+
+
+class FaultsError(UserError):
+    """All faults of a data set or a configuration, listed together."""
+
+    SHOWN = 50
+
+    def __init__(self, what: str, faults: Iterable[Fault], *, fix: str | None = None) -> None:
+        self.faults = list(faults)
+        shown = [f"  {fault}" for fault in self.faults[: self.SHOWN]]
+        if len(self.faults) > self.SHOWN:
+            shown.append(f"  ... and {len(self.faults) - self.SHOWN} more")
+        super().__init__("\n".join([f"{what} ({len(self.faults)} faults)", *shown]), fix=fix)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `"did you mean 'x'?"` for the closest known word, else a list of what is known."""
+    known = list(known)
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"one of {', '.join(known)}"

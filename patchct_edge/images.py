@@ -1,0 +1,71 @@
+"""File or bytes to an RGB array, and back: the only module that imports the decoder (Pillow)."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from patchct_edge.errors import ImageError
+
+RGB = npt.NDArray[np.uint8]  # (height, width, 3)
+Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def decode(source: str | os.PathLike[str] | bytes) -> RGB:
+    """Decode an image to uint8 (H, W, 3) RGB, EXIF orientation applied.
+
+    The first frame of an animation is taken; transparency is laid on white; 16-bit grey is scaled
+    to 8 bits.
+
+    Raises:
+        ImageError: the file is missing, unreadable, or no image that can be decoded whole.
+    """
+    name = "image of {} bytes".format(len(source)) if isinstance(source, bytes) else str(source)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+    except FileNotFoundError:
+        raise ImageError(f"no such file: {name}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"not an image that can be decoded: {name}") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too many pixels: {name}", got=error) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"cannot decode {name}: {error}") from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(rgb: RGB, width: int, height: int, interpolation: str, box: Box | None = None) -> RGB:
+    """Resample `box` of an image (all of it by default) to uint8 (height, width, 3).
+
+    `interpolation` is a key of `FILTERS`; the filter is widened when shrinking (antialiasing).
+    """
+    image = Image.fromarray(rgb)
+    return np.asarray(image.resize((width, height), FILTERS[interpolation], box=box))
+
+
+def save(rgb: RGB, path: Path) -> None:
+    """Write uint8 (H, W, 3) as the format that the suffix names."""
+    Image.fromarray(rgb).save(path)

@@ -1,0 +1,71 @@
+"""The recipe: how a picture becomes the engine's input. Data, with its one implementation.
+
+Photos, camera frames and training crops all pass through `Recipe.apply`. Normalisation is not done
+here: it is part of the engine's graph, with the recipe's `mean` and `std`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from patchct_edge import images
+from patchct_edge.errors import UserError
+
+FITS = ("squash", "crop", "pad")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """RGB array (h, w, 3) to uint8 (size, size, 3).
+
+    Args:
+        size: side of the square input, in pixels.
+        fit: `squash` changes the aspect ratio, `crop` cuts the centre square, `pad` adds grey bars.
+        interpolation: one of `images.FILTERS`.
+        mean, std: per channel, of pixels scaled to 0..1; applied inside the engine.
+    """
+
+    size: int
+    fit: str = "squash"
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise UserError("unknown fit", got=self.fit, expected=" or ".join(FITS))
+        if self.interpolation not in images.FILTERS:
+            known = " or ".join(images.FILTERS)
+            raise UserError("unknown interpolation", got=self.interpolation, expected=known)
+        if self.size < 1 or min(self.std) <= 0:
+            raise UserError("size and std must be positive", got=(self.size, self.std))
+
+    def apply(self, rgb: images.RGB, box: images.Box | None = None) -> images.RGB:
+        """Fit `box` of the picture (all of it by default) into the input square."""
+        left, top, right, bottom = box or (0, 0, rgb.shape[1], rgb.shape[0])
+        width, height = right - left, bottom - top
+        if self.fit == "crop":
+            side = min(width, height)
+            left, top = left + (width - side) / 2, top + (height - side) / 2
+            right, bottom = left + side, top + side
+        if self.fit != "pad":
+            box = (left, top, right, bottom)
+            return images.resize(rgb, self.size, self.size, self.interpolation, box)
+        scale = self.size / max(width, height)
+        w, h = max(1, round(width * scale)), max(1, round(height * scale))
+        canvas = np.full((self.size, self.size, 3), 128, np.uint8)
+        x, y = (self.size - w) // 2, (self.size - h) // 2
+        inner = images.resize(rgb, w, h, self.interpolation, (left, top, right, bottom))
+        canvas[y : y + h, x : x + w] = inner
+        return canvas
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Recipe:
+        mean, std = (tuple(float(x) for x in fields[name]) for name in ("mean", "std"))
+        return cls(**{**fields, "mean": mean, "std": std})

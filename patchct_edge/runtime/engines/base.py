@@ -1,0 +1,101 @@
+"""The engine interface: open, submit a batch, get results in order, close."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]  # (B, H, W, 3)
+Floats = npt.NDArray[np.float32]
+
+
+class Outputs(NamedTuple):
+    """What an engine returns for a batch."""
+
+    logits: Floats  # (B, M)
+    similarity: Floats | None  # (B, M, N), where the engine was opened with it
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What runs: for reports, and for the reader of a figure."""
+
+    engine: str
+    precision: str  # of the graph: fp32, fp16, int8
+    arithmetic: str  # what the machine really computes in, such as int8+bf16
+    library: str  # name and version
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision} ({self.arithmetic}, {self.library}, {self.device})"
+
+
+class Engine(ABC):
+    """A compiled model with a lifetime. Not thread-safe: one thread submits and takes results.
+
+    Attributes:
+        record: what runs.
+        concurrency: batches worth having in flight at once.
+        best_batch: images a batch for the best throughput.
+    """
+
+    record: EngineRecord
+    concurrency: int = 1
+    best_batch: int = 8
+
+    @abstractmethod
+    def submit(self, images: Images) -> None:
+        """Start a batch, uint8 (B, H, W, 3), any B >= 1; blocks while `concurrency` are running."""
+
+    @abstractmethod
+    def result(self) -> Outputs:
+        """Wait for the oldest batch that was submitted and not yet taken."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free everything; calling it twice is harmless."""
+
+    def infer(self, images: Images) -> Outputs:
+        """Submit one batch and wait for it."""
+        self.submit(images)
+        return self.result()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class BlockingEngine(Engine):
+    """An engine whose library computes in the calling thread."""
+
+    def __init__(self) -> None:
+        self._done: deque[Outputs] = deque()
+
+    @abstractmethod
+    def compute(self, images: Images) -> Outputs:
+        """Run one batch."""
+
+    def submit(self, images: Images) -> None:
+        self._done.append(self.compute(images))
+
+    def result(self) -> Outputs:
+        return self._done.popleft()
+
+    def close(self) -> None:
+        self._done.clear()

@@ -1,0 +1,109 @@
+"""Logits to tags: the calibration of one precision, and the choice of labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from patchct_edge.errors import BundleError
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How the logits of one precision become scores, and which scores become tags.
+
+    Args:
+        thresholds: float64 (M,), probabilities; a label is a tag from its threshold on.
+        temperature: positive; the logits are divided by it.
+    """
+
+    thresholds: npt.NDArray[np.float64]
+    temperature: float = 1.0
+
+    @classmethod
+    def default(cls, m: int) -> Calibration:
+        """Return the calibration of m labels that nobody calibrated: 0.5 and no temperature."""
+        return cls(np.full(m, 0.5))
+
+    def scores(self, logits: Floats) -> npt.NDArray[np.float32]:
+        """Return sigmoid(logits / temperature), float32 (B, M), 0..1.
+
+        In float32 the score of a logit above about 17 temperatures is 1: rank by logits instead.
+        """
+        z = np.asarray(logits, np.float32) / np.float32(self.temperature)
+        small = np.exp(-np.abs(z))  # never overflows, and keeps the digits of scores near 0
+        scores: npt.NDArray[np.float32] = np.where(z >= 0, np.float32(1), small) / (1 + small)
+        return scores
+
+    def to_json(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return `{"temperature": ..., "thresholds": {label: threshold}}`."""
+        thresholds = dict(zip(labels, self.thresholds.tolist(), strict=True))
+        return {"temperature": self.temperature, "thresholds": thresholds}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any], labels: Sequence[str]) -> Calibration:
+        """Read what `to_json` returned, in the order of `labels`.
+
+        Raises:
+            BundleError: a field is missing, no number or out of range, or a label is not named.
+        """
+        thresholds = fields.get("thresholds")
+        if not isinstance(thresholds, dict):
+            raise _damaged("no thresholds")
+        missing = [label for label in labels if label not in thresholds]
+        unknown = sorted(set(thresholds) - set(labels))
+        if missing or unknown:
+            raise _damaged(f"labels missing: {missing}, unknown: {unknown}")
+        values = [thresholds[label] for label in labels]
+        temperature = fields.get("temperature")
+        if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values):
+            raise _damaged("a threshold that is not within 0..1")
+        if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
+            raise _damaged(f"temperature {temperature}")
+        return cls(np.array(values, np.float64), float(temperature))
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A label of an image with its score, 0..1."""
+
+    label: str
+    score: float
+
+
+def tags_from_scores(
+    scores: Floats,
+    labels: Sequence[str],
+    thresholds: Floats,
+    *,
+    top_k: int | None = None,
+    every: bool = False,
+) -> list[Tag]:
+    """Return the tags of one image, highest score first, ties in label order.
+
+    Args:
+        scores: float (M,), 0..1.
+        labels: the M names.
+        thresholds: float (M,); a label is a tag where `score >= threshold`.
+        top_k: at most so many tags, all by default.
+        every: return all labels whatever their thresholds (`top_k` still caps the list).
+    """
+    best_first = np.argsort(-scores, kind="stable")
+    chosen = best_first if every else best_first[(scores >= thresholds)[best_first]]
+    return [Tag(labels[m], float(scores[m])) for m in chosen[:top_k]]
+
+
+def _damaged(got: str) -> BundleError:
+    return BundleError(
+        "the calibration does not fit the bundle's labels",
+        got=got,
+        expected="a positive temperature and one threshold for every label",
+        fix="patchct calibrate X.patchct DATA",
+    )

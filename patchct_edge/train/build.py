@@ -1,0 +1,99 @@
+"""From settings and a data set to a model ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from patchct_edge.datasets import DataSet
+from patchct_edge.errors import UserError
+from patchct_edge.preprocess import Recipe
+from patchct_edge.train.checkpoint import RunState, load_model
+from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.encoders import (
+    DEFAULT_PROMPT,
+    FixedLabels,
+    ImageEncoder,
+    LearnedLabels,
+    recipe_fields,
+    table_labels,
+    text_labels,
+)
+from patchct_edge.train.model import PatchCT
+
+LEARNED_WIDTH = 256
+
+
+def build_model(
+    data: DataSet, config: TrainConfig, start_from: Path | None = None
+) -> tuple[PatchCT, RunState]:
+    """Build the model and the state of a run that has not begun.
+
+    Raises:
+        UserError: an encoder cannot be loaded, or the weights of `start_from` do not fit.
+    """
+    prompts = tuple(
+        data.prompts.get(label, DEFAULT_PROMPT.format(label=label)) for label in data.label_set
+    )
+    labels = label_encoder(config, data.label_set, prompts)
+    targets, ignored = data.targets()
+    prior = float(targets[~ignored].mean().clip(1e-4, 1 - 1e-4))
+    with torch.no_grad():
+        embeddings = labels()
+    learned = isinstance(labels, LearnedLabels)
+    mean = torch.zeros(embeddings.shape[1]) if learned else embeddings.mean(0)
+    if start_from is None:
+        image = ImageEncoder.load(config.image_encoder, config.layers, config.pretrained)
+        recipe = Recipe(
+            image.size, config.fit, config.interpolation, **recipe_fields(config.image_encoder)
+        )
+        model = PatchCT(image, labels, mean, config, prior)
+    else:
+        model, recipe = _started_from(start_from, data, labels, config)
+    return model, RunState(tuple(data.label_set), prompts, recipe, data.fingerprint())
+
+
+def label_encoder(
+    config: TrainConfig, labels: Sequence[str], prompts: Sequence[str]
+) -> nn.Module:
+    """Make the label encoder that the settings name."""
+    source = config.label_encoder
+    if source == "learned":
+        return LearnedLabels(len(labels), LEARNED_WIDTH)
+    if source.endswith(".npz"):
+        return FixedLabels(table_labels(Path(source), labels))
+    text = text_labels(source, prompts)
+    if config.train_text_encoder:
+        return text
+    with torch.no_grad():
+        return FixedLabels(text.eval()())
+
+
+def _started_from(
+    run: Path, data: DataSet, labels: nn.Module, config: TrainConfig
+) -> tuple[PatchCT, Recipe]:
+    """Take over a run's weights; fixed label embeddings are made anew for this label set."""
+    old, state = load_model(run)
+    if isinstance(labels, LearnedLabels) and tuple(data.label_set) != state.labels:
+        raise UserError(
+            "learned label embeddings exist only for the labels they were trained on",
+            got=", ".join(data.label_set),
+            expected=", ".join(state.labels),
+            fix="use a table or a text encoder for the labels, or train from the start",
+        )
+    weights = old.state_dict()
+    if isinstance(labels, FixedLabels):
+        weights["labels.embeddings"] = labels()
+    image = ImageEncoder(old.image.model, config.layers)
+    model = PatchCT(image, labels, old.label_mean, config)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights of {run} do not fit these settings", got=error,
+            fix="keep dim and label_encoder as they were in that run",
+        ) from None  # fmt: skip
+    return model, state.recipe

@@ -1,0 +1,186 @@
+"""The run folder: what is in it, how it is written and read. JSON and safetensors, never pickle.
+
+    config.json               the settings
+    run.json                  labels, prompts, recipe, data fingerprint, epochs done, best mAP
+    image_encoder/config.json architecture of the image encoder (text_encoder/ where one trains)
+    best.safetensors          averaged weights of the epoch with the best val mAP
+    last.safetensors          averaged weights of the last finished epoch
+    state.safetensors         raw weights and optimiser state, for --resume
+    metrics.jsonl, .csv       one row an epoch
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from patchct_edge.errors import UserError
+from patchct_edge.preprocess import Recipe
+from patchct_edge.train.config import TrainConfig, config_from_file
+from patchct_edge.train.encoders import FixedLabels, ImageEncoder, LearnedLabels, TextLabels
+from patchct_edge.train.model import PatchCT
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Everything of a run that is neither a setting nor a tensor."""
+
+    labels: tuple[str, ...]
+    prompts: tuple[str, ...]
+    recipe: Recipe
+    data_fingerprint: str
+    epochs_done: int = 0
+    best_map: float | None = None
+    best_epoch: int = 0
+
+
+def write_run(
+    run: Path, config: TrainConfig, state: RunState, model: PatchCT, averaged: nn.Module,
+    optimiser: torch.optim.Optimizer, *, best: bool,
+) -> None:  # fmt: skip
+    """Write a finished epoch; `run.json` comes last, so that a torn write is never taken for one."""
+    run.mkdir(parents=True, exist_ok=True)
+    _write_json(run / "config.json", config.to_json())
+    model.image.model.config.save_pretrained(run / "image_encoder")
+    if isinstance(model.labels, TextLabels):
+        model.labels.model.config.save_pretrained(run / "text_encoder")
+    weights = dict(averaged.state_dict())
+    epoch = state.epochs_done
+    _save(weights, run / "last.safetensors", epoch)
+    if best:
+        _save(weights, run / "best.safetensors", epoch)
+    _save(_training_state(model, optimiser), run / "state.safetensors", epoch)
+    _write_json(run / "run.json", {**asdict(state), "recipe": state.recipe.to_json()})
+
+
+def read_state(run: Path) -> tuple[TrainConfig, RunState]:
+    """Read a run's settings and state.
+
+    Raises:
+        UserError: the folder holds no finished epoch.
+    """
+    path = run / "run.json"
+    if not path.is_file():
+        raise UserError(
+            f"no finished epoch in {run}",
+            expected="a folder that `patchct train` wrote",
+            fix=f"patchct train DATA --out {run}",
+        )
+    found = json.loads(path.read_text())
+    found["recipe"] = Recipe.from_json(found["recipe"])
+    found.update({name: tuple(found[name]) for name in ("labels", "prompts")})
+    return config_from_file(run / "config.json", {}), RunState(**found)
+
+
+def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
+    """Rebuild the model of a run from its own folder; `which` is `best` or `last`.
+
+    Raises:
+        UserError: the folder is no run, or the weights do not fit its settings.
+    """
+    config, state = read_state(run)
+    weights = load_weights(run / f"{which}.safetensors")
+    image = ImageEncoder(
+        AutoModel.from_config(AutoConfig.from_pretrained(run / "image_encoder")), config.layers
+    )
+    model = PatchCT(image, _labels_like(run, weights), weights["label_mean"], config)
+    fit_weights(model, weights, run)
+    return model, state
+
+
+def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Load weights into a model; a UserError lists what does not fit."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"the weights of {source} do not fit the model", got=error) from None
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; a UserError where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read {path}", got=error) from None
+
+
+def resume(run: Path, model: PatchCT, averaged: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Restore raw weights, averaged weights and optimiser state of the last finished epoch."""
+    state = load_weights(run / "state.safetensors")
+    prefix = "model."
+    weights = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+    fit_weights(model, weights, run)
+    fit_weights(averaged, load_weights(run / "last.safetensors"), run)
+    for n, parameter in enumerate(_parameters(optimiser)):
+        keys = [k for k in state if k.startswith(f"optimiser.{n}.")]
+        optimiser.state[parameter] = {
+            key.rsplit(".", 1)[1]: state[key].to(parameter.device)
+            if not key.endswith(".step")
+            else state[key]
+            for key in keys
+        }
+
+
+def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
+    """Add an epoch's row to metrics.jsonl and rewrite metrics.csv from it."""
+    path = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    # A resumed epoch replaces the row of the one that did not finish.
+    rows = [old for old in rows if old["epoch"] < row["epoch"]] + [dict(row)]
+    _write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _labels_like(run: Path, weights: Mapping[str, Tensor]) -> nn.Module:
+    if "labels.input_ids" in weights:
+        model = AutoModel.from_config(AutoConfig.from_pretrained(run / "text_encoder"))
+        return TextLabels(model, weights["labels.input_ids"], weights["labels.attention_mask"])
+    embeddings = weights["labels.embeddings"]
+    config, _ = read_state(run)
+    if config.label_encoder == "learned":
+        return LearnedLabels(*embeddings.shape)
+    return FixedLabels(torch.zeros_like(embeddings))
+
+
+def _training_state(model: PatchCT, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for n, parameter in enumerate(_parameters(optimiser)):
+        for name, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{n}.{name}"] = value
+    return tensors
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path, epoch: int) -> None:
+    """Write aside and rename; the copies make tensors that share memory storable."""
+    aside = path.with_suffix(".tmp")
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    save_file(own, aside, metadata={"epoch": str(epoch)})
+    os.replace(aside, path)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    _write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    aside = path.with_suffix(".tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

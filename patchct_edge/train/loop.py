@@ -1,0 +1,241 @@
+"""The training loop: from a data set to a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchct_edge.datasets import DataSet
+from patchct_edge.errors import UserError
+from patchct_edge.metrics import mean_average_precision
+from patchct_edge.preprocess import Recipe
+from patchct_edge.train import checkpoint
+from patchct_edge.train.batches import Batch, Batches, require_usable
+from patchct_edge.train.build import build_model
+from patchct_edge.train.checkpoint import RunState
+from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.model import PatchCT, prototype_cosine
+from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
+
+COLLAPSED = 0.95  # mean cosine between prototypes above which they no longer tell labels apart
+
+
+class Progress(Protocol):
+    """What a caller may show while training runs."""
+
+    def step(self, epoch: int, done: int, steps: int, loss: float) -> None: ...
+
+    def epoch(self, row: dict[str, float | int | None]) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+
+def train(
+    data: DataSet,
+    validation: DataSet | None,
+    run: Path,
+    config: TrainConfig,
+    progress: Progress,
+    *,
+    device: str | None = None,
+    start_from: Path | None = None,
+    resume: bool = False,
+) -> RunState:
+    """Train a PatchCT and leave a run folder; a finished epoch is never lost.
+
+    Args:
+        data: training images; images without labels are used as negatives of every label.
+        validation: images for the mAP of each epoch, with the same label set, or None.
+        start_from: run whose best weights to start from.
+        resume: continue the run in `run` after its last finished epoch, as if never stopped.
+
+    Raises:
+        UserError: data, encoder or run that cannot be used; a batch that does not fit the memory.
+    """
+    require_usable(data)
+    torch.manual_seed(config.seed)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, state = build_model(data, config, start_from)
+    model.to(device)
+    optimiser = adamw(model, config)
+    averaged = Average(model, config.ema_decay)
+    if resume:
+        state = _resumed(run, data, config, model, averaged, optimiser)
+    batches = Batches(data, state.recipe, config)
+    val_batches = Batches(validation, state.recipe, config) if validation else None
+    pixels = PixelsOf(state.recipe, device)
+    autocast = autocast_for(model, config, device)
+    for epoch in range(state.epochs_done, config.epochs):
+        torch.manual_seed(_epoch_seed(config, epoch))  # dropout, the same after a resume
+        began = time.monotonic()
+        losses = _train_epoch(
+            model, averaged, optimiser, batches, pixels, autocast, config, epoch, progress
+        )
+        val_map = None
+        if val_batches is not None:
+            with autocast():
+                val_map = validate(averaged.model, val_batches, pixels)
+        best = val_map is None or state.best_map is None or val_map > state.best_map
+        state = dataclasses.replace(
+            state,
+            epochs_done=epoch + 1,
+            best_map=val_map if best else state.best_map,
+            best_epoch=epoch + 1 if best else state.best_epoch,
+        )
+        with torch.no_grad():
+            cosine = prototype_cosine(averaged.model.prototypes())
+        checkpoint.write_run(run, config, state, model, averaged.model, optimiser, best=best)
+        row = {
+            "epoch": epoch + 1,
+            **losses,
+            "val_map": val_map,
+            "tau": float(averaged.model.tau),
+            "prototype_cosine": cosine,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        checkpoint.append_metrics(run, row)
+        progress.epoch(row)
+        if cosine > COLLAPSED:
+            progress.note(
+                f"the label prototypes have collapsed (mean cosine {cosine:.2f}): "
+                "labels cannot be told apart; lower lr_head or ct_weight"
+            )
+    return state
+
+
+class PixelsOf:
+    """Move uint8 images to the device and normalise them as the engine's graph does."""
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        self.device = device
+        self.mean = torch.tensor(recipe.mean, device=device) * 255
+        self.std = torch.tensor(recipe.std, device=device) * 255
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (B, H, W, 3) to float32 (B, 3, H, W)."""
+        floats = images.to(self.device, non_blocking=True).float()
+        return ((floats - self.mean) / self.std).permute(0, 3, 1, 2)
+
+
+def autocast_for(
+    model: PatchCT, config: TrainConfig, device: str
+) -> Callable[[], AbstractContextManager[None]]:
+    """Return a context for bf16 where asked for, or where it is known to pay.
+
+    It pays on GPUs that have it, and on CPUs with AVX512-BF16 or AMX from a width of 192 on
+    (narrower encoders lose more in the casts than they gain).
+    """
+    if config.precision == "auto":
+        if device.startswith("cuda"):
+            pays = torch.cuda.is_bf16_supported()
+        else:
+            has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            pays = has and model.image.width >= 192
+    else:
+        pays = config.precision == "bf16"
+    if not pays:
+        return nullcontext
+    return lambda: torch.autocast(device.split(":")[0], torch.bfloat16)
+
+
+@torch.inference_mode()
+def validate(model: PatchCT, batches: Batches, pixels: PixelsOf) -> float:
+    """Return the mAP of a model over a data set, NaN where no label has a positive."""
+    model.eval()
+    prototypes = model.prototypes()
+    logits = [
+        model.score(model.image(pixels(batch.images)), prototypes).logits.float().cpu().numpy()
+        for batch in batches.plain()
+    ]
+    return mean_average_precision(
+        np.concatenate(logits), batches.targets.numpy(), batches.ignored.numpy()
+    )
+
+
+def _train_epoch(
+    model: PatchCT, averaged: Average, optimiser: torch.optim.Optimizer, batches: Batches,
+    pixels: PixelsOf, autocast: Callable[[], AbstractContextManager[None]], config: TrainConfig,
+    epoch: int, progress: Progress,
+) -> dict[str, float]:  # fmt: skip
+    model.train()
+    steps = batches.steps()
+    sums = np.zeros(3)
+    for done, batch in enumerate(batches.train(epoch)):
+        factor = learning_rate_factor(epoch * steps + done, config.epochs * steps, config.warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * factor
+        try:
+            losses = _step(model, optimiser, batch, pixels, autocast, config)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                raise
+            raise UserError(
+                "out of memory", got=f"batch_size={config.batch_size}",
+                fix=f"--batch-size {max(1, config.batch_size // 2)}",
+            ) from None  # fmt: skip
+        averaged.update(model)
+        sums += losses
+        if not math.isfinite(losses[0]):
+            raise UserError(
+                f"the loss is not finite at epoch {epoch + 1}, step {done + 1}",
+                got=losses[0], fix="lower lr_head and lr_backbone, or try precision=fp32",
+            )  # fmt: skip
+        progress.step(epoch, done + 1, steps, float(sums[0] / (done + 1)))
+    names = ("loss", "loss_asymmetric", "loss_transport")
+    return {name: float(value / steps) for name, value in zip(names, sums, strict=True)}
+
+
+def _step(
+    model: PatchCT, optimiser: torch.optim.Optimizer, batch: Batch, pixels: PixelsOf,
+    autocast: Callable[[], AbstractContextManager[None]], config: TrainConfig,
+) -> tuple[float, ...]:  # fmt: skip
+    optimiser.zero_grad(set_to_none=True)
+    with autocast():
+        tokens = model.image(pixels(batch.images))
+    scores = model.score(tokens, model.prototypes())
+    losses = model.loss(scores, batch.targets.to(pixels.device), batch.ignored.to(pixels.device))
+    losses.total.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    optimiser.step()
+    return tuple(
+        float(part.detach()) for part in (losses.total, losses.asymmetric, losses.transport)
+    )
+
+
+def _resumed(
+    run: Path, data: DataSet, config: TrainConfig, model: PatchCT, averaged: Average,
+    optimiser: torch.optim.Optimizer,
+) -> RunState:  # fmt: skip
+    saved, state = checkpoint.read_state(run)
+    changed = [
+        name
+        for name, value in config.to_json().items()
+        if name != "epochs" and value != getattr(saved, name)
+    ]
+    if changed:
+        raise UserError(
+            f"cannot resume {run} with other settings", got=", ".join(changed),
+            fix="leave them as they were, or start a new run with --from",
+        )  # fmt: skip
+    if state.data_fingerprint != data.fingerprint():
+        raise UserError(
+            f"cannot resume {run}: the data set has changed",
+            fix=f"start a new run with --from {run}",
+        )
+    checkpoint.resume(run, model, averaged.model, optimiser)
+    averaged.updates = state.epochs_done * Batches(data, state.recipe, config).steps()
+    return state
+
+
+def _epoch_seed(config: TrainConfig, epoch: int) -> int:
+    return int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0])
+

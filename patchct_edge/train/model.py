@@ -1,0 +1,118 @@
+"""The PatchCT model, top to bottom. Shapes: B images, L layers, N patches, M labels, d dimensions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.encoders import ImageEncoder, Tokens
+from patchct_edge.train.loss import asymmetric_loss
+from patchct_edge.train.transport import ct_cost, navigator_score, similarity
+
+TAU_BOUNDS = (0.03, 1.0)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Named intermediates of one forward pass."""
+
+    logits: Tensor  # (B, M), eq. (6)
+    similarity: Tensor  # (B, L, M, N), eq. (1), one for each layer
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss and its parts, scalars."""
+
+    total: Tensor
+    asymmetric: Tensor
+    transport: Tensor
+
+
+class PatchCT(nn.Module):
+    """Image and label encoders, the shared space, and the score (DESIGN "The model").
+
+    Args:
+        labels: module whose call gives one embedding a label, (M, D).
+        label_mean: (D,), subtracted from the embeddings; a constant of the checkpoint, so that
+            adding a label moves no other prototype.
+        prior: share of image-label pairs that are positive, in (0, 1); sets b at the start.
+    """
+
+    def __init__(
+        self,
+        image: ImageEncoder,
+        labels: nn.Module,
+        label_mean: Tensor,
+        config: TrainConfig,
+        prior: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.image = image
+        self.labels = labels
+        self.register_buffer("label_mean", label_mean)
+        self.project_image = nn.Linear(image.width, config.dim)
+        self.project_label = nn.Linear(len(label_mean), config.dim)
+        self.adapt = nn.Sequential(
+            nn.Linear(config.dim, config.dim), nn.GELU(), nn.Linear(config.dim, config.dim)
+        )
+        self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
+        self.a = nn.Parameter(torch.tensor(10.0))
+        self.g = nn.Parameter(torch.tensor(5.0))
+        self.b = nn.Parameter(torch.tensor(math.log(prior / (1 - prior))))
+
+    @property
+    def tau(self) -> Tensor:
+        """Navigator temperature, a scalar within `TAU_BOUNDS`."""
+        low, high = TAU_BOUNDS
+        return self.log_tau.clamp(math.log(low), math.log(high)).exp()
+
+    def prototypes(self) -> Tensor:
+        """Return the label prototypes l_m, (M, d), normalised."""
+        return F.normalize(self.project_label(self.labels() - self.label_mean), dim=1)
+
+    def score(self, tokens: Tokens, prototypes: Tensor) -> Scores:
+        """Score tokens (any float dtype) against prototypes (M, d), in float32."""
+        e = F.normalize(self.project_image(tokens.patches.float()), dim=3)  # (B, L, N, d)
+        u = self.project_image(tokens.cls[:, -1].float())  # (B, d)
+        c = F.normalize(u + self.adapt(u), dim=1)
+        layers = [similarity(e[:, k], prototypes) for k in range(e.shape[1])]  # L x (B, M, N)
+        logits = self.b.expand(c.shape[0], prototypes.shape[0])  # len() would fix B in an export
+        if self.config.cls_score:
+            logits = logits + self.a * (c @ prototypes.T)
+        if self.config.navigator_score:
+            logits = logits + self.g * navigator_score(layers[-1], self.tau)
+        return Scores(logits, torch.stack(layers, 1))
+
+    def forward(self, pixels: Tensor) -> Scores:
+        """Score normalised pixels (B, 3, H, W)."""
+        return self.score(self.image(pixels), self.prototypes())
+
+    def loss(self, scores: Scores, targets: Tensor, ignored: Tensor) -> Losses:
+        """Asymmetric loss + lambda CT, for targets and ignored, bool (B, M)."""
+        config = self.config
+        asymmetric = asymmetric_loss(
+            scores.logits, targets, ignored,
+            config.gamma_positive, config.gamma_negative, config.clip,
+        )  # fmt: skip
+        layers = scores.similarity.unbind(1)
+        costs = [
+            ct_cost(s, self.tau, targets & ~ignored, config.ct_forward, config.ct_backward)
+            for s in layers
+        ]
+        transport = torch.stack(costs).mean()
+        return Losses(asymmetric + config.ct_weight * transport, asymmetric, transport)
+
+
+def prototype_cosine(prototypes: Tensor) -> float:
+    """Mean cosine between different prototypes (M, d); near 1 means that they have collapsed."""
+    m = len(prototypes)
+    if m < 2:
+        return 0.0
+    return float((prototypes.sum(0).square().sum() - m) / (m * (m - 1)))
