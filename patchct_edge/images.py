@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from patchct_edge.errors import ImageError
 
@@ -21,6 +21,16 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+ORIENTATION = 0x0112  # EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -36,7 +46,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> RGB:
     name = "image of {} bytes".format(len(source)) if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+            return np.asarray(_rgb(_upright(image)))
     except FileNotFoundError:
         raise ImageError(f"no such file: {name}") from None
     except UnidentifiedImageError:
@@ -45,6 +55,12 @@ def decode(source: str | os.PathLike[str] | bytes) -> RGB:
         raise ImageError(f"too many pixels: {name}", got=error) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"cannot decode {name}: {error}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not Pillow's exif_transpose: it writes the EXIF anew, and fails where another tag is damaged.
+    turn = TURNS.get(image.getexif().get(ORIENTATION))
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from patchct_edge.datasets.labels_file import LabelsFile, read_labels_file
-from patchct_edge.datasets.read import read_dataset
+from patchct_edge.datasets.read import divided, has_split, read_dataset
 from patchct_edge.datasets.sample import DataSet, Sample
 
-__all__ = ["DataSet", "LabelsFile", "Sample", "read_dataset", "read_labels_file"]
+__all__ = [
+    "DataSet",
+    "LabelsFile",
+    "Sample",
+    "divided",
+    "has_split",
+    "read_dataset",
+    "read_labels_file",
+]

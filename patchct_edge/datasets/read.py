@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from patchct_edge.datasets.coco_file import read_coco
 from patchct_edge.datasets.csv_file import read_csv
@@ -120,3 +123,24 @@ def _foreign_labels(samples: Sequence[Sample], label_set: Sequence[str]) -> tupl
         else (f"{len(counts)} labels outside the label set are")
     )
     return (f"{labels_are} not used: {', '.join(shown)}",)
+
+
+def has_split(source: Path, split: str, images: Path | None = None) -> bool:
+    """Return whether a data set has images of a split.
+
+    Raises:
+        FaultsError, UserError: as `read_dataset`.
+    """
+    return any(sample.split == split for sample in _read_whole(source, images).samples)
+
+
+def divided(data: DataSet, share: float = 0.1) -> tuple[DataSet, DataSet]:
+    """Divide a set without a val split: (the rest, `share` of it drawn at random, at least one).
+
+    The same images are drawn every time.
+    """
+    order = np.random.default_rng(0).permutation(len(data))
+    held = set(order[: max(1, round(share * len(data)))].tolist())
+    rest = tuple(s for n, s in enumerate(data.samples) if n not in held)
+    drawn = tuple(s for n, s in enumerate(data.samples) if n in held)
+    return replace(data, samples=rest), replace(data, samples=drawn)

@@ -87,6 +87,12 @@ def _started_from(
     weights = old.state_dict()
     if isinstance(labels, FixedLabels):
         weights["labels.embeddings"] = labels()
+    width, old_width = labels().shape[1], len(old.label_mean)
+    if width != old_width:
+        raise UserError(
+            "the label embeddings have another width than in the run to start from",
+            got=width, expected=old_width, fix="keep label_encoder as it was in that run",
+        )  # fmt: skip
     image = ImageEncoder(old.image.model, config.layers)
     model = PatchCT(image, labels, old.label_mean, config)
     try:

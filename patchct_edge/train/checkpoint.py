@@ -15,7 +15,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,20 @@ def write_run(
     run: Path, config: TrainConfig, state: RunState, model: PatchCT, averaged: nn.Module,
     optimiser: torch.optim.Optimizer, *, best: bool,
 ) -> None:  # fmt: skip
-    """Write a finished epoch; `run.json` comes last, so that a torn write is never taken for one."""
+    """Write a finished epoch: all files aside, then renamed in one go, `run.json` last."""
     run.mkdir(parents=True, exist_ok=True)
     _write_json(run / "config.json", config.to_json())
     model.image.model.config.save_pretrained(run / "image_encoder")
     if isinstance(model.labels, TextLabels):
         model.labels.model.config.save_pretrained(run / "text_encoder")
     weights = dict(averaged.state_dict())
-    epoch = state.epochs_done
-    _save(weights, run / "last.safetensors", epoch)
+    files = {"last": weights, "state": _training_state(model, optimiser)}
     if best:
-        _save(weights, run / "best.safetensors", epoch)
-    _save(_training_state(model, optimiser), run / "state.safetensors", epoch)
+        files["best"] = weights
+    for name, tensors in files.items():
+        _save(tensors, run / f"{name}.tmp", state.epochs_done)
+    for name in files:
+        os.replace(run / f"{name}.tmp", run / f"{name}.safetensors")
     _write_json(run / "run.json", {**asdict(state), "recipe": state.recipe.to_json()})
 
 
@@ -77,10 +79,14 @@ def read_state(run: Path) -> tuple[TrainConfig, RunState]:
             expected="a folder that `patchct train` wrote",
             fix=f"patchct train DATA --out {run}",
         )
-    found = json.loads(path.read_text())
-    found["recipe"] = Recipe.from_json(found["recipe"])
-    found.update({name: tuple(found[name]) for name in ("labels", "prompts")})
-    return config_from_file(run / "config.json", {}), RunState(**found)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        found["recipe"] = Recipe.from_json(found["recipe"])
+        found.update({name: tuple(found[name]) for name in ("labels", "prompts")})
+        state = RunState(**found)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"cannot read {path}", got=repr(error)) from None
+    return config_from_file(run / "config.json", {}), state
 
 
 def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
@@ -96,7 +102,7 @@ def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
     )
     model = PatchCT(image, _labels_like(run, weights), weights["label_mean"], config)
     fit_weights(model, weights, run)
-    return model, state
+    return model.eval(), state
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
@@ -135,7 +141,8 @@ def resume(run: Path, model: PatchCT, averaged: nn.Module, optimiser: torch.opti
 def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
     """Add an epoch's row to metrics.jsonl and rewrite metrics.csv from it."""
     path = run / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    rows = [json.loads(line) for line in lines]
     # A resumed epoch replaces the row of the one that did not finish.
     rows = [old for old in rows if old["epoch"] < row["epoch"]] + [dict(row)]
     _write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
@@ -169,11 +176,9 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path, epoch: int) -> None:
-    """Write aside and rename; the copies make tensors that share memory storable."""
-    aside = path.with_suffix(".tmp")
+    """Write tensors; the copies make those that share memory storable."""
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(own, aside, metadata={"epoch": str(epoch)})
-    os.replace(aside, path)
+    save_file(own, path, metadata={"epoch": str(epoch)})
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
@@ -47,7 +48,7 @@ class TrainConfig:
     navigator_score: bool = _setting(True, "use the second term of the logit, g sum B s")
 
     # The loss
-    ct_weight: float = _setting(1.0, "weight of the CT cost beside the asymmetric loss")
+    ct_weight: float = _setting(0.2, "weight of the CT cost beside the asymmetric loss")
     ct_forward: float = _setting(1.0, "weight of the patch-to-label term of the CT cost")
     ct_backward: float = _setting(1.0, "weight of the label-to-patch term of the CT cost")
     tau: float = _setting(0.1, "navigator temperature at the start; learned", low=0.03, high=1)
@@ -59,7 +60,7 @@ class TrainConfig:
     epochs: int = _setting(5, "passes over the training images", low=1)
     batch_size: int = _setting(32, "images a step", low=1)
     lr_backbone: float = _setting(5e-5, "peak learning rate of the encoders; 0 freezes them")
-    lr_head: float = _setting(1e-3, "peak learning rate of everything else")
+    lr_head: float = _setting(2e-3, "peak learning rate of everything else")
     warmup: float = _setting(0.1, "share of the steps in which the rate rises", high=1)
     weight_decay: float = _setting(0.05, "AdamW's, for matrices only")
     grad_clip: float = _setting(1.0, "largest norm of the gradient", low=1e-6)
@@ -83,7 +84,7 @@ class TrainConfig:
         "auto", "bf16 is autocast; auto takes it where it is faster",
         choices=("auto", "fp32", "bf16"),
     )  # fmt: skip
-    seed: int = _setting(0, "of weights, order and augmentation")
+    seed: int = _setting(0, "of weights, order and augmentation", high=2**32 - 1)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,7 +107,7 @@ def config_from(values: Mapping[str, object], source: str = "settings") -> Train
         try:
             parsed[name] = _typed(types[name], value)
             faults += _range_faults(known[name], parsed[name])
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             kind = getattr(types[name], "__name__", str(types[name]))
             faults.append(f"{name}: got {value!r}, expected {kind}")
     if not parsed.get("cls_score", True) and not parsed.get("navigator_score", True):
@@ -123,7 +124,7 @@ def config_from_file(path: Path, overrides: Mapping[str, object]) -> TrainConfig
         UserError: the file cannot be read, is no JSON object, or holds a fault.
     """
     try:
-        values = {**json.loads(path.read_text()), **overrides}
+        values = {**json.loads(path.read_text("utf-8")), **overrides}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path}", got=error, expected="a JSON object") from None
     return config_from(values, str(path))
@@ -154,6 +155,6 @@ def _range_faults(setting: Field[Any], value: Any) -> list[str]:
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         return [f"{setting.name}: got '{value}', expected {' or '.join(choices)}"]
-    if isinstance(value, (int, float)) and not low <= value <= high:
+    if isinstance(value, (int, float)) and not low <= value <= min(high, sys.float_info.max):
         return [f"{setting.name}: got {value}, expected {low} to {high}"]
     return []

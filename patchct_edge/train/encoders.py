@@ -7,12 +7,14 @@ label encoder is a module whose call returns one embedding a label, (M, D).
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import cached_file
@@ -43,6 +45,19 @@ class ImageEncoder(nn.Module):
         self.model = model
         self.layers = tuple(layers)
         config = model.config
+        for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers"):
+            if not hasattr(config, name):
+                raise UserError(
+                    "the image encoder has no patch tokens",
+                    got=f"{config.model_type}, without {name}",
+                    expected="ViT, DeiT, DINOv2, CLIP or the like",
+                )
+        deep = config.num_hidden_layers
+        if not all(-deep <= layer <= deep for layer in self.layers):
+            raise UserError(
+                "the image encoder has no such layer",
+                got=self.layers, expected=f"layers from {-deep} to {deep}",
+            )  # fmt: skip
         self.size = _single(config.image_size)
         self.grid = self.size // _single(config.patch_size)
         self.width = int(config.hidden_size)
@@ -55,11 +70,14 @@ class ImageEncoder(nn.Module):
             UserError: there is no such model, or its folder lacks the weights.
         """
         try:
+            config = AutoConfig.from_pretrained(source)
+            config = getattr(config, "vision_config", config)  # CLIP and its kind: the image half
+            config.dtype = torch.float32  # whatever the weights are stored in
             if pretrained:
-                model = AutoModel.from_pretrained(source)
+                model = AutoModel.from_pretrained(source, config=config, dtype=torch.float32)
             else:
-                model = AutoModel.from_config(AutoConfig.from_pretrained(source))
-        except (OSError, ValueError) as error:
+                model = AutoModel.from_config(config)
+        except (OSError, ValueError, SafetensorError) as error:
             raise _no_model("image", source, error) from None
         return cls(model, layers)
 
@@ -81,10 +99,10 @@ class ImageEncoder(nn.Module):
     def _normed(self, tokens: Tensor, *, last: bool) -> Tensor:
         """Apply the final norm unless the model has done so; CLIP's never reaches its tokens."""
         inner = getattr(self.model, "vision_model", self.model)
-        if hasattr(inner, "post_layernorm"):
-            return inner.post_layernorm(tokens)
-        norm = getattr(inner, "layernorm", None) or getattr(inner, "norm", None)
-        return tokens if last or norm is None else norm(tokens)
+        norms = (getattr(inner, name, None) for name in ("layernorm", "norm", "post_layernorm"))
+        norm = next((norm for norm in norms if norm is not None), None)
+        done = last and "clip" not in self.model.config.model_type
+        return tokens if done or norm is None else norm(tokens)
 
 
 class FixedLabels(nn.Module):
@@ -137,11 +155,11 @@ def text_labels(source: str, prompts: Sequence[str]) -> TextLabels:
         UserError: there is no such model or tokenizer.
     """
     try:
-        model = AutoModel.from_pretrained(source)
+        model = AutoModel.from_pretrained(source, dtype=torch.float32)
         tokens = AutoTokenizer.from_pretrained(source)(
             list(prompts), padding=True, truncation=True, return_tensors="pt"
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _no_model("text", source, error) from None
     return TextLabels(model, tokens["input_ids"], tokens["attention_mask"])
 
@@ -167,20 +185,21 @@ def table_labels(path: Path, labels: Sequence[str]) -> Tensor:
                 expected=did_you_mean(label, row),
                 fix="add it to the table, or leave the label out with --labels FILE",
             )
-    return torch.from_numpy(embeddings[[row[label] for label in labels]]).float()
+    return torch.from_numpy(embeddings[[row[label] for label in labels]])
 
 
 def _table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as table:
-            names, embeddings = table["names"], table["emb"]
-    except (OSError, ValueError, KeyError) as error:
+            names, embeddings = table["names"], table["emb"].astype(np.float32)
+    # A damaged file, an empty one, and one array in place of a table.
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError) as error:
         raise UserError(
             f"cannot read the label table {path}",
             got=error,
             expected="an .npz file with `names` (M,) and `emb` (M, D)",
         ) from None
-    if embeddings.ndim != 2 or len(names) != len(embeddings):
+    if embeddings.ndim != 2 or names.shape != embeddings.shape[:1]:
         raise UserError(
             f"the label table {path} has the wrong shape",
             got=f"names {names.shape}, emb {embeddings.shape}",

@@ -26,6 +26,7 @@ from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.model import PatchCT, prototype_cosine
 from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
 
+Autocast = Callable[[], AbstractContextManager[None]]
 COLLAPSED = 0.95  # mean cosine between prototypes above which they no longer tell labels apart
 
 
@@ -82,8 +83,8 @@ def train(
         )
         val_map = None
         if val_batches is not None:
-            with autocast():
-                val_map = validate(averaged.model, val_batches, pixels)
+            figure = validate(averaged.model, val_batches, pixels, autocast)
+            val_map = None if math.isnan(figure) else figure
         best = val_map is None or state.best_map is None or val_map > state.best_map
         state = dataclasses.replace(
             state,
@@ -128,7 +129,7 @@ class PixelsOf:
 
 def autocast_for(
     model: PatchCT, config: TrainConfig, device: str
-) -> Callable[[], AbstractContextManager[None]]:
+) -> Autocast:
     """Return a context for bf16 where asked for, or where it is known to pay.
 
     It pays on GPUs that have it, and on CPUs with AVX512-BF16 or AMX from a width of 192 on
@@ -148,14 +149,17 @@ def autocast_for(
 
 
 @torch.inference_mode()
-def validate(model: PatchCT, batches: Batches, pixels: PixelsOf) -> float:
+def validate(
+    model: PatchCT, batches: Batches, pixels: PixelsOf, autocast: Autocast = nullcontext
+) -> float:
     """Return the mAP of a model over a data set, NaN where no label has a positive."""
     model.eval()
     prototypes = model.prototypes()
-    logits = [
-        model.score(model.image(pixels(batch.images)), prototypes).logits.float().cpu().numpy()
-        for batch in batches.plain()
-    ]
+    logits = []
+    for batch in batches.plain():
+        with autocast():
+            tokens = model.image(pixels(batch.images))
+        logits.append(model.score(tokens, prototypes).logits.cpu().numpy())
     return mean_average_precision(
         np.concatenate(logits), batches.targets.numpy(), batches.ignored.numpy()
     )
@@ -163,7 +167,7 @@ def validate(model: PatchCT, batches: Batches, pixels: PixelsOf) -> float:
 
 def _train_epoch(
     model: PatchCT, averaged: Average, optimiser: torch.optim.Optimizer, batches: Batches,
-    pixels: PixelsOf, autocast: Callable[[], AbstractContextManager[None]], config: TrainConfig,
+    pixels: PixelsOf, autocast: Autocast, config: TrainConfig,
     epoch: int, progress: Progress,
 ) -> dict[str, float]:  # fmt: skip
     model.train()
@@ -196,7 +200,7 @@ def _train_epoch(
 
 def _step(
     model: PatchCT, optimiser: torch.optim.Optimizer, batch: Batch, pixels: PixelsOf,
-    autocast: Callable[[], AbstractContextManager[None]], config: TrainConfig,
+    autocast: Autocast, config: TrainConfig,
 ) -> tuple[float, ...]:  # fmt: skip
     optimiser.zero_grad(set_to_none=True)
     with autocast():
@@ -206,6 +210,7 @@ def _step(
     losses.total.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
     optimiser.step()
+    model.hold_tau()
     return tuple(
         float(part.detach()) for part in (losses.total, losses.asymmetric, losses.transport)
     )
@@ -226,6 +231,13 @@ def _resumed(
             f"cannot resume {run} with other settings", got=", ".join(changed),
             fix="leave them as they were, or start a new run with --from",
         )  # fmt: skip
+    if state.labels != tuple(data.label_set):
+        raise UserError(
+            f"cannot resume {run} with other labels",
+            got=", ".join(data.label_set),
+            expected=", ".join(state.labels),
+            fix=f"start a new run with --from {run}",
+        )
     if state.data_fingerprint != data.fingerprint():
         raise UserError(
             f"cannot resume {run}: the data set has changed",

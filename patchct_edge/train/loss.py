@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,9 +26,11 @@ def asymmetric_loss(
         clip: probability margin; negatives below it are given up as solved, 0 <= clip < 1.
     """
     p = torch.sigmoid(logits)
-    shifted = (p - clip).clamp(min=0)
-    positive = (1 - p).pow(gamma_positive) * F.logsigmoid(logits)
-    # Beyond 1 - 1e-6 the logarithm would be infinite in float32.
-    negative = shifted.pow(gamma_negative) * torch.log1p(-shifted.clamp(max=1 - 1e-6))
+    # 0 to a power below 1 has an infinite slope: hence 1e-8 in place of 0.
+    positive = (1 - p).clamp(min=1e-8).pow(gamma_positive) * F.logsigmoid(logits)
+    # log(1 - shifted p) is log(1 - p + clip), at most 0; from the logit, lest p round to 1.
+    margin = logits.new_tensor(math.log(clip) if clip else -math.inf)
+    log_missed = torch.logaddexp(F.logsigmoid(-logits), margin).clamp(max=0)
+    negative = (p - clip).clamp(min=1e-8).pow(gamma_negative) * log_missed
     cells = torch.where(targets, positive, negative).masked_fill(ignored, 0)
     return -cells.sum(1).mean()

@@ -73,6 +73,12 @@ class PatchCT(nn.Module):
         low, high = TAU_BOUNDS
         return self.log_tau.clamp(math.log(low), math.log(high)).exp()
 
+    @torch.no_grad()
+    def hold_tau(self) -> None:
+        """Bring tau back within its bounds: beyond them it has no gradient and would stay there."""
+        low, high = TAU_BOUNDS
+        self.log_tau.clamp_(math.log(low), math.log(high))
+
     def prototypes(self) -> Tensor:
         """Return the label prototypes l_m, (M, d), normalised."""
         return F.normalize(self.project_label(self.labels() - self.label_mean), dim=1)

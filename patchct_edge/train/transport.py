@@ -45,7 +45,7 @@ def ct_cost(
     labelled = targets.any(1)  # (B,)
     # A fully masked softmax has NaN gradients: an image without labels gets a dummy q, weight 0.
     held = targets | ~labelled[:, None]  # (B, M)
-    q = held / held.sum(1, keepdim=True)  # (B, M)
+    q = held.to(s.dtype) / held.sum(1, keepdim=True)  # (B, M)
     cost = 1 - s  # (B, M, N), eq. (2)
     masked = (s / tau).masked_fill(~held[:, :, None], float("-inf"))
     forward = (torch.softmax(masked, dim=1) * cost).sum(1).mean(1)  # (B,), eq. (3)

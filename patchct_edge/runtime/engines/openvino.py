@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from patchct_edge.errors import EngineError, MissingExtra
+from patchct_edge.errors import EngineError
 from patchct_edge.runtime.engines.base import Engine, EngineRecord, Images, Outputs
 
 NAME = "openvino"
@@ -43,13 +43,15 @@ class OpenVINOEngine(Engine):
         try:
             import openvino as ov
         except ImportError:
-            raise MissingExtra("openvino", "base") from None
+            raise EngineError(str(missing())) from None
         core = ov.Core()
         core.set_property({"CACHE_DIR": str(cache_folder())})
         try:
             graph = core.read_model(model)
             self._compiled = core.compile_model(
-                graph if similarity else _logits_alone(ov, graph), "CPU", _options(precision, latency)
+                graph if similarity else _logits_alone(ov, graph),
+                "CPU",
+                _options(precision, latency),
             )
         except RuntimeError as error:
             raise EngineError(

@@ -1,0 +1,122 @@
+"""Which part of PatchCT brings what: heads trained on the cached tokens of a frozen backbone.
+
+    python benchmarks/ablation.py DATA --image-encoder FOLDER --label-encoder TABLE.npz
+
+Prints one row a variant, the mean and the spread (standard deviation) of val mAP over the seeds,
+and the mean cosine between the prototypes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from patchct_edge.datasets import DataSet, read_dataset
+from patchct_edge.metrics import mean_average_precision
+from patchct_edge.train.batches import Batches
+from patchct_edge.train.build import build_model
+from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.encoders import Tokens, table_names
+from patchct_edge.train.loop import PixelsOf
+from patchct_edge.train.model import prototype_cosine
+from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
+
+OFF: dict[str, float | bool] = {"navigator_score": False, "ct_weight": 0.0}
+VARIANTS: dict[str, dict[str, float | bool]] = {
+    "CLS score only": OFF,
+    "navigator score only": {**OFF, "navigator_score": True, "cls_score": False},
+    "CLS + navigator score": {**OFF, "navigator_score": True},
+    "CLS + CT forward": {"navigator_score": False, "ct_backward": 0.0},
+    "CLS + CT backward": {"navigator_score": False, "ct_forward": 0.0},
+    "CLS + CT both": {"navigator_score": False},
+    "CLS + navigator + CT forward": {"ct_backward": 0.0},
+    "CLS + navigator + CT backward": {"ct_forward": 0.0},
+    "all": {},
+}
+
+
+def main() -> None:
+    """Read the arguments, cache the tokens, train every variant."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--image-encoder", required=True)
+    parser.add_argument("--label-encoder", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--ct-weight", type=float, default=TrainConfig().ct_weight)
+    parser.add_argument("--only", nargs="*", help="variants to run, by name")
+    args = parser.parse_args()
+    base = TrainConfig(
+        image_encoder=args.image_encoder, label_encoder=args.label_encoder, lr_backbone=0.0,
+        epochs=args.epochs, ct_weight=args.ct_weight, batch_size=64,
+    )  # fmt: skip
+    labels = table_names(Path(args.label_encoder))
+    splits = [read_dataset(args.data, split=split, labels=labels) for split in ("train", "val")]
+    cached = [tokens_of(data, base) for data in splits]
+    for name, settings in VARIANTS.items():
+        if args.only and name not in args.only:
+            continue
+        runs = [
+            head_trained(replace(base, seed=seed, **settings), splits, cached)  # type: ignore[arg-type]
+            for seed in range(args.seeds)
+        ]
+        maps, cosines = zip(*runs, strict=True)
+        row = {
+            "variant": name, "map": round(float(np.mean(maps)), 4),
+            "spread": round(float(np.std(maps)), 4), "cosine": round(float(np.mean(cosines)), 2),
+        }  # fmt: skip
+        print(json.dumps(row), flush=True)
+
+
+@torch.inference_mode()
+def tokens_of(data: DataSet, config: TrainConfig) -> Tokens:
+    """Encode every image of a split once, unaugmented, in float16."""
+    model, state = build_model(data, config)
+    pixels = PixelsOf(state.recipe, "cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = [
+            model.eval().image(pixels(batch.images))
+            for batch in Batches(data, state.recipe, config).plain()
+        ]
+    return Tokens(*(torch.cat(part).half() for part in zip(*parts, strict=True)))
+
+
+def head_trained(
+    config: TrainConfig, splits: list[DataSet], cached: list[Tokens]
+) -> tuple[float, float]:
+    """Train a head on cached tokens; return val mAP of the averaged weights, prototype cosine."""
+    torch.manual_seed(config.seed)
+    train, val = splits
+    model, _ = build_model(train, config)
+    optimiser, averaged = adamw(model, config), Average(model, config.ema_decay)
+    targets, ignored = (torch.from_numpy(flags) for flags in train.targets())
+    steps = config.epochs * (len(train) // config.batch_size)
+    for step, index in enumerate(_orders(len(train), config)):
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * learning_rate_factor(step, steps, config.warmup)
+        optimiser.zero_grad()
+        scores = model.score(Tokens(*(part[index] for part in cached[0])), model.prototypes())
+        model.loss(scores, targets[index], ignored[index]).total.backward()
+        optimiser.step()
+        averaged.update(model)
+    with torch.inference_mode():
+        prototypes = averaged.model.prototypes()
+        logits = averaged.model.score(cached[1], prototypes).logits.numpy()
+    return mean_average_precision(logits, *val.targets()), prototype_cosine(prototypes)
+
+
+def _orders(count: int, config: TrainConfig) -> Iterator[torch.Tensor]:
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.epochs):
+        order = torch.from_numpy(rng.permutation(count))
+        yield from order[: count // config.batch_size * config.batch_size].split(config.batch_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""The bundle `NAME.patchct/`: what is in it, how it is written, read and verified.
+
+    manifest.json          labels, recipe, tau, patch grid, stage records, sha256 of every file
+    model.fp32.onnx        and model.fp16.onnx, model.int8.onnx, model.int8-fp16.onnx
+    calibration.json       thresholds and temperature for each precision, where made
+    engines/               compiled engines, where made
+
+JSON and raw files, never pickle. A bundle is written aside and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from patchct_edge.errors import BundleError, did_you_mean
+from patchct_edge.preprocess import Recipe
+from patchct_edge.tagging import Calibration
+
+FORMAT = 1
+SUFFIX = ".patchct"
+MANIFEST = "manifest.json"
+CALIBRATION = "calibration.json"
+PRECISIONS = ("fp32", "fp16", "int8")
+INT8_FOR_GPU = "int8-fp16"  # the INT8 graph with FP16 around, for TensorRT
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One export stage compared with the one before, on the same pictures.
+
+    Score differences are of probabilities, 0..1; `flips` is `metrics.tag_flips`; `map` and its
+    interval are of this stage, `map_drop` is against `against`, all None without labels.
+    """
+
+    name: str
+    against: str
+    engine: str
+    images: int
+    max_difference: float
+    mean_difference: float
+    flips: float
+    map: float | None = None
+    map_low: float | None = None
+    map_high: float | None = None
+    map_drop: float | None = None
+    gate: str = ""
+    passed: bool = True
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself. `grid` is (rows, columns) of patches; `tau` is a scalar."""
+
+    labels: tuple[str, ...]
+    prompts: tuple[str, ...]
+    label_source: str
+    recipe: Recipe
+    tau: float
+    grid: tuple[int, int]
+    made_by: str
+    fingerprint: str = ""
+    calibration_data: str | None = None
+    stages: tuple[Stage, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "recipe": self.recipe.to_json()}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Manifest:
+        values = {f.name: found[f.name] for f in fields(cls)}
+        for name in ("labels", "prompts", "grid"):
+            values[name] = tuple(values[name])
+        values["recipe"] = Recipe.from_json(values["recipe"])
+        values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
+        return cls(**values)
+
+
+class Bundle:
+    """A bundle on disk, opened for reading.
+
+    Raises:
+        BundleError: no bundle, an altered one, or one of a format this version does not know.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.manifest = _read_manifest(self.path)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    def precisions(self) -> list[str]:
+        """The precisions that this bundle has a graph for, most exact first."""
+        return [p for p in PRECISIONS if model_name(p) in self.manifest.files]
+
+    def model(self, precision: str) -> Path:
+        """Return the path of a graph whose hash has been checked."""
+        name = model_name(precision)
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"{self.path} has no {precision} graph",
+                expected=" or ".join(self.precisions()),
+                fix="patchct export RUN --out X.patchct --calib DATA",
+            )
+        self.verify(name)
+        return self.path / name
+
+    def calibration(self, precision: str) -> Calibration:
+        """Return the thresholds and temperature of a precision, or the defaults."""
+        if CALIBRATION not in self.manifest.files:
+            return Calibration.default(len(self.labels))
+        self.verify(CALIBRATION)
+        found = json.loads((self.path / CALIBRATION).read_text(encoding="utf-8"))
+        if precision not in found:
+            return Calibration.default(len(self.labels))
+        return Calibration.from_json(found[precision], self.labels)
+
+    def failed_stages(self, precision: str) -> list[Stage]:
+        """Return the stages of a precision that did not pass their gate."""
+        return [s for s in self.manifest.stages if s.name == precision and not s.passed]
+
+    def verify(self, name: str | None = None) -> None:
+        """Check the sha256 of one file, or of all of them.
+
+        Raises:
+            BundleError: a file is missing or altered.
+        """
+        for each in [name] if name else self.manifest.files:
+            path = self.path / each
+            if not path.is_file():
+                raise BundleError(f"{self.path} lacks a file", got=f"no {each}", fix=_EXPORT_AGAIN)
+            found = sha256(path)
+            if found != self.manifest.files[each]:
+                raise BundleError(
+                    f"{path} was altered", got=f"sha256 {found}",
+                    expected=f"sha256 {self.manifest.files[each]}", fix=_EXPORT_AGAIN,
+                )  # fmt: skip
+
+
+_EXPORT_AGAIN = "copy the bundle again, or make it anew with patchct export"
+
+
+def model_name(precision: str) -> str:
+    """File name of a precision's graph."""
+    return f"model.{precision}.onnx"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint(graph: Path, labels: tuple[str, ...], recipe: Recipe) -> str:
+    """Identify a model: graph, labels and recipe, 16 hex digits."""
+    text = json.dumps([sha256(graph), labels, recipe.to_json()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Give a new folder beside `target` that takes its place when the block ends well.
+
+    When the block fails the folder is kept as `target` + ".failed", for inspection; what stood at
+    `target` is then untouched.
+    """
+    if target.suffix != SUFFIX:
+        raise BundleError(
+            "a bundle's name ends in .patchct", got=target.name, expected=f"{target.stem}{SUFFIX}"
+        )
+    if target.exists() and not (target / MANIFEST).is_file():
+        raise BundleError(f"{target} exists and is no bundle", fix="choose another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    aside.chmod(0o755)
+    try:
+        yield aside
+    except BaseException:
+        failed = target.with_name(target.name + ".failed")
+        shutil.rmtree(failed, ignore_errors=True)
+        os.replace(aside, failed)
+        raise
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        os.replace(target, old / "bundle")
+        os.replace(aside, target)
+        shutil.rmtree(old)
+    else:
+        os.replace(aside, target)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, with the hashes of all other files in the folder, as the last file."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    hashes = {name: sha256(folder / name) for name in names if name != MANIFEST}
+    found = {**manifest.to_json(), "files": hashes}
+    aside = folder / (MANIFEST + ".tmp")
+    aside.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, folder / MANIFEST)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        text = (path / MANIFEST).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(
+            f"{path} is no bundle", got=error.strerror, expected=f"a folder with {MANIFEST}"
+        ) from None
+    try:
+        found = json.loads(text)
+        version = found["format"]
+        if version != FORMAT:
+            raise BundleError(
+                f"{path} has another format version", got=version, expected=FORMAT,
+                fix="upgrade patchct-edge, or export the run again with this version",
+            )  # fmt: skip
+        manifest = Manifest.from_json(found)
+        names = list(manifest.files)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path / MANIFEST} cannot be read", got=repr(error)) from None
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BundleError(f"{path} names a file outside its folder", got=name)
+    return manifest
+
+
+def known_precision(name: str) -> str:
+    """Check a precision's name; a BundleError suggests the right one."""
+    if name not in PRECISIONS:
+        raise BundleError(
+            "unknown precision", got=name, expected=did_you_mean(name, PRECISIONS)
+        )
+    return name

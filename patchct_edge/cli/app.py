@@ -1,0 +1,87 @@
+"""The command line: one file a command; errors become messages and exit codes here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from patchct_edge import __version__
+from patchct_edge.cli import console
+from patchct_edge.cli.demo import demo
+from patchct_edge.cli.doctor import doctor
+from patchct_edge.cli.eval import evaluate
+from patchct_edge.cli.export import export
+from patchct_edge.cli.show import show
+from patchct_edge.cli.tag import tag
+from patchct_edge.cli.train import train
+from patchct_edge.errors import ExitCode, UserError
+
+app = typer.Typer(
+    name="patchct",
+    help="Train multi-label image taggers, compile them, run them on the edge.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": demo,
+    "train": train,
+    "export": export,
+    "tag": tag,
+    "eval": evaluate,
+    "show": show,
+    "doctor": doctor,
+}
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn a user's errors and interrupts into a message and the documented exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            code = command(*args, **kwargs)
+        except UserError as error:
+            console.error(str(error))
+            code = error.exit_code
+        except KeyboardInterrupt:
+            console.note("interrupted; what was done so far is kept")
+            code = ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            # The reader (such as `head`) has gone: leave nothing for Python to flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = ExitCode.OK
+        raise typer.Exit(int(code or ExitCode.OK))
+
+    return run
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(guarded(_command))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"patchct {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Train multi-label image taggers, compile them, run them on the edge."""
+
+
+def main() -> None:
+    """Entry point of `patchct`."""
+    app()

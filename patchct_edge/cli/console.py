@@ -1,0 +1,84 @@
+"""What a person sees: messages, tables and progress. The only module that imports rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+T = TypeVar("T")
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Say something on stderr."""
+    err.print(escape(message))
+
+
+def warn(message: str) -> None:
+    """Say something on stderr that a person should look into."""
+    err.print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def error(message: str) -> None:
+    """Say on stderr what went wrong."""
+    err.print(f"[bold red]error:[/] {escape(message)}")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+    """Print a table on stdout; the first column is text, the others are aligned to the right."""
+    found = Table(title=title, title_justify="left", header_style="bold")
+    for n, header in enumerate(headers):
+        found.add_column(header, justify="left" if n == 0 else "right", overflow="fold")
+    for row in rows:
+        found.add_row(*(escape(cell) for cell in row))
+    out.print(found)
+
+
+def bar(text: str) -> Progress:
+    """Return a progress bar on stderr, which shows only at a terminal."""
+    columns: list[ProgressColumn] = [
+        TextColumn(text + " {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def counted(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items and show how many have passed."""
+    with bar(text) as progress:
+        task = progress.add_task("", total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+@contextmanager
+def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows how many of `total` are done."""
+    with bar(text) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Return 0.8741 as "87.41"; what is undefined is a dash."""
+    return "-" if share is None or share != share else f"{share * 100:.{digits}f}"

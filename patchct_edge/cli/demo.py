@@ -1,0 +1,151 @@
+"""patchct demo: the whole path on real handwriting, no download."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from patchct_edge.cli import console, options
+from patchct_edge.cli.export import print_stages
+from patchct_edge.cli.train import TrainProgress
+from patchct_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from patchct_edge.report.accuracy import Accuracy
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything the demo makes."""
+
+    train: int
+    val: int
+    epochs: int
+
+
+FULL = Size(train=12_000, val=800, epochs=9)
+QUICK = Size(train=600, val=120, epochs=1)
+ENCODER = {
+    "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "intermediate_size": 512, "image_size": 64, "patch_size": 8,
+}  # fmt: skip
+SETTINGS: dict[str, Any] = {
+    "pretrained": False, "dim": 128, "batch_size": 64, "lr_backbone": 1.5e-3, "lr_head": 1.5e-3,
+    "crop_scale": 1.0, "flip": False, "precision": "fp32",
+}  # fmt: skip
+SHEET = 8  # scenes in the picture
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.", metavar="DIR")] = Path("demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Go through all steps in a minute; learns little.")
+    ] = False,
+) -> None:
+    """Make scenes of handwritten digits, train, export, tag unseen scenes, draw heat maps."""
+    from patchct_edge.demo import make_scenes
+
+    bundle = out / "digits.patchct"
+    if (out / "run").exists():
+        raise UserError(f"{out} already holds a demo", fix=f"rm -r {out}, or another --out")
+    size = QUICK if quick else FULL
+    step = _Steps()
+    step(f"drawing {size.train} training and {size.val} unseen scenes of handwritten digits")
+    data = make_scenes(out / "data", train=size.train, val=size.val)
+    step(f"training a small PatchCT from scratch, {size.epochs} epochs")
+    _train(data, out, size)
+    step("exporting FP32 and INT8, each stage compared with the one before")
+    _export(out / "run", data, bundle, quick)
+    step("tagging the unseen scenes with the INT8 engine")
+    result = _tag(bundle, data, out / "tags.jsonl")
+    step("drawing a heat map for each tag")
+    _draw(bundle, data, out / "heatmaps.png")
+    _say(result, out, bundle, step.seconds())
+
+
+class _Steps:
+    """Says what begins, and when."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def __call__(self, message: str) -> None:
+        console.note(f"[{self.seconds():4.0f} s] {message}")
+
+
+def _train(data: Path, out: Path, size: Size) -> None:
+    from transformers import ViTConfig
+
+    from patchct_edge.datasets import read_labels_file
+    from patchct_edge.train.config import config_from
+    from patchct_edge.train.loop import train
+
+    ViTConfig(**ENCODER).save_pretrained(out / "encoder")
+    config = config_from(
+        {**SETTINGS, "image_encoder": str(out / "encoder"), "epochs": size.epochs}
+    )
+    labels, prompts = read_labels_file(data.with_name("labels.txt"))
+    training, validation = (
+        options.read_data(data, prefer=split, labels=labels, prompts=prompts)
+        for split in ("train", "val")
+    )
+    with TrainProgress() as progress:
+        train(training, validation, out / "run", config, progress)
+
+
+def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
+    from patchct_edge.export.build import ExportOptions, export
+    from patchct_edge.export.parity import Gates
+
+    # A model that has learnt next to nothing flips tags at the slightest touch.
+    gates = Gates(int8_map_drop=100, int8_flips=100) if quick else Gates()
+    manifest = export(
+        run, bundle, ExportOptions(("fp32", "int8"), data, gates=gates), lambda message: None
+    )
+    print_stages(manifest.stages)
+
+
+def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
+    from patchct_edge.report.accuracy import accuracy
+    from patchct_edge.runtime.sinks import open_sink
+    from patchct_edge.runtime.tagger import Tagger
+
+    with Tagger.open(bundle, precision="int8") as tagger:
+        scenes = options.read_data(data, prefer="val", labels=tagger.bundle.labels)
+        with open_sink(target, "jsonl") as sink:
+            for row in tagger.tag_files(scenes.paths):
+                sink.write(row)
+        calibration = tagger.bundle.calibration("int8")
+        return accuracy(tagger.engine, tagger.bundle.manifest.recipe, calibration, scenes)
+
+
+def _draw(bundle: Path, data: Path, target: Path) -> None:
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.report.explain import draw_sheet, explained
+    from patchct_edge.runtime.engines.select import open_engine
+
+    opened = Bundle(bundle)
+    scenes = options.read_data(data, prefer="val", labels=opened.labels)
+    # Scenes with several labels show best that each map finds its own digit.
+    crowded = sorted(scenes.samples, key=lambda sample: -len(sample.labels))[:SHEET]
+    with open_engine(opened, precision="int8", similarity=True, latency=True) as engine:
+        draw_sheet([explained(opened, engine, sample.path) for sample in crowded], target)
+
+
+def _say(result: Accuracy, out: Path, bundle: Path, seconds: float) -> None:
+    low, high = console.percent(result.map_low), console.percent(result.map_high)
+    typer.echo(
+        f"INT8 engine on {result.images} unseen scenes: mAP {console.percent(result.map)} "
+        f"(95 % interval {low}..{high}), {seconds:.0f} s in all"
+    )
+    typer.echo(f"  {out / 'data/labels.csv'}   the scenes and their labels")
+    typer.echo(f"  {bundle}   the bundle: patchct show {bundle}")
+    typer.echo(f"  {out / 'tags.jsonl'}   the tags of the unseen scenes")
+    typer.echo(f"  {out / 'heatmaps.png'}   where each tag comes from")

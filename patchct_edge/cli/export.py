@@ -1,0 +1,100 @@
+"""patchct export: a run as a bundle of ONNX graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchct_edge.cli import console
+from patchct_edge.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from patchct_edge.bundle import Stage
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `patchct train`.", metavar="RUN")],
+    out: Annotated[Path, typer.Option(help="Bundle to write.", metavar="X.patchct")],
+    calib: Annotated[
+        Path | None,
+        typer.Option(
+            help="Photos for INT8 and for the comparison: a data set or a folder.", metavar="DATA"
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32,fp16,int8; all by default, without int8 where --calib is missing."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to compare on; val by default.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="best or last epoch.")] = "best",
+    max_fp32_difference: Annotated[
+        float, typer.Option(help="Gate: largest score difference of FP32, 0..1.")
+    ] = 1e-4,
+    max_fp16_difference: Annotated[
+        float, typer.Option(help="Gate: largest score difference of FP16, 0..1.")
+    ] = 1e-2,
+    max_map_drop: Annotated[
+        float, typer.Option(help="Gate: largest mAP drop of INT8, points of 100.")
+    ] = 0.5,
+    max_flips: Annotated[
+        float, typer.Option(help="Gate: largest share of tags that INT8 changes, 0..1.")
+    ] = 0.03,
+) -> None:
+    """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""
+    from patchct_edge.export.build import ExportOptions, StageFailed
+    from patchct_edge.export.build import export as build
+    from patchct_edge.export.parity import Gates
+
+    gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
+    choice = ExportOptions(_precisions(precision, calib), calib, split, checkpoint, gates)
+    try:
+        manifest = build(run, out, choice, console.note)
+    except StageFailed as error:
+        print_stages(error.stages)
+        raise
+    print_stages(manifest.stages)
+    console.note(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
+
+
+def print_stages(stages: Sequence[Stage]) -> None:
+    """Show what each stage changed."""
+    headers = (
+        "stage", "against", "max diff", "mean diff", "flips %", "mAP", "95 % interval",
+        "mAP drop", "gate", "",
+    )  # fmt: skip
+    console.table(headers, [_row(stage) for stage in stages])
+    if stages:
+        console.note(
+            f"{stages[0].images} pictures; score differences of 0..1, mAP in points of 100"
+        )
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    interval = "-"
+    if stage.map is not None:
+        interval = f"{console.percent(stage.map_low)}..{console.percent(stage.map_high)}"
+    return (
+        stage.name, stage.against, f"{stage.max_difference:.1e}", f"{stage.mean_difference:.1e}",
+        console.percent(stage.flips), console.percent(stage.map), interval,
+        console.percent(stage.map_drop), stage.gate, "passed" if stage.passed else "FAILED",
+    )  # fmt: skip
+
+
+def _precisions(text: str | None, calib: Path | None) -> list[str]:
+    from patchct_edge.bundle import PRECISIONS
+
+    if text is None:
+        if calib is None:
+            console.warn("without --calib: no INT8, and the comparison is on noise, not on photos")
+            return ["fp32", "fp16"]
+        return list(PRECISIONS)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in PRECISIONS:
+            raise UserError("unknown precision", got=name, expected=did_you_mean(name, PRECISIONS))
+    return names

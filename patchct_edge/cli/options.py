@@ -1,0 +1,53 @@
+"""Options that several commands share, and the data sets that commands read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchct_edge.cli import console
+
+if TYPE_CHECKING:
+    from patchct_edge.datasets import DataSet
+
+Data = Annotated[
+    Path,
+    typer.Argument(help="CSV with columns image,labels; COCO JSON; or VOC folder.", metavar="DATA"),
+]
+BundlePath = Annotated[Path, typer.Argument(help="The bundle.", metavar="X.patchct")]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="openvino, onnxruntime or fake; the fastest that fits by default."),
+]
+Precision = Annotated[
+    str | None, typer.Option(help="fp32, fp16 or int8; the fastest that fits by default.")
+]
+Split = Annotated[
+    str | None, typer.Option(help="Split of the data set, or 'all'; the one that fits by default.")
+]
+Images = Annotated[
+    Path | None, typer.Option(help="Folder of the image files of a COCO JSON.", metavar="DIR")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def read_data(
+    source: Path,
+    *,
+    prefer: str,
+    split: str | None = None,
+    labels: Sequence[str] | None = None,
+    prompts: Mapping[str, str] | None = None,
+    images: Path | None = None,
+) -> DataSet:
+    """Read a data set and pass its warnings on."""
+    from patchct_edge.datasets import read_dataset
+
+    data = read_dataset(source, split=split, labels=labels, images=images, prefer=prefer)
+    for warning in data.warnings:
+        console.warn(warning)
+    return dataclasses.replace(data, prompts=dict(prompts or {}), warnings=())

@@ -1,0 +1,47 @@
+"""patchct show: what a bundle holds, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from patchct_edge.cli import console, options
+from patchct_edge.cli.export import print_stages
+
+
+def show(
+    bundle: options.BundlePath,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the sha256 of every file.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show labels, recipe, parity figures and the engines that fit this machine."""
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.runtime.engines.select import candidates
+
+    opened = Bundle(bundle)
+    if verify:
+        opened.verify()
+    manifest = opened.manifest
+    found = candidates(opened)
+    if as_json:
+        engines = [{"engine": c.engine, "precision": c.precision, "reason": c.reason} for c in found]
+        text = {**manifest.to_json(), "engines": engines}
+        typer.echo(json.dumps(text, indent=2, ensure_ascii=False))
+        return
+    recipe, (rows, columns) = manifest.recipe, manifest.grid
+    typer.echo(f"model    {manifest.fingerprint}  ({manifest.made_by})")
+    typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")
+    typer.echo(f"prompts  {manifest.prompts[0]} ...  (encoder: {manifest.label_source})")
+    typer.echo(f"input    {recipe.size} x {recipe.size} RGB, {recipe.fit}, {recipe.interpolation}")
+    typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
+    for name in manifest.files:
+        typer.echo(f"file     {name}  {(opened.path / name).stat().st_size / 1e6:.1f} MB")
+    for candidate in found:
+        typer.echo(f"engine   {candidate}")
+    print_stages(manifest.stages)
+    if verify:
+        console.note("every file is as it was written")

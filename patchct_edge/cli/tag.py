@@ -1,0 +1,77 @@
+"""patchct tag: the tags of photos, as JSON lines or CSV."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchct_edge import __version__
+from patchct_edge.cli import console, options
+from patchct_edge.errors import ExitCode
+
+
+class Format(str, Enum):
+    """Of the rows."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def tag(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, or - for a list on stdin.", metavar="INPUT"),
+    ],
+    model: Annotated[Path, typer.Option(help="The bundle.", metavar="X.patchct")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; stdout by default.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Of the rows.")] = Format.JSONL,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="One score for all labels, 0..1; calibrated by default."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="At most so many tags.")] = None,
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Every label, whatever its score.")
+    ] = False,
+    header: Annotated[
+        bool, typer.Option("--header", help="First line: version, model, engine.")
+    ] = False,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images a batch; the engine's choice by default.")
+    ] = None,
+) -> ExitCode:
+    """Tag photos. A file that cannot be read gets an error row, and the run goes on."""
+    from patchct_edge.runtime.inputs import find_images
+    from patchct_edge.runtime.sinks import open_sink
+    from patchct_edge.runtime.tagger import Tagger
+
+    single = len(inputs) == 1 and Path(inputs[0]).is_file()
+    failed = 0
+    with Tagger.open(model, engine=engine, precision=precision, latency=single) as tagger:
+        record = tagger.engine.record
+        about = {
+            "patchct": __version__, "model": tagger.bundle.manifest.fingerprint,
+            "precision": record.precision, "engine": record.to_json(),
+        }  # fmt: skip
+        rows = tagger.tag_files(
+            find_images(inputs), threshold=threshold, top_k=top_k, all_scores=all_scores,
+            batch=batch,
+        )  # fmt: skip
+        with open_sink(
+            output, format.value, header=about if header else None,
+            labels=tagger.bundle.labels, every_score=all_scores,
+        ) as sink:  # fmt: skip
+            for row in console.counted(rows, "tagging"):
+                sink.write(row)
+                failed += row.error is not None
+    if failed:
+        console.warn(f"{failed} files could not be read; their rows say why")
+        return ExitCode.SOME_INPUTS_FAILED
+    return ExitCode.OK

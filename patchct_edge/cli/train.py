@@ -1,0 +1,179 @@
+"""patchct train: a PatchCT from labelled photos."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from patchct_edge.cli import console, options
+from patchct_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from patchct_edge.datasets import DataSet
+    from patchct_edge.train.config import TrainConfig
+
+
+def train(
+    data: options.Data,
+    out: Annotated[Path, typer.Option(help="Run folder to write.", metavar="RUN")],
+    val: Annotated[
+        Path | None,
+        typer.Option(help="Data set to validate on; by default DATA's val split, or a tenth of it."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Label set, one a line, with a prompt after a tab.", metavar="FILE"),
+    ] = None,
+    images: options.Images = None,
+    image_encoder: Annotated[
+        str | None, typer.Option(help="Hub id or folder of the image encoder.")
+    ] = None,
+    label_encoder: Annotated[
+        str | None,
+        typer.Option(help="'learned', an .npz table, or hub id or folder of a text encoder."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as NAME=VALUE; see --settings.", metavar="N=V"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="config.json to start from, such as a run's.")
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Run whose best weights to fine-tune.", metavar="RUN"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch of --out.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda; the GPU by default where there is one.")
+    ] = None,
+    settings: Annotated[
+        bool,
+        typer.Option(
+            "--settings", callback=lambda wanted: _print_settings(wanted), is_eager=True,
+            help="List every setting with its default.",
+        ),
+    ] = False,
+) -> None:  # fmt: skip
+    """Train on labelled photos; leaves a run folder for `patchct export`."""
+    from patchct_edge.train import loop
+
+    named = {
+        "image_encoder": image_encoder, "label_encoder": label_encoder, "epochs": epochs,
+        "batch_size": batch_size, "seed": seed,
+    }  # fmt: skip
+    chosen = {name: value for name, value in named.items() if value is not None}
+    base = _base_config(config, from_, out if resume else None)
+    found = _config(base, {**chosen, **_assignments(set_ or [])})
+    _check_out(out, resume)
+    training, validation = _data_sets(data, val, labels, images, found)
+    with TrainProgress() as progress:
+        state = loop.train(
+            training, validation, out, found, progress,
+            device=device, start_from=from_, resume=resume,
+        )  # fmt: skip
+    if state.best_map is not None:
+        shown = f"{state.best_map * 100:.2f} (epoch {state.best_epoch})"
+        console.note(f"best val mAP {shown}; patchct export {out} --out NAME.patchct --calib DATA")
+
+
+class TrainProgress:
+    """Shows the epoch under way as a bar and each finished one as a line."""
+
+    def __init__(self) -> None:
+        self._bar = console.bar("epoch")
+        self._task = self._bar.add_task("")
+
+    def __enter__(self) -> TrainProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, epoch: int, done: int, steps: int, loss: float) -> None:
+        if done == 1:
+            self._bar.reset(self._task, total=steps)
+        text = f"{epoch + 1}  loss {loss:.4f}"
+        self._bar.update(self._task, completed=done, total=steps, description=text)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        figures = f"loss {row['loss']:.4f}  val mAP {console.percent(row['val_map'])}"
+        console.note(f"epoch {row['epoch']}  {figures}  {row['seconds']:.0f} s")
+
+    def note(self, message: str) -> None:
+        console.warn(message)
+
+
+def _print_settings(wanted: bool) -> None:
+    if wanted:
+        from patchct_edge.train.config import TrainConfig
+
+        rows = [
+            (f.name, f"{f.default}", f.metadata["help"]) for f in dataclasses.fields(TrainConfig)
+        ]
+        console.table(("setting", "default", "meaning"), rows)
+        raise typer.Exit
+
+
+def _assignments(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError("--set takes NAME=VALUE", got=pair, fix="patchct train --settings")
+        found[name] = value
+    return found
+
+
+def _base_config(config: Path | None, start_from: Path | None, resumed: Path | None) -> Path | None:
+    """Return the config.json whose values are the defaults of this run."""
+    run = resumed or start_from
+    return config or (run / "config.json" if run else None)
+
+
+def _config(base: Path | None, values: dict[str, Any]) -> TrainConfig:
+    from patchct_edge.train.config import config_from, config_from_file
+
+    return config_from_file(base, values) if base else config_from(values, "command line")
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    if not resume and (out / "run.json").exists():
+        raise UserError(
+            f"{out} already holds a run",
+            fix=f"--resume to go on with it, or another --out (or delete it: rm -r {out})",
+        )
+
+
+def _data_sets(
+    source: Path, val: Path | None, labels: Path | None, images: Path | None, config: TrainConfig
+) -> tuple[DataSet, DataSet]:
+    from patchct_edge.datasets import divided, has_split, read_labels_file
+    from patchct_edge.train.encoders import table_names
+
+    names, prompts = None, {}
+    if labels is not None:
+        names, prompts = read_labels_file(labels)
+    elif config.label_encoder.endswith(".npz"):
+        names = tuple(table_names(Path(config.label_encoder)))
+    training = options.read_data(source, prefer="train", labels=names, images=images)
+    names = training.label_set
+    if val is not None:
+        validation = options.read_data(val, prefer="val", labels=names, images=images)
+    elif has_split(source, "val", images):
+        validation = options.read_data(source, prefer="val", labels=names, images=images)
+    else:
+        training, validation = divided(training)
+        console.warn(
+            f"there is no val split: {len(validation)} images, drawn at random, are held out"
+        )
+    return dataclasses.replace(training, prompts=prompts), validation

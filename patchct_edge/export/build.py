@@ -1,0 +1,151 @@
+"""The export, stage by stage: from a run to a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from patchct_edge import __version__
+from patchct_edge.bundle import (
+    INT8_FOR_GPU,
+    Manifest,
+    Stage,
+    fingerprint,
+    model_name,
+    write_manifest,
+    written_aside,
+)
+from patchct_edge.errors import GateError, UserError
+from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
+from patchct_edge.export.half import fp16_from_fp32
+from patchct_edge.export.parity import Gates, Run, compared, run_of_engine, run_of_model
+from patchct_edge.export.photos import Photos, photos_from
+from patchct_edge.export.quantise import int8_from_fp32
+from patchct_edge.export.simplify import simplified_from_graph
+from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
+from patchct_edge.runtime.engines.openvino import OpenVINOEngine
+from patchct_edge.train.checkpoint import load_model, read_state
+
+Report = Callable[[str], None]
+
+
+class StageFailed(GateError):
+    """A stage that did not pass its gate; carries the figures of all stages."""
+
+    def __init__(self, what: str, *, stages: Sequence[Stage], got: str, expected: str, fix: str):
+        super().__init__(what, got=got, expected=expected, fix=fix)
+        self.stages = tuple(stages)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export. Without `calibration` data there is no INT8."""
+
+    precisions: Sequence[str]
+    calibration: Path | None = None
+    split: str | None = None
+    checkpoint: str = "best"
+    gates: Gates = Gates()
+
+
+def export(run: Path, target: Path, options: ExportOptions, report: Report) -> Manifest:
+    """Export a run as a bundle; each stage is compared with the one before.
+
+    Args:
+        report: called with one line before each stage.
+
+    Raises:
+        GateError: a stage is too far from the one before; what was made is left at
+            `target` + ".failed".
+        UserError: the run, the photos or the options cannot be used.
+    """
+    if "int8" in options.precisions and options.calibration is None:
+        raise UserError(
+            "INT8 needs photos to calibrate with",
+            fix="--calib DATA (a data set or a folder of photos), or --precision fp32,fp16",
+        )
+    report("reading the run")
+    model, state = load_model(run, options.checkpoint)
+    config, _ = read_state(run)
+    photos = photos_from(options.calibration, options.split, state.labels, state.recipe)
+    tau, grid = float(model.tau.detach()), model.image.grid
+
+    with written_aside(target) as folder:
+        report("prototypes, and the reference in PyTorch")
+        prototypes = prototypes_from_model(model)
+        reference = run_of_model(EngineGraph(model, state.recipe, prototypes).eval(), photos.parity)
+
+        report("graph")
+        graph, fp32 = folder / "graph.onnx", folder / model_name("fp32")
+        graph_from_model(model, state.recipe, prototypes, graph)
+        stages = Stages(reference, photos, options.gates, report)
+        stages.add("graph", graph)
+
+        report("simplify")
+        simplified_from_graph(graph, fp32)
+        stages.add("fp32", fp32)
+
+        if "fp16" in options.precisions:
+            report("FP16")
+            fp16_from_fp32(fp32, folder / model_name("fp16"))
+            stages.add("fp16", folder / model_name("fp16"), against="fp32")
+
+        if "int8" in options.precisions:
+            report("INT8")
+            assert photos.calibration is not None
+            int8_from_fp32(fp32, folder / model_name("int8"), photos.calibration)
+            stages.add("int8", folder / model_name("int8"), against="fp32")
+            fp16_from_fp32(folder / model_name("int8"), folder / model_name(INT8_FOR_GPU))
+            stages.add(INT8_FOR_GPU, folder / model_name(INT8_FOR_GPU), against="fp32")
+
+        graph.unlink()
+        manifest = Manifest(
+            labels=state.labels, prompts=state.prompts, label_source=config.label_encoder,
+            recipe=state.recipe, tau=tau, grid=(grid, grid),
+            made_by=f"patchct-edge {__version__}",
+            fingerprint=fingerprint(fp32, state.labels, state.recipe),
+            calibration_data=photos.fingerprint, stages=tuple(stages.done),
+        )  # fmt: skip
+        write_manifest(folder, manifest)
+        _raise_for_gates(stages.done, target)
+    return manifest
+
+
+class Stages:
+    """The stages so far, each with its logits, so that the next can be compared with it."""
+
+    def __init__(self, reference: Run, photos: Photos, gates: Gates, report: Report) -> None:
+        self.runs = {reference.name: reference}
+        self.previous = reference.name
+        self.photos, self.gates, self.report = photos, gates, report
+        self.done: list[Stage] = []
+
+    def add(self, name: str, graph: Path, against: str | None = None) -> None:
+        """Run a graph and compare it with the stage before, or with `against`."""
+        self.report(f"{name}: comparing {len(self.photos.parity.images)} pictures")
+        # What is rounded to FP16 between nodes shows in ONNX Runtime only: OpenVINO computes FP16
+        # graphs in float32. The other graphs run in the engine that ships.
+        precision = name.split("-")[0].replace("graph", "fp32")
+        engine = ONNXRuntimeEngine if "fp16" in name else OpenVINOEngine
+        run = run_of_engine(name, lambda: engine(graph, precision), self.photos.parity)
+        reference = self.runs[against or self.previous]
+        self.done.append(compared(run, reference, self.photos.parity, self.gates))
+        self.runs[name] = run
+        self.previous = name
+
+
+def _raise_for_gates(stages: Sequence[Stage], target: Path) -> None:
+    failed = [stage for stage in stages if not stage.passed]
+    if not failed:
+        return
+    stage = failed[0]
+    drop = "" if stage.map_drop is None else f", mAP drop {stage.map_drop * 100:.2f} points"
+    raise StageFailed(
+        f"the stage '{stage.name}' is too far from '{stage.against}'",
+        stages=stages,
+        got=f"max difference {stage.max_difference:.2g}, flips {stage.flips:.2%}{drop}",
+        expected=stage.gate,
+        fix=f"look into {target}.failed; more calibration photos, or leave "
+        f"{stage.name.split('-')[0]} out with --precision",
+    )

@@ -1,0 +1,89 @@
+"""The engine's graph: image branch, navigator scoring and normalisation in one ONNX file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from patchct_edge.errors import UserError
+from patchct_edge.preprocess import Recipe
+from patchct_edge.train.model import PatchCT
+
+OPSET = 20  # TensorRT 10.3 reads up to opset 20 and IR 10
+HEAD_MARK = "project_image"  # the head begins at the projection: named so in every exported graph
+
+
+class EngineGraph(nn.Module):
+    """uint8 (B, H, W, 3) RGB to logits (B, M) and similarity (B, M, N), prototypes folded in."""
+
+    def __init__(self, model: PatchCT, recipe: Recipe, prototypes: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("prototypes", prototypes)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(recipe.std)))
+        self.register_buffer("shift", -torch.tensor(recipe.mean) / torch.tensor(recipe.std))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        # The Cast must be the first node and NCHW the last step: TensorRT takes uint8 only so.
+        pixels = (image.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+        scores = self.model.score(self.model.image(pixels), self.prototypes)
+        return scores.logits, scores.similarity[:, -1]
+
+
+def prototypes_from_model(model: PatchCT) -> Tensor:
+    """Compute the label prototypes once, float32 (M, d): the label encoder ends here."""
+    with torch.no_grad():
+        return model.eval().prototypes().float()
+
+
+def graph_from_model(model: PatchCT, recipe: Recipe, prototypes: Tensor, path: Path) -> None:
+    """Export to ONNX with a dynamic batch.
+
+    Raises:
+        UserError: the encoder uses something that does not export.
+    """
+    # "eager" attention exports without the IsNaN guards that scaled_dot_product_attention brings.
+    model.image.model.set_attn_implementation("eager")
+    model.image.layers = model.image.layers[-1:]  # the engine scores the last entry only
+    example = torch.zeros(2, recipe.size, recipe.size, 3, dtype=torch.uint8)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own use of deprecated names
+        try:
+            program = torch.onnx.export(
+                EngineGraph(model, recipe, prototypes).eval(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=["logits", "similarity"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise UserError("the image encoder does not export to ONNX", got=error) from error
+    program.save(path)
+
+
+def head_nodes(graph: onnx.ModelProto) -> set[str]:
+    """Return the names of the nodes from the projection on: similarity and score head.
+
+    These stay in float32 in every precision.
+    """
+    after: set[str] = set()
+    head: set[str] = set()
+    for node in graph.graph.node:  # ONNX keeps its nodes in topological order
+        if any(HEAD_MARK in name or name in after for name in node.input):
+            head.add(node.name)
+            after.update(node.output)
+    return head
+
+
+def patch_embedding_nodes(graph: onnx.ModelProto) -> set[str]:
+    """Return the names of the convolutions that turn pixels into patches."""
+    return {node.name for node in graph.graph.node if node.op_type == "Conv"}

@@ -1,0 +1,119 @@
+"""Each export stage compared with the one before, on the same pictures, and the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from patchct_edge.bundle import Stage
+from patchct_edge.export.graph import EngineGraph
+from patchct_edge.metrics import bootstrap_interval, mean_average_precision, tag_flips
+from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.tagging import Calibration
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The largest differences a stage may show; scores are probabilities, mAP points of 0..100."""
+
+    fp32_difference: float = 1e-4
+    fp16_difference: float = 1e-2
+    int8_map_drop: float = 0.5
+    int8_flips: float = 0.03
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What stages are compared on: images uint8 (count, H, W, 3), and labels where known."""
+
+    images: Images
+    targets: Bools | None = None
+    ignored: Bools | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The logits (count, M) of one stage, and what computed them."""
+
+    name: str
+    engine: str
+    logits: Floats
+
+
+def run_of_model(graph: EngineGraph, pictures: Pictures) -> Run:
+    """Compute the reference in PyTorch, float32."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures.images), BATCH):
+            batch = torch.from_numpy(pictures.images[start : start + BATCH])
+            parts.append(graph(batch)[0].numpy())
+    return Run("model", f"torch {torch.__version__.split('+')[0]} fp32", np.concatenate(parts))
+
+
+def run_of_engine(name: str, open_engine: Callable[[], Engine], pictures: Pictures) -> Run:
+    """Compute a stage's logits with the engine that ships."""
+    with open_engine() as engine:
+        parts = [
+            engine.infer(pictures.images[start : start + BATCH]).logits
+            for start in range(0, len(pictures.images), BATCH)
+        ]
+        record = engine.record
+    return Run(name, f"{record.library} {record.arithmetic}", np.concatenate(parts))
+
+
+def compared(run: Run, reference: Run, pictures: Pictures, gates: Gates) -> Stage:
+    """Compare a stage with the one before and apply its gate."""
+    neutral = Calibration.default(run.logits.shape[1])
+    new, old = (neutral.scores(r.logits) for r in (run, reference))
+    difference = np.abs(new - old)
+    figures = {
+        "max_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "flips": tag_flips(old >= neutral.thresholds, new >= neutral.thresholds),
+        **_map_figures(run.logits, reference.logits, pictures),
+    }
+    gate, passed = _gate(run.name, figures, gates)
+    return Stage(
+        run.name, reference.name, run.engine, len(pictures.images), **figures,
+        gate=gate, passed=passed,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def _map_figures(
+    logits: Floats, reference: Floats, pictures: Pictures
+) -> dict[str, float | None]:
+    targets, ignored = pictures.targets, pictures.ignored
+    if targets is None or ignored is None:
+        return {}
+
+    def map_of(rows: npt.NDArray[np.intp], of: Floats = logits) -> float:
+        return mean_average_precision(of[rows], targets[rows], ignored[rows])
+
+    every = np.arange(len(targets))
+    value = map_of(every)
+    if np.isnan(value):
+        return {}
+    low, high = bootstrap_interval(map_of, len(targets))
+    drop = map_of(every, reference) - value
+    return {"map": value, "map_low": low, "map_high": high, "map_drop": drop}
+
+
+def _gate(name: str, figures: dict[str, float | None], gates: Gates) -> tuple[str, bool]:
+    """Return the gate of a stage in words, and whether it passed."""
+    if name.startswith("int8"):
+        flips, drop = figures["flips"], figures.get("map_drop")
+        text = f"flips <= {gates.int8_flips:.1%}"
+        if drop is not None:
+            text = f"mAP drop <= {gates.int8_map_drop:g} points, {text}"
+        return text, flips <= gates.int8_flips and (drop or 0) * 100 <= gates.int8_map_drop  # type: ignore[operator]
+    limit = gates.fp16_difference if name == "fp16" else gates.fp32_difference
+    return f"max difference <= {limit:g}", figures["max_difference"] <= limit  # type: ignore[operator]

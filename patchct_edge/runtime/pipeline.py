@@ -1,0 +1,65 @@
+"""Images to logits: a decode pool, the engine and the caller overlap; order is kept."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from patchct_edge import images
+from patchct_edge.errors import ImageError
+from patchct_edge.images import RGB
+from patchct_edge.parallel import ordered_map
+from patchct_edge.preprocess import Recipe
+from patchct_edge.runtime.engines.base import Engine, Floats
+
+
+class Scored(NamedTuple):
+    """One image: its logits (M,), or the error that came in their place."""
+
+    path: Path
+    logits: Floats | None
+    error: ImageError | None
+
+
+def score_images(
+    paths: Iterable[Path], engine: Engine, recipe: Recipe, *, batch: int | None = None
+) -> Iterator[Scored]:
+    """Yield the logits of every image, in order; an image that cannot be read yields its error.
+
+    Memory is bounded whatever the number of images.
+
+    Args:
+        batch: images a batch, the engine's own choice by default.
+    """
+
+    def read(path: Path) -> tuple[Path, RGB | ImageError]:
+        try:
+            return path, recipe.apply(images.decode(path))
+        except ImageError as error:
+            return path, error
+
+    size, workers = batch or engine.best_batch, os.cpu_count() or 1
+    decoded = ordered_map(read, paths, workers=workers, ahead=2 * size + workers)
+    in_flight: deque[list[tuple[Path, ImageError | None]]] = deque()
+    while group := list(islice(decoded, size)):
+        good = [found for _, found in group if not isinstance(found, ImageError)]
+        if good:
+            engine.submit(np.stack(good))
+        in_flight.append([(p, f if isinstance(f, ImageError) else None) for p, f in group])
+        if len(in_flight) > engine.concurrency:
+            yield from _landed(engine, in_flight.popleft())
+    while in_flight:
+        yield from _landed(engine, in_flight.popleft())
+
+
+def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:
+    has_good = any(error is None for _, error in group)
+    rows = iter(engine.result().logits if has_good else ())
+    for path, error in group:
+        yield Scored(path, next(rows) if error is None else None, error)

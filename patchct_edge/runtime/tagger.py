@@ -1,0 +1,122 @@
+"""The Python API: open a bundle, tag images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from patchct_edge import images
+from patchct_edge.bundle import Bundle
+from patchct_edge.runtime.engines.base import Engine
+from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.pipeline import score_images
+from patchct_edge.runtime.sinks import Row
+from patchct_edge.tagging import Tag, tags_from_scores
+
+
+class Tagger:
+    """A bundle with an engine that runs it. Not thread-safe.
+
+    Attributes:
+        bundle: what was opened.
+        engine: what runs it; `engine.record` says which library and arithmetic.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self.bundle, self.engine = bundle, engine
+        self._calibration = bundle.calibration(engine.record.precision)
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        *,
+        engine: str | None = None,
+        precision: str | None = None,
+        latency: bool = False,
+    ) -> Tagger:
+        """Open a bundle with the fastest engine that fits this machine.
+
+        Args:
+            engine, precision: choose for yourself.
+            latency: for one image at a time, instead of the throughput of many.
+
+        Raises:
+            BundleError: no bundle, or an altered one.
+            EngineError: no engine can run it here.
+        """
+        opened = Bundle(bundle)
+        return cls(opened, open_engine(opened, engine=engine, precision=precision, latency=latency))
+
+    def tag(
+        self,
+        image: str | os.PathLike[str] | bytes | images.RGB,
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        all_scores: bool = False,
+    ) -> list[Tag]:
+        """Return the tags of one image (a file, its bytes, or RGB uint8 (H, W, 3)), best first.
+
+        Args:
+            threshold: one threshold, 0..1, in place of the calibrated ones.
+            top_k: at most so many tags.
+            all_scores: every label with its score, whatever the thresholds.
+
+        Raises:
+            ImageError: the image cannot be decoded.
+        """
+        rgb = image if isinstance(image, np.ndarray) else images.decode(image)
+        pixels = self.bundle.manifest.recipe.apply(rgb)
+        logits = self.engine.infer(pixels[None]).logits[0]
+        return self._tags(logits, threshold, top_k, all_scores)
+
+    def tag_files(
+        self,
+        paths: Iterable[Path],
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        all_scores: bool = False,
+        batch: int | None = None,
+    ) -> Iterator[Row]:
+        """Yield a row for every file, in order; one that cannot be read has an error row."""
+        recipe = self.bundle.manifest.recipe
+        for path, logits, error in score_images(paths, self.engine, recipe, batch=batch):
+            if logits is None:
+                assert error is not None
+                yield Row(str(path), error=(type(error).__name__, str(error)))
+            else:
+                yield Row(str(path), self._tags(logits, threshold, top_k, all_scores))
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tags(
+        self,
+        logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+        threshold: float | None,
+        top_k: int | None,
+        every: bool,
+    ) -> list[Tag]:
+        scores = self._calibration.scores(logits[None])[0]
+        thresholds = self._calibration.thresholds
+        if threshold is not None:
+            thresholds = np.full_like(thresholds, threshold)
+        return tags_from_scores(scores, self.bundle.labels, thresholds, top_k=top_k, every=every)

@@ -1,0 +1,207 @@
+"""Decoding: what comes out of each kind of file, and what is no picture."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchct_edge import images
+from patchct_edge.errors import ImageError
+
+# What a viewer does to the stored pixels, by the EXIF tag Orientation.
+TURNS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: np.rot90,
+}
+
+
+def noise(height=5, width=7, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def encoded(image, form="PNG", **options):
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        file, form, **options
+    )
+    return file.getvalue()
+
+
+def oriented(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_formats_give_the_pixels_back(form):
+    out = images.decode(encoded(noise(), form, **({"lossless": True} if form == "WEBP" else {})))
+    assert out.dtype == np.uint8
+    np.testing.assert_array_equal(out, noise())
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_exif_orientation_is_applied(orientation):
+    out = images.decode(encoded(noise(), exif=oriented(orientation)))
+    np.testing.assert_array_equal(out, TURNS[orientation](noise()))
+
+
+def test_a_jpeg_on_its_side():
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:, :16] = 255
+    out = images.decode(encoded(stored, "JPEG", exif=oriented(6), quality=95))
+    assert out.shape == (32, 16, 3)
+    assert out[:14].mean() > 250
+    assert out[18:].mean() < 5
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_to_eight(form):
+    deep = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    assert Image.open(io.BytesIO(encoded(deep, form))).mode == "I;16"
+    out = images.decode(encoded(deep, form))
+    np.testing.assert_array_equal(out, np.arange(256).reshape(16, 16, 1).repeat(3, 2))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr"])
+def test_other_modes_become_rgb(mode):
+    rgb = np.full((6, 8, 3), 255, np.uint8)
+    rgb[:, 4:] = 0
+    form = {"CMYK": "TIFF", "YCbCr": "JPEG"}.get(mode, "PNG")
+    data = encoded(Image.fromarray(rgb).convert(mode), form)
+    assert Image.open(io.BytesIO(data)).mode == ("RGB" if form == "JPEG" else mode)
+    out = images.decode(data)
+    assert np.abs(out.astype(int) - rgb).max() <= 40 * (form == "JPEG")
+    assert out.shape == (6, 8, 3)
+
+
+def test_palette_colours_are_looked_up():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 0])
+    image.putdata([0, 1])
+    assert images.decode(encoded(image)).tolist() == [[[10, 20, 30], [200, 100, 0]]]
+
+
+def test_a_cmyk_jpeg():
+    ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    out = images.decode(encoded(ink, "JPEG", quality=95))
+    assert np.abs(out.astype(int) - (255, 0, 0)).max() < 10
+
+
+def test_transparency_is_laid_on_white():
+    rgba = np.zeros((1, 3, 4), np.uint8)
+    rgba[0, :, 3] = 0, 128, 255
+    grey = 255 - 128
+    assert images.decode(encoded(rgba))[0, :, 0].tolist() == [255, grey, 0]
+    see_through = Image.new("P", (2, 1))
+    see_through.putpalette([0, 0, 0, 9, 9, 9])
+    see_through.putdata([0, 1])
+    assert images.decode(encoded(see_through, transparency=0))[0, :, 0].tolist() == [255, 9]
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1)])
+def test_pictures_one_pixel_high_or_wide(shape):
+    np.testing.assert_array_equal(images.decode(encoded(noise(*shape))), noise(*shape))
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert (images.decode(data) == (255, 0, 0)).all()
+
+
+def test_bytes_and_path_agree(tmp_path):
+    for form in ("PNG", "JPEG", "GIF"):
+        path = tmp_path / f"été {form}"
+        path.write_bytes(encoded(noise(), form))
+        for source in (path, str(path)):
+            np.testing.assert_array_equal(images.decode(source), images.decode(path.read_bytes()))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.4"])
+def test_what_is_no_image_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.jpg"):
+        images.decode(path)
+    with pytest.raises(ImageError, match=f"image of {len(content)} bytes"):
+        images.decode(content)
+
+
+def test_what_is_not_there_is_refused_by_name(tmp_path):
+    with pytest.raises(ImageError, match=r"no such file: .*gone\.png"):
+        images.decode(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match=tmp_path.name):
+        images.decode(tmp_path)
+    with pytest.raises(ImageError):
+        images.decode("a\0b.png")
+
+
+FORMS = ["JPEG", "PNG", "BMP", "WEBP", "TIFF"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_truncated_file_is_never_half_a_picture(form):
+    data = encoded(noise(24, 32), form)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for size in range(0, len(data) - 24, 29):  # a PNG is whole without its last chunks
+            with pytest.raises(ImageError):
+                images.decode(data[:size])
+
+
+@pytest.mark.parametrize("form", [*FORMS, "GIF"])
+def test_a_damaged_file_is_a_picture_or_an_image_error(form):
+    exif = {"exif": oriented(6)} if form in ("JPEG", "PNG", "WEBP") else {}
+    data = encoded(noise(24, 32), form, **exif)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(data)
+        for place in rng.integers(0, min(len(data), 160), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                out = images.decode(bytes(damaged))
+        except ImageError:
+            continue
+        assert out.dtype == np.uint8
+        assert out.shape[2:] == (3,)
+
+
+def test_too_many_pixels_are_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ImageError, match="too many pixels"):
+        images.decode(encoded(noise(5, 7)))
+
+
+@pytest.mark.parametrize("kind", [26, 84])  # of a tag that holds text: what follows is no text
+def test_a_damaged_tag_does_not_lose_the_picture(kind):
+    exif = oriented(6)
+    exif[0x010F] = "maker"
+    data = bytearray(encoded(noise(), "JPEG", exif=exif))
+    data[data.index(b"\x01\x0f\x00\x02") + 3] = kind
+    assert images.decode(bytes(data)).shape == (7, 5, 3)
+
+
+def test_resize_takes_height_and_width_apart():
+    out = images.resize(noise(), 4, 3, "bicubic")
+    assert out.shape == (3, 4, 3)
+    box = images.resize(noise(), 3, 2, "nearest", (2, 1, 5, 3))
+    np.testing.assert_array_equal(box, noise()[1:3, 2:5])
+
+
+def test_save_and_decode(tmp_path):
+    images.save(noise(), tmp_path / "a.png")
+    np.testing.assert_array_equal(images.decode(tmp_path / "a.png"), noise())
