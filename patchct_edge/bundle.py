@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from patchct_edge.errors import BundleError, did_you_mean
+from patchct_edge.errors import BundleError, UserError, did_you_mean
 from patchct_edge.preprocess import Recipe
 from patchct_edge.tagging import Calibration
 
@@ -78,12 +79,20 @@ class Manifest:
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Manifest:
+        """Read what `to_json` returned; a ValueError, KeyError or TypeError where it is damaged."""
         values = {f.name: found[f.name] for f in fields(cls)}
-        for name in ("labels", "prompts", "grid"):
+        for name, kind in (("labels", str), ("prompts", str), ("grid", int)):
+            if not all(isinstance(value, kind) for value in values[name]):
+                raise ValueError(f"{name} {values[name]}")
             values[name] = tuple(values[name])
         values["recipe"] = Recipe.from_json(values["recipe"])
         values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        return cls(**values)
+        manifest = cls(**values)
+        if not 0 < len(manifest.labels) == len(manifest.prompts):
+            raise ValueError(f"{len(manifest.labels)} labels, {len(manifest.prompts)} prompts")
+        if len(manifest.grid) != 2 or min(manifest.grid) < 1 or not 0 < manifest.tau < math.inf:
+            raise ValueError(f"grid {manifest.grid}, tau {manifest.tau}")
+        return manifest
 
 
 class Bundle:
@@ -216,13 +225,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        text = (path / MANIFEST).read_text(encoding="utf-8")
+        data = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(
             f"{path} is no bundle", got=error.strerror, expected=f"a folder with {MANIFEST}"
         ) from None
     try:
-        found = json.loads(text)
+        found = json.loads(data)
         version = found["format"]
         if version != FORMAT:
             raise BundleError(
@@ -230,8 +239,12 @@ def _read_manifest(path: Path) -> Manifest:
                 fix="upgrade patchct-edge, or export the run again with this version",
             )  # fmt: skip
         manifest = Manifest.from_json(found)
-        names = list(manifest.files)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names = list(manifest.files.keys())
+    except BundleError:
+        raise
+    except (
+        ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, UserError,
+    ) as error:  # fmt: skip
         raise BundleError(f"{path / MANIFEST} cannot be read", got=repr(error)) from None
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -242,7 +255,5 @@ def _read_manifest(path: Path) -> Manifest:
 def known_precision(name: str) -> str:
     """Check a precision's name; a BundleError suggests the right one."""
     if name not in PRECISIONS:
-        raise BundleError(
-            "unknown precision", got=name, expected=did_you_mean(name, PRECISIONS)
-        )
+        raise BundleError("unknown precision", got=name, expected=did_you_mean(name, PRECISIONS))
     return name

@@ -59,7 +59,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> RGB:
 
 def _upright(image: Image.Image) -> Image.Image:
     # Not Pillow's exif_transpose: it writes the EXIF anew, and fails where another tag is damaged.
-    turn = TURNS.get(image.getexif().get(ORIENTATION))
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 
 

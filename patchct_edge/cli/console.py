@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -39,9 +40,9 @@ def error(message: str) -> None:
     err.print(f"[bold red]error:[/] {escape(message)}")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout; the first column is text, the others are aligned to the right."""
-    found = Table(title=title, title_justify="left", header_style="bold")
+    found = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
     for n, header in enumerate(headers):
         found.add_column(header, justify="left" if n == 0 else "right", overflow="fold")
     for row in rows:

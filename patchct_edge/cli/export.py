@@ -62,26 +62,31 @@ def export(
 
 
 def print_stages(stages: Sequence[Stage]) -> None:
-    """Show what each stage changed."""
-    headers = (
-        "stage", "against", "max diff", "mean diff", "flips %", "mAP", "95 % interval",
-        "mAP drop", "gate", "",
-    )  # fmt: skip
-    console.table(headers, [_row(stage) for stage in stages])
-    if stages:
-        console.note(
-            f"{stages[0].images} pictures; score differences of 0..1, mAP in points of 100"
-        )
+    """Show what each stage changed, and its gate."""
+    if not stages:
+        return
+    console.table(
+        ("stage", "against", "max", "mean", "flips%", "mAP", "95 % range", "drop", "gate"),
+        [_row(stage) for stage in stages],
+    )
+    pictures, labelled = stages[0].images, stages[0].map is not None
+    console.note(
+        f"{pictures} pictures{'' if labelled else ' without labels'}; max and mean difference of "
+        "scores (0..1), tags that flip, mAP and its drop in points of 100. Gates:"
+    )
+    for gate in dict.fromkeys(stage.gate for stage in stages):
+        names = ", ".join(stage.name for stage in stages if stage.gate == gate)
+        console.note(f"  {names}: {gate}")
 
 
 def _row(stage: Stage) -> tuple[str, ...]:
     interval = "-"
     if stage.map is not None:
-        interval = f"{console.percent(stage.map_low)}..{console.percent(stage.map_high)}"
+        interval = f"{console.percent(stage.map_low, 1)}..{console.percent(stage.map_high, 1)}"
     return (
-        stage.name, stage.against, f"{stage.max_difference:.1e}", f"{stage.mean_difference:.1e}",
+        stage.name, stage.against, f"{stage.max_difference:.0e}", f"{stage.mean_difference:.0e}",
         console.percent(stage.flips), console.percent(stage.map), interval,
-        console.percent(stage.map_drop), stage.gate, "passed" if stage.passed else "FAILED",
+        console.percent(stage.map_drop), "passed" if stage.passed else "FAILED",
     )  # fmt: skip
 
 

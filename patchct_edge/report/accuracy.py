@@ -123,9 +123,14 @@ def figures(
         top3=multi_label_figures(top_k_predictions(logits), targets, ignored),
         labels=tuple(
             LabelAccuracy(
-                label, int(positives[m]), int(predicted[m]), float(aps[m]), float(precision[m]),
-                float(recall[m]), float(calibration.thresholds[m]),
-            )  # fmt: skip
+                label,
+                int(positives[m]),
+                int(predicted[m]),
+                float(aps[m]),
+                float(precision[m]),
+                float(recall[m]),
+                float(calibration.thresholds[m]),
+            )
             for m, label in enumerate(labels)
         ),
     )

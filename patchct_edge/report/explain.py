@@ -59,11 +59,9 @@ def draw_sheet(pictures: Sequence[Explained], path: Path, *, columns: int = 4) -
         columns: tags shown for a picture, the highest scores first.
     """
     try:
-        import matplotlib
+        from matplotlib.figure import Figure  # not pyplot: a notebook keeps its own backend
     except ImportError:
         raise MissingExtra("matplotlib", "report") from None
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
 
     shown = max((min(len(picture.tags), columns) for picture in pictures), default=0)
     figure = Figure(figsize=(2.1 * (shown + 1), 2.3 * len(pictures)), layout="constrained")
@@ -88,4 +86,5 @@ def overlay(pixels: images.RGB, heat: Floats) -> images.RGB:
     faded = 0.35 * pixels.mean(2, keepdims=True) + 0.65 * 255 * 0.5
     warm = np.array([255, 140, 0])  # orange: told from blue and grey with any colour vision
     lit = 0.55 * pixels + 0.45 * warm
-    return (strength * lit + (1 - strength) * faded).astype(np.uint8)
+    blended: images.RGB = (strength * lit + (1 - strength) * faded).astype(np.uint8)
+    return blended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -47,15 +48,20 @@ def score_images(
     size, workers = batch or engine.best_batch, os.cpu_count() or 1
     decoded = ordered_map(read, paths, workers=workers, ahead=2 * size + workers)
     in_flight: deque[list[tuple[Path, ImageError | None]]] = deque()
-    while group := list(islice(decoded, size)):
-        good = [found for _, found in group if not isinstance(found, ImageError)]
-        if good:
-            engine.submit(np.stack(good))
-        in_flight.append([(p, f if isinstance(f, ImageError) else None) for p, f in group])
-        if len(in_flight) > engine.concurrency:
+    try:
+        while group := list(islice(decoded, size)):
+            good = [found for _, found in group if not isinstance(found, ImageError)]
+            if good:
+                engine.submit(np.stack(good))
+            in_flight.append([(p, f if isinstance(f, ImageError) else None) for p, f in group])
+            if len(in_flight) > engine.concurrency:
+                yield from _landed(engine, in_flight.popleft())
+        while in_flight:
             yield from _landed(engine, in_flight.popleft())
-    while in_flight:
-        yield from _landed(engine, in_flight.popleft())
+    finally:  # ended early: what is under way must not become the next caller's result
+        for waiting in in_flight:
+            with suppress(Exception):
+                list(_landed(engine, waiting))
 
 
 def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:

@@ -28,6 +28,7 @@ class Tagger:
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
+        self._streaming = False
         self._calibration = bundle.calibration(engine.record.precision)
 
     @classmethod
@@ -69,7 +70,9 @@ class Tagger:
 
         Raises:
             ImageError: the image cannot be decoded.
+            RuntimeError: a `tag_files` is under way.
         """
+        self._check_idle()
         rgb = image if isinstance(image, np.ndarray) else images.decode(image)
         pixels = self.bundle.manifest.recipe.apply(rgb)
         logits = self.engine.infer(pixels[None]).logits[0]
@@ -84,14 +87,23 @@ class Tagger:
         all_scores: bool = False,
         batch: int | None = None,
     ) -> Iterator[Row]:
-        """Yield a row for every file, in order; one that cannot be read has an error row."""
-        recipe = self.bundle.manifest.recipe
-        for path, logits, error in score_images(paths, self.engine, recipe, batch=batch):
-            if logits is None:
-                assert error is not None
-                yield Row(str(path), error=(type(error).__name__, str(error)))
-            else:
-                yield Row(str(path), self._tags(logits, threshold, top_k, all_scores))
+        """Yield a row for every file, in order; one that cannot be read has an error row.
+
+        Raises:
+            RuntimeError: another `tag_files` is under way.
+        """
+        self._check_idle()
+        self._streaming = True
+        try:
+            recipe = self.bundle.manifest.recipe
+            for path, logits, error in score_images(paths, self.engine, recipe, batch=batch):
+                if logits is None:
+                    assert error is not None
+                    yield Row(str(path), error=(type(error).__name__, str(error)))
+                else:
+                    yield Row(str(path), self._tags(logits, threshold, top_k, all_scores))
+        finally:
+            self._streaming = False
 
     def close(self) -> None:
         """Free the engine."""
@@ -107,6 +119,10 @@ class Tagger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _check_idle(self) -> None:
+        if self._streaming:  # the engine's oldest result belongs to it
+            raise RuntimeError("a tag_files is under way: take all of its rows or close it first")
 
     def _tags(
         self,

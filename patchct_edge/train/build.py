@@ -75,7 +75,7 @@ def label_encoder(
 def _started_from(
     run: Path, data: DataSet, labels: nn.Module, config: TrainConfig
 ) -> tuple[PatchCT, Recipe]:
-    """Take over a run's weights; fixed label embeddings are made anew for this label set."""
+    """Take over a run's weights; what stands for the labels is made anew for this label set."""
     old, state = load_model(run)
     if isinstance(labels, LearnedLabels) and tuple(data.label_set) != state.labels:
         raise UserError(
@@ -85,9 +85,9 @@ def _started_from(
             fix="use a table or a text encoder for the labels, or train from the start",
         )
     weights = old.state_dict()
-    if isinstance(labels, FixedLabels):
-        weights["labels.embeddings"] = labels()
-    width, old_width = labels().shape[1], len(old.label_mean)
+    # What stands for the labels: a table's embeddings, or the words of their prompts.
+    weights.update({f"labels.{k}": value for k, value in labels.named_buffers(recurse=False)})
+    width, old_width = labels().shape[1], old.project_label.in_features
     if width != old_width:
         raise UserError(
             "the label embeddings have another width than in the run to start from",

@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class ImageEncoder(nn.Module):
             model.pooler = None  # its weights are in few checkpoints, and nothing here uses it
         self.model = model
         self.layers = tuple(layers)
-        config = model.config
+        config: Any = model.config
         for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers"):
             if not hasattr(config, name):
                 raise UserError(

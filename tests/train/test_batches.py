@@ -76,9 +76,7 @@ def test_targets_follow_their_images(numbered, settings):
     for batch in [*batches.train(0), *batches.plain()]:
         assert batch.images.dtype == torch.uint8
         assert batch.images.shape == (4, 8, 8, 3)
-        for image, targets, ignored in zip(
-            batch.images, batch.targets, batch.ignored, strict=True
-        ):
+        for image, targets, ignored in zip(batch.images, batch.targets, batch.ignored, strict=True):
             n = int(image[0, 0, 0])
             assert targets.tolist() == shown(n)
             assert ignored.tolist() == [n == 4, False, False]
@@ -122,7 +120,9 @@ def test_half_of_the_images_are_mirrored(numbered, settings):
 def test_crops_differ_and_show_a_part(numbered, settings):
     def widths(crop_scale):
         config = settings(batch_size=4, flip=False, crop_scale=crop_scale)
-        blue = torch.cat([b.images[:, 0, :, 2] for b in Batches(numbered(), RECIPE, config).train(0)])
+        blue = torch.cat(
+            [b.images[:, 0, :, 2] for b in Batches(numbered(), RECIPE, config).train(0)]
+        )
         return (blue[:, -1].int() - blue[:, 0].int()).tolist()
 
     assert set(widths(1)) == {35}  # columns 2 to 37 of 40
@@ -136,6 +136,12 @@ def test_an_image_drawn_twice_is_augmented_twice(numbered, settings):
     batches = Batches(numbered(1), RECIPE, settings(batch_size=8, crop_scale=0.3))
     (batch,) = batches.train(0)
     assert len({image.numpy().tobytes() for image in batch.images}) > 4
+
+
+def test_an_image_is_augmented_anew_in_every_epoch(numbered, settings):
+    batches = Batches(numbered(1), RECIPE, settings(batch_size=1, crop_scale=0.3))
+    made = [batch.images for epoch in range(8) for batch in batches.train(epoch)]
+    assert len({pixels.numpy().tobytes() for pixels in made}) > 4
 
 
 def test_rare_labels_are_drawn_more_often(numbered, settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -141,17 +142,14 @@ def damaged_config(folder: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [no_weights, damaged_weights, damaged_config])
 def test_a_spoilt_folder_is_named(spoil, vit, bert, tmp_path):
-    for kind, folder in (("image", vit), ("text", bert)):
-        copy = tmp_path / kind
-        copy.mkdir()
-        for file in folder.iterdir():
-            (copy / file.name).write_bytes(file.read_bytes())
+    for kind, folder, load in (
+        ("image", vit, lambda source: ImageEncoder.load(source, (-1,), True)),
+        ("text", bert, lambda source: text_labels(source, ["a cat"])),
+    ):
+        copy = shutil.copytree(folder, tmp_path / kind)
         spoil(copy)
         with pytest.raises(UserError, match=f"cannot load the {kind} encoder") as caught:
-            if kind == "image":
-                ImageEncoder.load(str(copy), (-1,), True)
-            else:
-                text_labels(str(copy), ["a cat"])
+            load(str(copy))
         assert str(copy) in str(caught.value)
 
 

@@ -146,7 +146,9 @@ def test_the_loss_is_the_sum_of_its_parts(patchct, layers):
     torch.testing.assert_close(losses.total, losses.asymmetric + 0.7 * losses.transport)
 
 
-@pytest.mark.parametrize("targets", [TARGETS, torch.zeros_like(TARGETS), ~torch.zeros_like(TARGETS)])
+@pytest.mark.parametrize(
+    "targets", [TARGETS, torch.zeros_like(TARGETS), ~torch.zeros_like(TARGETS)]
+)
 @pytest.mark.parametrize("ignored", [IGNORED, ~torch.zeros_like(IGNORED)])
 def test_losses_and_gradients_are_finite(patchct, targets, ignored):
     model = patchct(EMBEDDINGS)

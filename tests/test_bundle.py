@@ -1,0 +1,334 @@
+"""The bundle on disk: read back, verified, refused where damaged, and replaced only when whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from patchct_edge.bundle import (
+    FORMAT,
+    Bundle,
+    Manifest,
+    Stage,
+    fingerprint,
+    known_precision,
+    write_manifest,
+    written_aside,
+)
+from patchct_edge.errors import BundleError
+from patchct_edge.preprocess import Recipe
+
+STAGE = Stage("int8", "fp32", "openvino", 9, 0.1, 0.01, 0.02, gate="flips <= 3 %", passed=False)
+
+
+def manifest(**changes):
+    values = {
+        "labels": ("cat", "Hund 🐕"), "prompts": ("A cat.", "Ein Hund."), "tau": 0.07,
+        "label_source": "learned", "recipe": Recipe(8, fit="pad", std=(0.2, 0.3, 0.4)),
+        "grid": (2, 3), "made_by": "tests", "fingerprint": "f" * 16, "calibration_data": "c",
+        "stages": (STAGE, Stage("fp32", "graph", "openvino", 9, 0, 0, 0, map=0.9)),
+    }  # fmt: skip
+    return Manifest(**{**values, **changes})
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle whose graphs are no graphs: nothing here runs them."""
+    with written_aside(tmp_path / "x.patchct") as folder:
+        (folder / "model.fp32.onnx").write_bytes(b"exact")
+        (folder / "model.int8.onnx").write_bytes(b"small")
+        (folder / "engines").mkdir()
+        (folder / "engines" / "trt.plan").write_bytes(b"compiled")
+        write_manifest(folder, manifest())
+    return tmp_path / "x.patchct"
+
+
+def edited(bundle, **changes):
+    """Change fields of the manifest's JSON; None drops one."""
+    fields = {**json.loads((bundle / "manifest.json").read_text()), **changes}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    (bundle / "manifest.json").write_text(json.dumps(fields))
+    return bundle
+
+
+def beside(bundle):
+    return sorted(path.name for path in bundle.parent.iterdir())
+
+
+def test_what_is_read_is_what_was_written(bundle):
+    read = Bundle(str(bundle))
+    assert read.manifest == manifest(files=read.manifest.files)
+    assert set(read.manifest.files) == {"model.fp32.onnx", "model.int8.onnx", "engines/trt.plan"}
+    assert read.labels == ("cat", "Hund 🐕")
+    assert read.precisions() == ["fp32", "int8"]
+    assert read.model("int8").read_bytes() == b"small"
+    assert read.failed_stages("int8") == [STAGE]
+    assert read.failed_stages("fp32") == []
+    read.verify()
+
+
+def test_the_manifest_can_be_read_by_a_person(bundle):
+    assert "Hund 🐕" in (bundle / "manifest.json").read_text(encoding="utf-8")
+
+
+def test_a_bundle_can_be_read_by_others_and_leaves_nothing_beside_it(bundle):
+    assert bundle.stat().st_mode & 0o777 == 0o755
+    assert beside(bundle) == ["x.patchct"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int4", "../x", ""])
+def test_a_precision_without_a_graph_is_refused(bundle, precision):
+    with pytest.raises(BundleError, match=r"(?s)no .* graph.*fp32 or int8.*patchct export"):
+        Bundle(bundle).model(precision)
+
+
+def test_an_unknown_precision_is_told_from_a_known_one():
+    assert known_precision("int8") == "int8"
+    with pytest.raises(BundleError, match="did you mean 'fp16'"):
+        known_precision("pf16")
+
+
+@pytest.mark.parametrize("name", ["model.int8.onnx", "engines/trt.plan"])
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b"other"), Path.unlink])
+def test_a_file_that_was_altered_or_is_missing(bundle, name, damage):
+    damage(bundle / name)
+    read = Bundle(bundle)
+    assert read.model("fp32")
+    for check in (read.verify, lambda: read.verify(name)):
+        with pytest.raises(BundleError, match=rf"(?s){name}.*patchct export"):
+            check()
+    if name.endswith(".onnx"):
+        with pytest.raises(BundleError, match=name):
+            read.model("int8")
+
+
+@pytest.mark.parametrize("version", [FORMAT + 1, "1", 0])
+def test_another_format_version_is_refused(bundle, version):
+    with pytest.raises(BundleError, match=f"(?s)format.*got: *{version}.*{FORMAT}.*upgrade"):
+        Bundle(edited(bundle, format=version))
+
+
+@pytest.mark.parametrize("field", manifest().to_json())
+def test_every_field_is_needed(bundle, field):
+    with pytest.raises(BundleError, match=field):
+        Bundle(edited(bundle, **{field: None}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["cat"]},
+        {"labels": ["cat", "dog", "cow"]},
+        {"labels": [], "prompts": []},
+        {"labels": ["cat", 7]},
+        {"grid": [2]},
+        {"grid": [2, 0]},
+        {"grid": [2, "3"]},
+        {"tau": 0},
+        {"tau": "warm"},
+        {"recipe": {"size": 8}},
+        {"recipe": {**Recipe(8).to_json(), "fit": "stretch"}},
+        {"recipe": {**Recipe(8).to_json(), "mean": [10**400, 0, 0]}},
+        {"stages": [{"name": "fp32"}]},
+        {"files": ["model.fp32.onnx"]},
+    ],
+    ids=lambda changes: json.dumps(changes)[:40],
+)
+def test_a_field_of_the_wrong_kind_is_refused(bundle, changes):
+    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+        Bundle(edited(bundle, **changes))
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "engines/../../x", ".."])
+def test_a_file_outside_the_folder_is_refused(bundle, name):
+    with pytest.raises(BundleError, match=f"(?s)outside.*{name}"):
+        Bundle(edited(bundle, files={name: "0" * 64}))
+
+
+def test_no_bundle_at_all(tmp_path):
+    (tmp_path / "file.patchct").touch()
+    for name in (".", "file.patchct", "gone.patchct"):
+        with pytest.raises(BundleError, match=r"(?s)is no bundle.*manifest\.json"):
+            Bundle(tmp_path / name)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+FIELDS = manifest().to_json()
+CHANGED = st.one_of(
+    st.tuples(st.sampled_from(list(FIELDS)), ANY_JSON).map(
+        lambda pair: {**FIELDS, pair[0]: pair[1]}
+    ),
+    st.tuples(st.sampled_from(list(FIELDS["recipe"])), ANY_JSON).map(
+        lambda pair: {**FIELDS, "recipe": {**FIELDS["recipe"], pair[0]: pair[1]}}
+    ),
+    ANY_JSON,
+)
+TEXTS = st.one_of(
+    CHANGED.map(lambda value: json.dumps(value).encode()),
+    st.integers(0, 400).map(lambda end: json.dumps(FIELDS).encode()[:end]),
+    st.binary(max_size=20),
+    st.sampled_from([b"[" * 100_000, b"\xff\xfe", b'{"format": 1' + b"0" * 5000 + b"}"]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(TEXTS)
+def test_any_manifest_is_read_or_refused(tmp_path, data):
+    (tmp_path / "manifest.json").write_bytes(data)
+    try:
+        read = Bundle(tmp_path)
+        assert all(isinstance(label, str) for label in read.labels)
+        read.verify()
+        read.calibration("fp32")
+        read.model("fp32")
+    except BundleError:
+        pass
+
+
+@pytest.fixture
+def identify(tmp_path):
+    """Return the fingerprint of a graph's bytes, labels and a recipe."""
+
+    def call(graph=b"graph", labels=("a", "b"), recipe=None, name="model.onnx"):
+        (tmp_path / name).write_bytes(graph)
+        return fingerprint(tmp_path / name, labels, recipe or Recipe(8))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"graph": b"grape"},
+        {"labels": ("b", "a")},
+        {"labels": ("a", "c")},
+        {"labels": ("a, b",)},
+        {"recipe": Recipe(9)},
+        {"recipe": Recipe(8, fit="crop")},
+        {"recipe": Recipe(8, interpolation="bicubic")},
+        {"recipe": Recipe(8, mean=(0.5, 0.5, 0.4))},
+        {"recipe": Recipe(8, std=(0.4, 0.5, 0.5))},
+    ],
+    ids=str,
+)
+def test_a_fingerprint_follows_graph_labels_and_recipe(identify, change):
+    assert identify(**change) != identify()
+
+
+def test_a_fingerprint_follows_nothing_else(identify, write_bundle, tmp_path):
+    assert identify(name="other.onnx") == identify()
+    plain = write_bundle(tmp_path / "plain.patchct")
+    other = write_bundle(
+        tmp_path / "other.patchct", ("int8", "fp32"), tau=0.5, prompts=("x", "y", "z"),
+        made_by="later", stages=(STAGE,), calibration={"fp32": {}},
+    )  # fmt: skip
+    assert Bundle(other).manifest.fingerprint == Bundle(plain).manifest.fingerprint
+
+
+CALIBRATION = {
+    "fp32": {"temperature": 2.0, "thresholds": {"red": 0.1, "green": 0.2, "blue": 0.3}},
+    "int8": {"temperature": 1.5, "thresholds": {"blue": 0.6, "green": 0.5, "red": 0.4}},
+}
+
+
+def test_each_precision_has_its_calibration(write_bundle, tmp_path):
+    bundle = Bundle(write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION))
+    for precision, temperature, thresholds in (
+        ("fp32", 2.0, [0.1, 0.2, 0.3]),
+        ("int8", 1.5, [0.4, 0.5, 0.6]),
+        ("fp16", 1.0, [0.5, 0.5, 0.5]),
+    ):
+        found = bundle.calibration(precision)
+        assert found.temperature == temperature
+        np.testing.assert_array_equal(found.thresholds, thresholds)
+
+
+def test_a_bundle_that_nobody_calibrated(tiny_bundle):
+    found = Bundle(tiny_bundle).calibration("int8")
+    assert (found.temperature, found.thresholds.tolist()) == (1, [0.5, 0.5, 0.5])
+
+
+def test_a_calibration_of_other_labels_is_refused(write_bundle, tmp_path):
+    labels = ("red", "green", "yellow")
+    bundle = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION, labels=labels)
+    with pytest.raises(BundleError, match=r"(?s)yellow.*patchct calibrate"):
+        Bundle(bundle).calibration("fp32")
+
+
+def test_an_altered_calibration_is_refused(write_bundle, tmp_path):
+    bundle = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
+    (bundle / "calibration.json").write_text(json.dumps(CALIBRATION).replace("0.1", "0.9"))
+    with pytest.raises(BundleError, match=r"calibration\.json was altered"):
+        Bundle(bundle).calibration("fp32")
+
+
+@pytest.mark.parametrize("name", ["x", "x.onnx", "x.patchct.zip", ".patchct"])
+def test_a_bundle_has_its_suffix(tmp_path, name):
+    with pytest.raises(BundleError, match=r"\.patchct"), written_aside(tmp_path / name):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_bundle_is_never_replaced(tmp_path):
+    folder, file = tmp_path / "photos.patchct", tmp_path / "file.patchct"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a")
+    file.write_bytes(b"b")
+    for target in (folder, file):
+        with pytest.raises(BundleError, match="is no bundle"), written_aside(target):
+            pass
+    assert (folder / "a.jpg").read_bytes() == b"a"
+    assert file.read_bytes() == b"b"
+
+
+def test_a_whole_bundle_replaces_the_old_one(bundle):
+    with written_aside(bundle) as folder:
+        (folder / "model.fp32.onnx").write_bytes(b"new")
+        write_manifest(folder, manifest(made_by="later"))
+        assert Bundle(bundle).manifest.made_by == "tests"
+    assert Bundle(bundle).manifest.made_by == "later"
+    assert set(Bundle(bundle).manifest.files) == {"model.fp32.onnx"}
+    assert beside(bundle) == ["x.patchct"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_block_that_fails_leaves_the_old_bundle_and_what_was_made(bundle, error):
+
+    def fail(name):
+        with written_aside(bundle) as folder:
+            (folder / name).write_bytes(b"half")
+            raise error
+
+    for name in ("first", "second"):
+        with pytest.raises(error):
+            fail(name)
+    Bundle(bundle).verify()
+    failed = bundle.with_name("x.patchct.failed")
+    assert [path.name for path in failed.iterdir()] == ["second"]
+    assert beside(bundle) == ["x.patchct", "x.patchct.failed"]
+
+
+def test_a_block_that_fails_makes_no_bundle(tmp_path):
+    target = tmp_path / "new folder" / "x.patchct"
+    with pytest.raises(RuntimeError), written_aside(target):
+        raise RuntimeError
+    assert not target.exists()
+
+
+def test_a_manifest_written_again_holds_the_hashes_of_now(bundle):
+    (bundle / "model.int8.onnx").write_bytes(b"better")
+    (bundle / "engines" / "trt.plan").unlink()
+    write_manifest(bundle, Bundle(bundle).manifest)
+    Bundle(bundle).verify()
+    assert set(Bundle(bundle).manifest.files) == {"model.fp32.onnx", "model.int8.onnx"}

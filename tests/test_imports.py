@@ -1,0 +1,157 @@
+"""Which module may import which library, and what runs where only the device's libraries are."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import patchct_edge
+from patchct_edge import images
+
+PACKAGE = Path(patchct_edge.__file__).parent
+FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+COMMANDS = ("demo", "train", "export", "tag", "eval", "show", "doctor")
+WORKSHOP = (
+    "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
+    "matplotlib", "sklearn", "scipy",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("library", "places"),
+    [
+        ("openvino", "runtime/engines/openvino.py cli/doctor.py"),
+        ("onnxruntime", "runtime/engines/onnxruntime.py export/half.py"),
+        ("matplotlib", "report/explain.py"),
+        ("rich", "cli/console.py"),
+        ("typer", "cli/*"),
+        ("PIL", "images.py"),
+        ("sklearn", "demo.py"),
+        ("torch", "train/* export/*"),
+        ("transformers", "train/* cli/demo.py"),
+        ("safetensors", "train/*"),
+        ("onnx", "export/*"),
+        ("onnxscript", "export/*"),
+        ("onnxsim", "export/simplify.py"),
+        ("nncf", "export/quantise.py"),
+        ("scipy", "demo.py"),
+    ],
+)
+def test_a_library_is_imported_in_its_own_files_only(library, places):
+    importing = [name for name, path in FILES.items() if library in _roots(path)]
+    assert [n for n in importing if not any(fnmatch(n, place) for place in places.split())] == []
+
+
+def _roots(path):
+    """Return the first names of all that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_no_module_starts_a_gpu_context_by_being_imported():
+    assert [name for name, path in FILES.items() if "pycuda.autoinit" in path.read_text()] == []
+
+
+SCRIPT = """
+import importlib, json, pkgutil, sys
+
+blocked, bundle, photo, output = json.loads(sys.argv[1])
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Block())
+for library in blocked:
+    try:
+        importlib.import_module(library)
+        sys.exit(f"{library} is not blocked")
+    except ImportError:
+        pass
+
+from patchct_edge.cli.app import app
+
+codes = {}
+def run(*words):
+    try:
+        app(list(words))
+    except SystemExit as end:
+        codes[" ".join(words)] = end.code
+
+run("--help")
+for command in app.registered_commands:
+    run(command.name, "--help")
+run("tag", photo, "--model", bundle, "--engine", "fake", "--header", "-o", output)
+run("show", bundle, "--verify")
+run("doctor")
+
+modules = []
+for part in ("runtime", "report", "cli"):
+    package = importlib.import_module(f"patchct_edge.{part}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+        modules.append(module.name)
+print("\\n" + json.dumps([codes, modules]))
+"""
+
+
+@pytest.fixture(scope="module", params=[(), ("openvino",)], ids=["device", "no openvino"])
+def device(request, tiny_bundle, tmp_path_factory):
+    """Run everything in a process without the workshop's libraries: exit codes, modules, rows."""
+    folder = tmp_path_factory.mktemp("device")
+    images.save(np.full((9, 9, 3), (250, 130, 20), np.uint8), folder / "photo.png")
+    words = [
+        [*WORKSHOP, *request.param], str(tiny_bundle), str(folder / "photo.png"),
+        str(folder / "tags.jsonl"),
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(words)],
+        capture_output=True, text=True, check=False, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    codes, modules = json.loads(done.stdout.splitlines()[-1])
+    lines = (folder / "tags.jsonl").read_text(encoding="utf-8").splitlines()
+    return codes, modules, [json.loads(line) for line in lines], folder
+
+
+def test_every_command_runs_without_the_workshop(device):
+    codes, *_ = device
+    assert set(codes.values()) == {0}
+    assert {f"{command} --help" for command in COMMANDS} <= set(codes)
+    assert len(codes) == len([name for name in codes if name.endswith("--help")]) + 3
+
+
+def test_every_module_of_the_device_imports_without_the_workshop(device):
+    _, modules, *_ = device
+    expected = {
+        "patchct_edge." + name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for name in FILES
+        if name.startswith(("runtime/", "report/", "cli/"))
+    }
+    assert expected - {f"patchct_edge.{part}" for part in ("runtime", "report", "cli")} == set(
+        modules
+    )
+
+
+def test_an_image_is_tagged_without_the_workshop(device):
+    *_, rows, folder = device
+    header, row = rows
+    assert (header["patchct"], header["precision"]) == (patchct_edge.__version__, "fp32")
+    assert header["engine"]["engine"] == "fake"
+    assert row["path"] == str(folder / "photo.png")
+    assert [tag["label"] for tag in row["tags"]] == ["red", "green"]
+    scores = [tag["score"] for tag in row["tags"]]
+    assert scores == pytest.approx([0.979, 0.520], abs=1e-3)
