@@ -1,9 +1,9 @@
 """PatchCT Edge: multi-label image taggers, from labelled photos to compiled engines.
 
-    from patchct_edge import Tagger
+from patchct_edge import Tagger
 
-    with Tagger.open("x.patchct") as tagger:
-        print(tagger.tag("photo.jpg"))
+with Tagger.open("x.patchct") as tagger:
+    print(tagger.tag("photo.jpg"))
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def decode(source: str | os.PathLike[str] | bytes) -> RGB:
     Raises:
         ImageError: the file is missing, unreadable, or no image that can be decoded whole.
     """
-    name = "image of {} bytes".format(len(source)) if isinstance(source, bytes) else str(source)
+    name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return np.asarray(_rgb(_upright(image)))

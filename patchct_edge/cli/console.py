@@ -42,7 +42,9 @@ def error(message: str) -> None:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout; the first column is text, the others are aligned to the right."""
-    found = Table(box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
+    found = Table(
+        box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold"
+    )
     for n, header in enumerate(headers):
         found.add_column(header, justify="left" if n == 0 else "right", overflow="fold")
     for row in rows:

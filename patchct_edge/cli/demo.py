@@ -29,7 +29,7 @@ class Size:
 
 FULL = Size(train=12_000, val=800, epochs=9)
 QUICK = Size(train=600, val=120, epochs=1)
-ENCODER = {
+ENCODER: dict[str, Any] = {
     "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "intermediate_size": 512, "image_size": 64, "patch_size": 8,
 }  # fmt: skip
@@ -88,9 +88,7 @@ def _train(data: Path, out: Path, size: Size) -> None:
     from patchct_edge.train.loop import train
 
     ViTConfig(**ENCODER).save_pretrained(out / "encoder")
-    config = config_from(
-        {**SETTINGS, "image_encoder": str(out / "encoder"), "epochs": size.epochs}
-    )
+    config = config_from({**SETTINGS, "image_encoder": str(out / "encoder"), "epochs": size.epochs})
     labels, prompts = read_labels_file(data.with_name("labels.txt"))
     training, validation = (
         options.read_data(data, prefer=split, labels=labels, prompts=prompts)

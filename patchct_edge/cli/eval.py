@@ -30,9 +30,7 @@ def evaluate(
     from patchct_edge.runtime.engines.select import open_engine
 
     opened = Bundle(bundle)
-    found = options.read_data(
-        data, prefer="val", split=split, labels=opened.labels, images=images
-    )
+    found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
     with (
         open_engine(opened, engine=engine, precision=precision) as running,
         console.counting("evaluating", len(found)) as progress,
@@ -55,9 +53,14 @@ def _print(result: Accuracy) -> None:
     shown = console.percent
     labels = [
         (
-            each.label, str(each.positives), str(each.predicted), shown(each.ap),
-            shown(each.precision), shown(each.recall), f"{each.threshold:.2f}",
-        )  # fmt: skip
+            each.label,
+            str(each.positives),
+            str(each.predicted),
+            shown(each.ap),
+            shown(each.precision),
+            shown(each.recall),
+            f"{each.threshold:.2f}",
+        )
         for each in result.labels
     ]
     console.table(

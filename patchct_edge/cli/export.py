@@ -28,9 +28,7 @@ def export(
         str | None,
         typer.Option(help="fp32,fp16,int8; all by default, without int8 where --calib is missing."),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split to compare on; val by default.")
-    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split to compare on; val by default.")] = None,
     checkpoint: Annotated[str, typer.Option(help="best or last epoch.")] = "best",
     max_fp32_difference: Annotated[
         float, typer.Option(help="Gate: largest score difference of FP32, 0..1.")

@@ -28,7 +28,9 @@ def show(
     manifest = opened.manifest
     found = candidates(opened)
     if as_json:
-        engines = [{"engine": c.engine, "precision": c.precision, "reason": c.reason} for c in found]
+        engines = [
+            {"engine": c.engine, "precision": c.precision, "reason": c.reason} for c in found
+        ]
         text = {**manifest.to_json(), "engines": engines}
         typer.echo(json.dumps(text, indent=2, ensure_ascii=False))
         return

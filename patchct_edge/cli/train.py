@@ -21,7 +21,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder to write.", metavar="RUN")],
     val: Annotated[
         Path | None,
-        typer.Option(help="Data set to validate on; by default DATA's val split, or a tenth of it."),
+        typer.Option(help="Data set to validate on; DATA's val split, or a tenth, by default."),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -160,7 +160,8 @@ def _data_sets(
     from patchct_edge.datasets import divided, has_split, read_labels_file
     from patchct_edge.train.encoders import table_names
 
-    names, prompts = None, {}
+    names: tuple[str, ...] | None = None
+    prompts: dict[str, str] = {}
     if labels is not None:
         names, prompts = read_labels_file(labels)
     elif config.label_encoder.endswith(".npz"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from patchct_edge import __version__
@@ -46,7 +46,7 @@ class ExportOptions:
     calibration: Path | None = None
     split: str | None = None
     checkpoint: str = "best"
-    gates: Gates = Gates()
+    gates: Gates = field(default_factory=Gates)
 
 
 def export(run: Path, target: Path, options: ExportOptions, report: Report) -> Manifest:

@@ -21,6 +21,10 @@ HEAD_MARK = "project_image"  # the head begins at the projection: named so in ev
 class EngineGraph(nn.Module):
     """uint8 (B, H, W, 3) RGB to logits (B, M) and similarity (B, M, N), prototypes folded in."""
 
+    prototypes: Tensor
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: PatchCT, recipe: Recipe, prototypes: Tensor) -> None:
         super().__init__()
         self.model = model
@@ -67,6 +71,7 @@ def graph_from_model(model: PatchCT, recipe: Recipe, prototypes: Tensor, path: P
             )
         except torch.onnx.OnnxExporterError as error:
             raise UserError("the image encoder does not export to ONNX", got=error) from error
+    assert program is not None  # only the old exporter returns nothing
     program.save(path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +74,7 @@ def compared(run: Run, reference: Run, pictures: Pictures, gates: Gates) -> Stag
     neutral = Calibration.default(run.logits.shape[1])
     new, old = (neutral.scores(r.logits) for r in (run, reference))
     difference = np.abs(new - old)
-    figures = {
+    figures: dict[str, Any] = {
         "max_difference": float(difference.max()),
         "mean_difference": float(difference.mean()),
         "flips": tag_flips(old >= neutral.thresholds, new >= neutral.thresholds),
@@ -83,14 +82,17 @@ def compared(run: Run, reference: Run, pictures: Pictures, gates: Gates) -> Stag
     }
     gate, passed = _gate(run.name, figures, gates)
     return Stage(
-        run.name, reference.name, run.engine, len(pictures.images), **figures,
-        gate=gate, passed=passed,
-    )  # type: ignore[arg-type]  # fmt: skip
+        run.name,
+        reference.name,
+        run.engine,
+        len(pictures.images),
+        **figures,
+        gate=gate,
+        passed=passed,
+    )
 
 
-def _map_figures(
-    logits: Floats, reference: Floats, pictures: Pictures
-) -> dict[str, float | None]:
+def _map_figures(logits: Floats, reference: Floats, pictures: Pictures) -> dict[str, float | None]:
     targets, ignored = pictures.targets, pictures.ignored
     if targets is None or ignored is None:
         return {}
@@ -107,13 +109,13 @@ def _map_figures(
     return {"map": value, "map_low": low, "map_high": high, "map_drop": drop}
 
 
-def _gate(name: str, figures: dict[str, float | None], gates: Gates) -> tuple[str, bool]:
+def _gate(name: str, figures: dict[str, Any], gates: Gates) -> tuple[str, bool]:
     """Return the gate of a stage in words, and whether it passed."""
     if name.startswith("int8"):
         flips, drop = figures["flips"], figures.get("map_drop")
         text = f"flips <= {gates.int8_flips:.1%}"
         if drop is not None:
             text = f"mAP drop <= {gates.int8_map_drop:g} points, {text}"
-        return text, flips <= gates.int8_flips and (drop or 0) * 100 <= gates.int8_map_drop  # type: ignore[operator]
+        return text, flips <= gates.int8_flips and (drop or 0) * 100 <= gates.int8_map_drop
     limit = gates.fp16_difference if name == "fp16" else gates.fp32_difference
-    return f"max difference <= {limit:g}", figures["max_difference"] <= limit  # type: ignore[operator]
+    return f"max difference <= {limit:g}", figures["max_difference"] <= limit

@@ -56,9 +56,7 @@ def build_model(
     return model, RunState(tuple(data.label_set), prompts, recipe, data.fingerprint())
 
 
-def label_encoder(
-    config: TrainConfig, labels: Sequence[str], prompts: Sequence[str]
-) -> nn.Module:
+def label_encoder(config: TrainConfig, labels: Sequence[str], prompts: Sequence[str]) -> nn.Module:
     """Make the label encoder that the settings name."""
     source = config.label_encoder
     if source == "learned":

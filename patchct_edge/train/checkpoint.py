@@ -1,12 +1,12 @@
 """The run folder: what is in it, how it is written and read. JSON and safetensors, never pickle.
 
-    config.json               the settings
-    run.json                  labels, prompts, recipe, data fingerprint, epochs done, best mAP
-    image_encoder/config.json architecture of the image encoder (text_encoder/ where one trains)
-    best.safetensors          averaged weights of the epoch with the best val mAP
-    last.safetensors          averaged weights of the last finished epoch
-    state.safetensors         raw weights and optimiser state, for --resume
-    metrics.jsonl, .csv       one row an epoch
+config.json               the settings
+run.json                  labels, prompts, recipe, data fingerprint, epochs done, best mAP
+image_encoder/config.json architecture of the image encoder (text_encoder/ where one trains)
+best.safetensors          averaged weights of the epoch with the best val mAP
+last.safetensors          averaged weights of the last finished epoch
+state.safetensors         raw weights and optimiser state, for --resume
+metrics.jsonl, .csv       one row an epoch
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise UserError(f"cannot read {path}", got=error) from None
 
 
-def resume(run: Path, model: PatchCT, averaged: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def resume(
+    run: Path, model: PatchCT, averaged: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
     """Restore raw weights, averaged weights and optimiser state of the last finished epoch."""
     state = load_weights(run / "state.safetensors")
     prefix = "model."

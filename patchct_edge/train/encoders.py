@@ -41,8 +41,8 @@ class ImageEncoder(nn.Module):
     def __init__(self, model: nn.Module, layers: Sequence[int] = (-1,)) -> None:
         super().__init__()
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # its weights are in few checkpoints, and nothing here uses it
-        self.model = model
+            model.pooler = None  # type: ignore[assignment]  # its weights are in few checkpoints, and nothing here uses it
+        self.model: Any = model
         self.layers = tuple(layers)
         config: Any = model.config
         for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers"):
@@ -108,6 +108,8 @@ class ImageEncoder(nn.Module):
 class FixedLabels(nn.Module):
     """Embeddings that do not train: a table's, or those of a frozen text encoder."""
 
+    embeddings: Tensor
+
     def __init__(self, embeddings: Tensor) -> None:
         super().__init__()
         self.register_buffer("embeddings", embeddings.float())  # (M, D)
@@ -130,9 +132,12 @@ class LearnedLabels(nn.Module):
 class TextLabels(nn.Module):
     """A text encoder that trains along; its tokens are kept, so no tokenizer is needed later."""
 
+    input_ids: Tensor
+    attention_mask: Tensor
+
     def __init__(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.register_buffer("input_ids", input_ids)  # (M, T)
         self.register_buffer("attention_mask", attention_mask)  # (M, T)
 
@@ -208,7 +213,7 @@ def _table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return names, embeddings
 
 
-def recipe_fields(source: str) -> dict[str, tuple[float, ...]]:
+def recipe_fields(source: str) -> dict[str, Any]:
     """Return mean and std from the encoder's `preprocessor_config.json`, where it has one."""
     path = cached_file(
         source,

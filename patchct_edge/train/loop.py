@@ -127,9 +127,7 @@ class PixelsOf:
         return ((floats - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
-def autocast_for(
-    model: PatchCT, config: TrainConfig, device: str
-) -> Autocast:
+def autocast_for(model: PatchCT, config: TrainConfig, device: str) -> Autocast:
     """Return a context for bf16 where asked for, or where it is known to pay.
 
     It pays on GPUs that have it, and on CPUs with AVX512-BF16 or AMX from a width of 192 on
@@ -180,7 +178,9 @@ def _train_epoch(
         try:
             losses = _step(model, optimiser, batch, pixels, autocast, config)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(
+                error
+            ):
                 raise
             raise UserError(
                 "out of memory", got=f"batch_size={config.batch_size}",
@@ -250,4 +250,3 @@ def _resumed(
 
 def _epoch_seed(config: TrainConfig, epoch: int) -> int:
     return int(np.random.SeedSequence((config.seed, epoch)).generate_state(1)[0])
-

@@ -1,4 +1,4 @@
-"""The PatchCT model, top to bottom. Shapes: B images, L layers, N patches, M labels, d dimensions."""
+"""The PatchCT model. Shapes: B images, L layers, N patches, M labels, d dimensions."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class PatchCT(nn.Module):
             adding a label moves no other prototype.
         prior: share of image-label pairs that are positive, in (0, 1); sets b at the start.
     """
+
+    label_mean: Tensor
 
     def __init__(
         self,
