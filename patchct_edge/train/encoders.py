@@ -7,6 +7,7 @@ label encoder is a module whose call returns one embedding a label, (M, D).
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,31 +37,52 @@ class Tokens(NamedTuple):
 
 
 class ImageEncoder(nn.Module):
-    """Any `transformers` vision model with patch tokens (ViT, DeiT, DINOv2, CLIP vision, ...)."""
+    """Any `transformers` vision model: with patch tokens (ViT, DeiT, DINOv2, CLIP vision, Swin),
+    or with a feature map, whose cells are then the patches (SegFormer, ConvNeXt, ResNet).
+
+    Attributes:
+        size: side of the input, pixels.
+        grid: patches along a side, N = grid * grid.
+        width: of the tokens, h.
+    """
 
     def __init__(self, model: nn.Module, layers: Sequence[int] = (-1,)) -> None:
         super().__init__()
-        if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # type: ignore[assignment]  # its weights are in few checkpoints, and nothing here uses it
+        pooler = getattr(model, "pooler", None)
+        if pooler is not None and any(True for _ in pooler.parameters()):
+            # Its weights are in few checkpoints, and nothing here uses it.
+            model.pooler = None  # type: ignore[assignment]
         self.model: Any = model
         self.layers = tuple(layers)
         config: Any = model.config
-        for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers"):
-            if not hasattr(config, name):
-                raise UserError(
-                    "the image encoder has no patch tokens",
-                    got=f"{config.model_type}, without {name}",
-                    expected="ViT, DeiT, DINOv2, CLIP or the like",
-                )
-        deep = config.num_hidden_layers
+        if not hasattr(config, "image_size"):
+            raise UserError(
+                "the image encoder does not say its input size",
+                got=f"{config.model_type}, without image_size",
+                fix='add "image_size" to its config.json',
+            )
+        self.size = _single(config.image_size)
+        probe = self._probe()
+        if probe.ndim == 4 and self.layers != (-1,):
+            raise UserError("a feature map has no layers but its last", got=self.layers)
+        deep = getattr(config, "num_hidden_layers", 1)
         if not all(-deep <= layer <= deep for layer in self.layers):
             raise UserError(
                 "the image encoder has no such layer",
                 got=self.layers, expected=f"layers from {-deep} to {deep}",
             )  # fmt: skip
-        self.size = _single(config.image_size)
-        self.grid = self.size // _single(config.patch_size)
-        self.width = int(config.hidden_size)
+        _, count, self.width = _as_tokens(probe).shape
+        self.grid = math.isqrt(count)  # CLS and register tokens are fewer than a row of patches
+
+    @torch.no_grad()
+    def _probe(self) -> Tensor:
+        """Return what the model makes of a black picture: shapes are read off, not configured."""
+        was_training = self.model.training
+        tokens: Tensor = self.model.eval()(
+            pixel_values=torch.zeros(1, 3, self.size, self.size)
+        ).last_hidden_state
+        self.model.train(was_training)
+        return tokens
 
     @classmethod
     def load(cls, source: str, layers: Sequence[int], pretrained: bool) -> ImageEncoder:
@@ -86,7 +108,7 @@ class ImageEncoder(nn.Module):
         several = self.layers != (-1,)
         output = self.model(pixel_values=pixels, output_hidden_states=several)
         picked = [
-            self._normed(output.last_hidden_state, last=True)
+            self._normed(_as_tokens(output.last_hidden_state), last=True)
             if layer == -1
             else self._normed(output.hidden_states[layer], last=False)
             for layer in self.layers
@@ -226,6 +248,11 @@ def recipe_fields(source: str) -> dict[str, Any]:
     found = json.loads(Path(path).read_text())
     known = {"mean": found.get("image_mean"), "std": found.get("image_std")}
     return {name: tuple(value) for name, value in known.items() if value}
+
+
+def _as_tokens(tokens: Tensor) -> Tensor:
+    """Tokens (B, T, h) as they are; a feature map (B, h, rows, columns) as tokens."""
+    return tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens
 
 
 def _single(size: int | Sequence[int]) -> int:

@@ -168,7 +168,12 @@ def test_a_missing_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("model", "layers", "message"),
     [
-        (hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1])), (-1,), "no patch tokens"),
+        (hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1])), (-1,), "its input size"),
+        (
+            hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1], image_size=32)),
+            (-2, -1),
+            "no layers but its last",
+        ),
         (hf.ViTModel(hf.ViTConfig(**DEEP, image_size=[24, 32], patch_size=8)), (-1,), "square"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (-4, -1), "no such layer"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (4,), "no such layer"),
@@ -315,3 +320,39 @@ def test_a_real_sentence_encoder_knows_what_is_alike():
     assert dog.shape == (384,)
     assert dog @ puppy > 0.5 > dog @ jet
     torch.testing.assert_close(alone[0], dog, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "grid", "width"),
+    [
+        (
+            hf.SegformerModel(
+                hf.SegformerConfig(
+                    num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+                    patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[1, 2],
+                    mlp_ratios=[2, 2], image_size=32,
+                )
+            ),
+            4,
+            16,
+        ),
+        (
+            hf.ResNetModel(
+                hf.ResNetConfig(
+                    embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic",
+                    image_size=32,
+                )
+            ),
+            8,
+            8,
+        ),
+    ],
+)  # fmt: skip
+def test_the_cells_of_a_feature_map_are_its_patches(model, grid, width):
+    encoder = ImageEncoder(model.eval())
+    pixels = torch.randn(2, 3, 32, 32)
+    tokens = encoder(pixels)
+    cells = model(pixel_values=pixels).last_hidden_state  # (B, h, rows, columns)
+    assert (encoder.grid, encoder.width) == (grid, width)
+    assert torch.equal(tokens.patches[:, 0, 1], cells[:, :, 0, 1])  # rows first
+    assert torch.allclose(tokens.cls[:, 0], cells.mean((2, 3)), atol=1e-6)
