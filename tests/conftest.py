@@ -1,4 +1,5 @@
-"""A tiny engine graph, bundles made from it, and photos of plain colours; nothing is fetched."""
+"""A tiny engine graph, bundles made from it, photos of plain colours, and a tiny model that is
+trained and exported through the command line; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -24,14 +25,20 @@ from patchct_edge.preprocess import Recipe
 
 LABELS = ("red", "green", "blue")
 CHANNELS = np.eye(3, dtype=np.float32)
+SQUARES = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+QUICK = (
+    "--batch-size 8 --device cpu --set dim=16 --set lr_backbone=4e-3 --set lr_head=5e-3 "
+    "--set precision=fp32 --set ema_decay=0.9 --set crop_scale=1"
+).split()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Put what is cached for a user into a temporary folder."""
+    """Put what is cached for a user into a temporary folder, and keep off the network."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
         yield folder
 
 
@@ -139,3 +146,125 @@ def colour_photo(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., Any]:
+    """Run a `patchct` command in this process and check its exit code; a bug is raised as it is.
+
+    Returns what typer's runner does: `stdout`, `stderr`, `output` (both) and `exit_code`.
+    """
+    from typer.testing import CliRunner
+
+    from patchct_edge.cli import console
+    from patchct_edge.cli.app import app
+
+    console.out.width = console.err.width = 200  # a cell of a table stays on one line
+
+    def run(*words: object, code: int = 0, stdin: str | bytes | None = None) -> Any:
+        found = CliRunner().invoke(app, [*map(str, words)], stdin, catch_exceptions=False)
+        assert found.exit_code == code, found.output
+        return found
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def write_squares() -> Callable[..., Path]:
+    """Write `labels.csv` with pictures of 32 x 32 pixels: grey noise and coloured squares.
+
+    The labels are the colours shown, none in every eighth picture. `splits` names the column of
+    that name and counts the pictures of each; "" writes none.
+    """
+
+    def write(folder: Path, **splits: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        lines = ["image,labels,split"]
+        for split, count in splits.items():
+            for n in range(count):
+                rgb = rng.integers(90, 160, (32, 32, 3), dtype=np.uint8)
+                shown = [label for m, label in enumerate(SQUARES) if n % 8 >> m & 1]
+                for label in shown:
+                    row, column = 8 * rng.integers(0, 4), 8 * list(SQUARES).index(label)
+                    rgb[row : row + 8, column : column + 8] = SQUARES[label]
+                name = f"{split or 'photo'}-{n}.png"
+                images.save(rgb, folder / name)
+                lines.append(f"{name},{'|'.join(shown)},{split}")
+        (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder / "labels.csv"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def squares(write_squares: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CSV of a data set with 96 pictures to train on and 40 to judge by."""
+    return write_squares(tmp_path_factory.mktemp("photos"), train=96, val=40)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random ViT: 32 pixels, patches of 8, width 32, 2 layers."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("encoder")
+    transformers.ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def label_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .npz table with random embeddings, 12 wide, of the colours."""
+    path = tmp_path_factory.mktemp("table") / "table.npz"
+    rows = np.random.default_rng(0).normal(size=(len(SQUARES), 12)).astype(np.float32)
+    np.savez(path, names=np.array(list(SQUARES)), emb=rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def train_cli(run_cli: Callable[..., Any], encoder_folder: Path) -> Callable[..., Any]:
+    """Run `patchct train` with the tiny ViT and settings that learn in seconds."""
+    return lambda data, out, *words, code=0: run_cli(
+        "train", data, "--out", out, "--image-encoder", encoder_folder, *QUICK, *words, code=code
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    train_cli: Callable[..., Any],
+    squares: Path,
+    label_table: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A run that knows the colours; its best epoch is not its last."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    train_cli(squares, run, "--label-encoder", label_table, "--epochs", 12)
+    return run
+
+
+@pytest.fixture(scope="session")
+def export_cli(
+    run_cli: Callable[..., Any],
+    trained_run: Path,
+    squares: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Any]:
+    """The bundle of the run in every precision, and what `patchct export` said of it."""
+    bundle = tmp_path_factory.mktemp("exported") / "squares.patchct"
+    # Arithmetic differs among CPUs: the gates leave room for one tag of the 60.
+    gates = ("--max-flips", 0.05, "--max-map-drop", 5)
+    return bundle, run_cli("export", trained_run, "--out", bundle, "--calib", squares, *gates)
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(export_cli: tuple[Path, Any]) -> Path:
+    """The bundle of the run in every precision."""
+    return export_cli[0]

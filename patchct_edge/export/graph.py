@@ -15,7 +15,9 @@ from patchct_edge.preprocess import Recipe
 from patchct_edge.train.model import PatchCT
 
 OPSET = 20  # TensorRT 10.3 reads up to opset 20 and IR 10
-HEAD_MARK = "project_image"  # the head begins at the projection: named so in every exported graph
+# The head begins at the projection, and at the bias that its terms are added to: every exported
+# graph names them so.
+PROJECTION, BIAS = "model.project_image.", "model.b"
 
 
 class EngineGraph(nn.Module):
@@ -80,10 +82,10 @@ def head_nodes(graph: onnx.ModelProto) -> set[str]:
 
     These stay in float32 in every precision.
     """
-    after: set[str] = set()
+    after = {BIAS}
     head: set[str] = set()
     for node in graph.graph.node:  # ONNX keeps its nodes in topological order
-        if any(HEAD_MARK in name or name in after for name in node.input):
+        if any(name.startswith(PROJECTION) or name in after for name in node.input):
             head.add(node.name)
             after.update(node.output)
     return head

@@ -9,6 +9,9 @@ import onnxsim
 
 from patchct_edge.errors import UserError
 
+# They make operators that only ONNX Runtime knows: no quantiser and no other engine could read them.
+RUNTIME_FUSIONS = ["fuse_attention", "fuse_gqa", "fuse_rope"]
+
 
 def simplified_from_graph(source: Path, target: Path) -> None:
     """Write a simplified graph of the same function.
@@ -16,15 +19,26 @@ def simplified_from_graph(source: Path, target: Path) -> None:
     Raises:
         UserError: the batch dimension did not stay dynamic.
     """
-    graph, _ = onnxsim.simplify(onnx.load(source))
+    graph, _ = onnxsim.simplify(onnx.load(source), skipped_optimizers=RUNTIME_FUSIONS)
     batch = graph.graph.input[0].type.tensor_type.shape.dim[0]
     if not batch.dim_param:
         raise UserError(
             "the encoder's graph fixes the batch size", got=batch.dim_value,
             expected="a dynamic batch",
         )  # fmt: skip
+    _cast_first(graph)
     _name_every_node(graph)
     onnx.save(graph, target)
+
+
+def _cast_first(graph: onnx.ModelProto) -> None:
+    """Make the Cast the first node and the image's only reader: TensorRT takes uint8 only so."""
+    nodes, image = graph.graph.node, graph.graph.input[0].name
+    pixels = next(n.output[0] for n in nodes if n.op_type == "Cast" and n.input[0] == image)
+    for node in nodes:
+        if node.op_type != "Cast":  # it reads the batch size, and finds it there as well
+            node.input[:] = [pixels if name == image else name for name in node.input]
+    nodes.sort(key=lambda node: image not in node.input)
 
 
 def _name_every_node(graph: onnx.ModelProto) -> None:

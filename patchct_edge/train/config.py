@@ -53,7 +53,7 @@ class TrainConfig:
     ct_backward: float = _setting(1.0, "weight of the label-to-patch term of the CT cost")
     tau: float = _setting(0.1, "navigator temperature at the start; learned", low=0.03, high=1)
     gamma_positive: float = _setting(0.0, "focusing of the asymmetric loss on hard positives")
-    gamma_negative: float = _setting(4.0, "focusing of the asymmetric loss on hard negatives")
+    gamma_negative: float = _setting(2.0, "focusing of the asymmetric loss on hard negatives")
     clip: float = _setting(0.05, "probability below which a negative counts as solved", high=0.99)
 
     # The optimiser

@@ -141,14 +141,14 @@ class FixedLabels(nn.Module):
 
 
 class LearnedLabels(nn.Module):
-    """One free vector a label."""
+    """One free vector a label, less their mean: the label set is fixed here, so nothing moves."""
 
     def __init__(self, labels: int, width: int) -> None:
         super().__init__()
         self.embeddings = nn.Parameter(torch.randn(labels, width) / width**0.5)  # (M, D)
 
     def forward(self) -> Tensor:
-        return self.embeddings
+        return self.embeddings - self.embeddings.mean(0)
 
 
 class TextLabels(nn.Module):

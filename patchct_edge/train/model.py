@@ -60,10 +60,12 @@ class PatchCT(nn.Module):
         self.labels = labels
         self.register_buffer("label_mean", label_mean)
         self.project_image = nn.Linear(image.width, config.dim)
-        self.project_label = nn.Linear(len(label_mean), config.dim)
-        self.adapt = nn.Sequential(
-            nn.Linear(config.dim, config.dim), nn.GELU(), nn.Linear(config.dim, config.dim)
-        )
+        # No bias: one would be common to all prototypes, the quickest way for them to collapse.
+        self.project_label = nn.Linear(len(label_mean), config.dim, bias=False)
+        last = nn.Linear(config.dim, config.dim)
+        nn.init.zeros_(last.weight)  # the residual starts as nothing
+        nn.init.zeros_(last.bias)
+        self.adapt = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), last)
         self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
         self.a = nn.Parameter(torch.tensor(10.0))
         self.g = nn.Parameter(torch.tensor(5.0))
@@ -119,8 +121,14 @@ class PatchCT(nn.Module):
 
 
 def prototype_cosine(prototypes: Tensor) -> float:
-    """Mean cosine between different prototypes (M, d); near 1 means that they have collapsed."""
+    """Mean cosine between different prototypes (M, d); near 1 means that they have collapsed.
+
+    Equal label embeddings are nothing once their mean is taken off: such prototypes have no
+    direction, and count as collapsed.
+    """
     m = len(prototypes)
     if m < 2:
         return 0.0
+    if prototypes.norm(dim=1).min() < 0.5:
+        return 1.0
     return float((prototypes.sum(0).square().sum() - m) / (m * (m - 1)))

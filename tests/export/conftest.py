@@ -1,0 +1,91 @@
+"""Small models with random weights, and what an ONNX graph says of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import transformers
+
+from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
+from patchct_edge.export.simplify import simplified_from_graph
+from patchct_edge.preprocess import Recipe
+from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.encoders import FixedLabels, ImageEncoder
+from patchct_edge.train.model import PatchCT
+
+torch.set_num_threads(1)
+
+ENCODERS = {
+    "vit": transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        image_size=32, patch_size=8,
+    ),
+    "segformer": transformers.SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[16, 32],
+        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[2, 2],
+        image_size=32,
+    ),
+}  # fmt: skip
+
+
+class Exported:
+    """A random model of 3 labels, its graph as PyTorch computes it, and the file exported of it."""
+
+    def __init__(self, folder: Path, encoder: str, **settings: object) -> None:
+        torch.manual_seed(0)
+        table = torch.randn(3, 12)
+        image = ImageEncoder(transformers.AutoModel.from_config(ENCODERS[encoder]))
+        config = TrainConfig(dim=16, tau=0.3, **settings)  # type: ignore[arg-type]
+        self.model = PatchCT(image, FixedLabels(table), table.mean(0), config).eval()
+        self.recipe = Recipe(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+        prototypes = prototypes_from_model(self.model)
+        self.torch = EngineGraph(self.model, self.recipe, prototypes).eval()
+        self.raw, self.path = folder / "graph.onnx", folder / "model.fp32.onnx"
+        graph_from_model(self.model, self.recipe, prototypes, self.raw)
+        simplified_from_graph(self.raw, self.path)
+        self.onnx = onnx.load(self.path)
+
+
+@pytest.fixture(scope="session")
+def export_random(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """Export a random model with the given encoder and settings, each once."""
+    made: dict[str, Exported] = {}
+
+    def export(encoder: str, **settings: object) -> Exported:
+        key = f"{encoder} {settings}"
+        if key not in made:
+            made[key] = Exported(tmp_path_factory.mktemp("graph"), encoder, **settings)
+        return made[key]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[[int], np.ndarray]:
+    """Make random pictures, uint8 (count, 32, 32, 3), black and white squares among them."""
+
+    def make(count: int) -> np.ndarray:
+        coarse = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+        found = coarse.repeat(4, axis=1).repeat(4, axis=2)
+        found[:, :4, :4], found[:, 4:8, :4] = 0, 255
+        return found
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def element_types() -> Callable[[onnx.ModelProto], dict[str, int]]:
+    """Return the element type of every tensor of a graph, by ONNX's own inference."""
+
+    def types(graph: onnx.ModelProto) -> dict[str, int]:
+        inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True).graph
+        tensors = [*inferred.input, *inferred.output, *inferred.value_info]
+        found = {tensor.name: tensor.type.tensor_type.elem_type for tensor in tensors}
+        return found | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+
+    return types

@@ -1,0 +1,150 @@
+"""The engine's graph: its form, and that it computes what PyTorch does."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from patchct_edge import navigators
+from patchct_edge.errors import UserError
+from patchct_edge.export.graph import head_nodes
+from patchct_edge.export.simplify import simplified_from_graph
+
+MODELS = {
+    "vit": ("vit", {}),
+    "vit, navigator score alone": ("vit", {"cls_score": False}),
+    "vit, CLS score alone": ("vit", {"navigator_score": False}),
+    "segformer": ("segformer", {}),
+}
+FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def exported(request, export_random):
+    encoder, settings = MODELS[request.param]
+    return export_random(encoder, **settings)
+
+
+def run(path, images):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["logits", "similarity"], {"image": images})
+
+
+def shape(tensor):
+    return [dim.dim_param or dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
+
+
+def test_input_and_outputs(exported):
+    graph = exported.onnx.graph
+    (image,) = graph.input
+    logits, similarity = graph.output
+    batch = shape(image)[0]
+    assert isinstance(batch, str)
+    patches = exported.model.image.grid**2
+    expected = [
+        (image, "image", UINT8, [batch, 32, 32, 3]),
+        (logits, "logits", FLOAT, [batch, 3]),
+        (similarity, "similarity", FLOAT, [batch, 3, patches]),
+    ]
+    for tensor, name, kind, dims in expected:
+        assert (tensor.name, tensor.type.tensor_type.elem_type) == (name, kind)
+        assert shape(tensor) == dims
+
+
+def test_tensorrt_can_read_it(exported):
+    """uint8 goes into a Cast and nowhere else; opset and IR are those of TensorRT 10.3."""
+    nodes = exported.onnx.graph.node
+    assert nodes[0].op_type == "Cast"
+    assert [node.op_type for node in nodes if "image" in node.input] == ["Cast"]
+    assert [(opset.domain, opset.version <= 20) for opset in exported.onnx.opset_import] == [
+        ("", True)
+    ]
+    assert exported.onnx.ir_version <= 10
+    assert len({node.name for node in nodes}) == len(nodes)
+    assert all(node.name for node in nodes)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("file", ["raw", "path"])
+def test_it_computes_what_pytorch_does(exported, pictures, count, file):
+    images = pictures(count)
+    with torch.inference_mode():
+        expected = exported.torch(torch.from_numpy(images))
+    for found, wanted in zip(run(getattr(exported, file), images), expected, strict=True):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+    assert np.ptp(expected[0].numpy()) > 1e-2
+
+
+def test_it_computes_what_training_validates(exported, pictures):
+    """Normalised pixels through the model itself, label encoder included, give the same scores."""
+    images = pictures(3)
+    mean, std = (torch.tensor(values) for values in (exported.recipe.mean, exported.recipe.std))
+    pixels = (torch.from_numpy(images) / 255 - mean) / std
+    with torch.inference_mode():
+        scores = exported.model(pixels.permute(0, 3, 1, 2))
+    logits, similarity = run(exported.path, images)
+    np.testing.assert_allclose(logits, scores.logits, atol=1e-5)
+    np.testing.assert_allclose(similarity, scores.similarity[:, -1], atol=1e-5)
+
+
+def test_the_prototypes_are_folded_in(exported):
+    """Nothing of the label encoder is left: neither its names nor its width of 12."""
+    initializers = exported.onnx.graph.initializer
+    assert not [t.name for t in initializers if "label" in t.name]
+    assert not [t.name for t in initializers if 12 in t.dims]
+    assert "prototypes" in {t.name for t in initializers}
+
+
+def test_the_head_begins_at_the_projection(exported):
+    """From there on nothing is left out: what ends in the outputs and what the score learned."""
+    graph, head = exported.onnx.graph, head_nodes(exported.onnx)
+    nodes = {node.name: node for node in graph.node}
+    in_head = {name for node in head for name in nodes[node].input}
+    learned = {f"model.{name}" for name in ("project_image.bias", "a", "b", "g")}
+    learned &= {tensor.name for tensor in graph.initializer}
+    assert "model.project_image.bias" in learned
+    assert learned <= in_head
+    outside = {name for node in graph.node if node.name not in head for name in node.input}
+    assert not learned & outside
+    assert not [name for name in in_head if "image.model." in name]
+    made_by = {output: node.name for node in graph.node for output in node.output}
+    assert {made_by["logits"], made_by["similarity"]} <= head
+
+
+def test_similarity_and_tau_give_the_logits(export_random, pictures):
+    """Without the CLS term the logit is g sum_n B(n|m) s_nm + b, from the outputs alone."""
+    exported = export_random("vit", cls_score=False)
+    logits, similarity = run(exported.path, pictures(4))
+    assert np.abs(similarity).max() <= 1 + 1e-6
+    g, b, tau = (float(getattr(exported.model, name)) for name in ("g", "b", "tau"))
+    np.testing.assert_allclose(
+        logits, g * navigators.navigator_score(similarity, tau) + b, atol=1e-5
+    )
+
+
+def test_a_fixed_batch_is_refused(export_random, tmp_path):
+    graph = onnx.load(export_random("vit").raw)
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(graph, tmp_path / "fixed.onnx")
+    with pytest.raises(UserError, match="fixes the batch size"):
+        simplified_from_graph(tmp_path / "fixed.onnx", tmp_path / "simple.onnx")
+
+
+def test_an_encoder_that_does_not_export_is_the_users_to_change(
+    export_random, monkeypatch, tmp_path
+):
+    from patchct_edge.export import graph
+
+    def refuse(*_, **__):
+        raise torch.onnx.OnnxExporterError("an operator without a translation")
+
+    exported = export_random("vit")
+    monkeypatch.setattr(graph.torch.onnx, "export", refuse)
+    with pytest.raises(UserError, match="does not export"):
+        graph.graph_from_model(
+            exported.model, exported.recipe, exported.torch.prototypes, tmp_path / "x.onnx"
+        )
