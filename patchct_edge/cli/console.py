@@ -40,13 +40,13 @@ def error(message: str) -> None:
     err.print(f"[bold red]error:[/] {escape(message)}")
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout; the first column is text, the others are aligned to the right."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> None:
+    """Print a table on stdout; the first `text` columns are aligned to the left, as text is."""
     found = Table(
         box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold"
     )
     for n, header in enumerate(headers):
-        found.add_column(header, justify="left" if n == 0 else "right", overflow="fold")
+        found.add_column(header, justify="left" if n < text else "right", overflow="fold")
     for row in rows:
         found.add_row(*(escape(cell) for cell in row))
     out.print(found)

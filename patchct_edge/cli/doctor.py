@@ -42,7 +42,7 @@ def doctor(as_json: options.Json = False) -> None:
         (name, version or "missing", purpose, "" if version else _install(extra))
         for name, purpose, extra, version in found
     ]
-    console.table(("library", "version", "for", "to install"), rows)
+    console.table(("library", "version", "for", "to install"), rows, text=4)
 
 
 def _version(distribution: str) -> str | None:

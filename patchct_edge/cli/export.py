@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,13 @@ from patchct_edge.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from patchct_edge.bundle import Stage
+
+
+class Checkpoint(str, Enum):
+    """Of a run."""
+
+    BEST = "best"
+    LAST = "last"
 
 
 def export(
@@ -29,7 +37,9 @@ def export(
         typer.Option(help="fp32,fp16,int8; all by default, without int8 where --calib is missing."),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to compare on; val by default.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="best or last epoch.")] = "best",
+    checkpoint: Annotated[
+        Checkpoint, typer.Option(help="Weights of which epoch.")
+    ] = Checkpoint.BEST,
     max_fp32_difference: Annotated[
         float, typer.Option(help="Gate: largest score difference of FP32, 0..1.")
     ] = 1e-4,
@@ -49,7 +59,7 @@ def export(
     from patchct_edge.export.parity import Gates
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
-    choice = ExportOptions(_precisions(precision, calib), calib, split, checkpoint, gates)
+    choice = ExportOptions(_precisions(precision, calib), calib, split, checkpoint.value, gates)
     try:
         manifest = build(run, out, choice, console.note)
     except StageFailed as error:

@@ -34,7 +34,9 @@ def tag(
         float | None,
         typer.Option(min=0, max=1, help="One score for all labels, 0..1; calibrated by default."),
     ] = None,
-    top_k: Annotated[int | None, typer.Option(min=1, help="At most so many tags.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="At most so many tags; all by default.")
+    ] = None,
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Every label, whatever its score.")
     ] = False,

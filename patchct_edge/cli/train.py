@@ -29,15 +29,26 @@ def train(
     ] = None,
     images: options.Images = None,
     image_encoder: Annotated[
-        str | None, typer.Option(help="Hub id or folder of the image encoder.")
+        str | None, typer.Option(
+            help="Hub id or folder of the image encoder; "
+            "facebook/deit-tiny-patch16-224 by default."
+        ),
     ] = None,
     label_encoder: Annotated[
         str | None,
-        typer.Option(help="'learned', an .npz table, or hub id or folder of a text encoder."),
+        typer.Option(
+            help="'learned' (the default), an .npz table, or hub id or folder of a text encoder."
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the images; 5 by default.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step; 32 by default.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order and augmentation; 0 by default.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any setting, as NAME=VALUE; see --settings.", metavar="N=V"),
@@ -120,7 +131,7 @@ def _print_settings(wanted: bool) -> None:
         rows = [
             (f.name, f"{f.default}", f.metadata["help"]) for f in dataclasses.fields(TrainConfig)
         ]
-        console.table(("setting", "default", "meaning"), rows)
+        console.table(("setting", "default", "meaning"), rows, text=3)
         raise typer.Exit
 
 
@@ -136,7 +147,11 @@ def _assignments(pairs: list[str]) -> dict[str, str]:
 
 def _base_config(config: Path | None, start_from: Path | None, resumed: Path | None) -> Path | None:
     """Return the config.json whose values are the defaults of this run."""
+    from patchct_edge.train.checkpoint import read_state
+
     run = resumed or start_from
+    if run is not None:
+        read_state(run)  # says what to do where it is no run
     return config or (run / "config.json" if run else None)
 
 
@@ -147,6 +162,8 @@ def _config(base: Path | None, values: dict[str, Any]) -> TrainConfig:
 
 
 def _check_out(out: Path, resume: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError("--out is a file", got=out, expected="a folder, or a name for one")
     if not resume and (out / "run.json").exists():
         raise UserError(
             f"{out} already holds a run",

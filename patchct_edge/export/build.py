@@ -40,7 +40,7 @@ class StageFailed(GateError):
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export. Without `calibration` data there is no INT8."""
+    """What to export. Without photos in `calibration` there is no INT8."""
 
     precisions: Sequence[str]
     calibration: Path | None = None
@@ -60,15 +60,16 @@ def export(run: Path, target: Path, options: ExportOptions, report: Report) -> M
             `target` + ".failed".
         UserError: the run, the photos or the options cannot be used.
     """
-    if "int8" in options.precisions and options.calibration is None:
-        raise UserError(
-            "INT8 needs photos to calibrate with",
-            fix="--calib DATA (a data set or a folder of photos), or --precision fp32,fp16",
-        )
     report("reading the run")
     model, state = load_model(run, options.checkpoint)
     config, _ = read_state(run)
     photos = photos_from(options.calibration, options.split, state.labels, state.recipe)
+    if "int8" in options.precisions and photos.calibration is None:
+        raise UserError(
+            "INT8 needs photos to calibrate with",
+            got=options.calibration and f"{options.calibration}, without a train split",
+            fix="--calib DATA (a data set or a folder of photos), or --precision fp32,fp16",
+        )
     tau, grid = float(model.tau.detach()), model.image.grid
 
     with written_aside(target) as folder:

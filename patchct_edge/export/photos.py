@@ -38,9 +38,9 @@ def photos_from(
 ) -> Photos:
     """Read the photos of an export.
 
-    A data set calibrates with its train split and compares on its val split; a set without splits,
-    and a plain folder, is divided at random. Without a source the comparison is on noise, and
-    nothing can be quantised.
+    A data set calibrates with its train split, never another, and compares on its val split, or on
+    `split`. What has no val split, and a plain folder, is divided at random. Without a source the
+    comparison is on noise. Without a train split or a source, nothing can be quantised.
 
     Raises:
         UserError: no data set, no folder of images, or an image that cannot be read.
@@ -57,14 +57,15 @@ def photos_from(
         )
     whole = read_dataset(source, labels=labels)
     splits = {sample.split for sample in whole.samples}
-    if "train" in splits and "val" in splits:
-        train = read_dataset(source, split="train", labels=labels)
-        val = read_dataset(source, split=split or "val", labels=labels)
-        first, second = _drawn(len(train), CALIBRATION_IMAGES), _drawn(len(val), PARITY_IMAGES)
+    train = read_dataset(source, split="train", labels=labels) if "train" in splits else None
+    if splits == {None} or (split is None and "val" not in splits):
+        train = val = train or whole
+        first, second = _divided(len(val))
     else:
-        train = val = whole
-        first, second = _divided(len(whole))
-    calibration = _pixels([train.paths[n] for n in first], recipe)
+        val = read_dataset(source, split=split or "val", labels=labels)
+        first = _drawn(len(train or ()), CALIBRATION_IMAGES)
+        second = _drawn(len(val), PARITY_IMAGES)
+    calibration = _pixels([train.paths[n] for n in first], recipe) if train else None
     return Photos(calibration, _labelled(val, second, recipe), whole.fingerprint())
 
 
@@ -92,9 +93,6 @@ def _divided(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 
 def _pixels(paths: Sequence[Path], recipe: Recipe) -> Images:
-    if not paths:
-        raise UserError("no image to calibrate with", fix="--calib FOLDER with some photos")
-
     def read(path: Path) -> images.RGB:
         return recipe.apply(images.decode(path))
 

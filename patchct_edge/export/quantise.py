@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from pathlib import Path
 
 import nncf
@@ -21,12 +23,13 @@ def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
     graph = onnx.load(source)
     logging.getLogger("nncf").setLevel(logging.ERROR)
     kept = sorted(head_nodes(graph) | patch_embedding_nodes(graph))
-    quantised = nncf.quantize(
-        graph,
-        nncf.Dataset(list(calibration), lambda image: {"image": image[None]}),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric, as TensorRT wants it
-        subset_size=len(calibration),
-        ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # it shows progress, and stdout is for results
+        quantised = nncf.quantize(
+            graph,
+            nncf.Dataset(list(calibration), lambda image: {"image": image[None]}),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric, as TensorRT wants it
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+        )
     onnx.save(quantised, target)

@@ -9,7 +9,7 @@ import onnxsim
 
 from patchct_edge.errors import UserError
 
-# They make operators that only ONNX Runtime knows: no quantiser and no other engine could read them.
+# They make operators of ONNX Runtime alone, which TensorRT and the quantiser cannot read.
 RUNTIME_FUSIONS = ["fuse_attention", "fuse_gqa", "fuse_rope"]
 
 

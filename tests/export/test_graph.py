@@ -120,7 +120,7 @@ def test_similarity_and_tau_give_the_logits(export_random, pictures):
     exported = export_random("vit", cls_score=False)
     logits, similarity = run(exported.path, pictures(4))
     assert np.abs(similarity).max() <= 1 + 1e-6
-    g, b, tau = (float(getattr(exported.model, name)) for name in ("g", "b", "tau"))
+    g, b, tau = (getattr(exported.model, name).item() for name in ("g", "b", "tau"))
     np.testing.assert_allclose(
         logits, g * navigators.navigator_score(similarity, tau) + b, atol=1e-5
     )

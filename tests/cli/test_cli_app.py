@@ -1,0 +1,190 @@
+"""What all commands share: help, suggestions, messages and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import patchct_edge
+from patchct_edge.cli.app import COMMANDS, app, guarded
+from patchct_edge.errors import BundleError, EngineError, ExitCode, GateError, UserError
+from patchct_edge.export.parity import Gates
+from patchct_edge.train.config import TrainConfig
+
+DEFAULTS = TrainConfig()
+# What --help must say: units, ranges and defaults.
+HELP = {
+    "demo": ["default: demo", "in a minute"],
+    "train": [
+        "image,labels", "COCO JSON", "VOC", "[required]", "or a tenth", "the GPU by default",
+        "'learned' (the default)", f"{DEFAULTS.image_encoder} by default",
+        f"Passes over the images; {DEFAULTS.epochs} by default",
+        f"Images a step; {DEFAULTS.batch_size} by default", f"{DEFAULTS.seed} by default",
+        "prompt after a tab", "--settings",
+    ],
+    "export": [
+        "fp32,fp16,int8", "val by default", "default: best",
+        f"FP32, 0..1. [default: {Gates().fp32_difference:g}]",
+        f"FP16, 0..1. [default: {Gates().fp16_difference:g}]",
+        f"points of 100. [default: {Gates().int8_map_drop:g}]",
+        f"INT8 changes, 0..1. [default: {Gates().int8_flips:g}]",
+    ],
+    "tag": [
+        "default: jsonl", "0..1; calibrated by default", "stdout by default", "all by default",
+        "the fastest that fits by default", "list on stdin", "Images a batch; the engine's choice",
+    ],
+    "eval": ["val split by default", "the fastest that fits by default"],
+    "show": ["sha256", "JSON"],
+    "doctor": ["JSON", "install"],
+}  # fmt: skip
+
+
+def plain(text):
+    """Return the words of a text without the frames around and between them."""
+    return " ".join(word for word in text.split() if not set(word) <= set("│╭╮╰╯─"))
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command(run_cli, flag):
+    said = plain(run_cli(flag).stdout)
+    assert all(f" {name} " in said for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_states_units_and_defaults(run_cli, command):
+    said = plain(run_cli(command, "--help").stdout)
+    assert [words for words in HELP[command] if words not in said] == []
+    assert run_cli(command, "-h").stdout
+
+
+def test_the_version(run_cli):
+    assert run_cli("--version").stdout == f"patchct {patchct_edge.__version__}\n"
+
+
+def test_without_a_command_there_is_help(run_cli):
+    assert "train" in run_cli(code=2).output
+
+
+@pytest.mark.parametrize("words", [["--help"], ["tag", "--help"], ["train", "--help"]])
+def test_help_waits_for_no_large_library(words):
+    script = (
+        "import sys; from patchct_edge.cli.app import app\n"
+        f"try: app({words})\n"
+        "except SystemExit: pass\n"
+        "large = {'numpy', 'PIL', 'torch', 'openvino', 'onnx', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'{large}' if large else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        ("trian x.csv", "'train'"),
+        ("exprot run", "'export'"),
+        ("evla", "'eval'"),
+        ("train x.csv --out r --epoch 3", "--epochs"),
+        ("train x.csv --otu r", "--out"),
+        ("export run --out x.patchct --max-flip 1", "--max-flips"),
+        ("tag x.jpg --model x.patchct --treshold 0.5", "--threshold"),
+        ("eval x.patchct x.csv --jsno", "--json"),
+        ("show x.patchct --verfy", "--verify"),
+        ("demo --quik", "--quick"),
+    ],
+)
+def test_a_typo_suggests_the_right_word(run_cli, words, suggestion):
+    found = run_cli(*words.split(), code=2)
+    assert suggestion in found.stderr
+    assert found.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train", "train x.csv", "export run", "tag x.jpg", "tag --model x.patchct", "show",
+        "eval x.patchct", "tag x.jpg --model x.patchct --threshold 2",
+        "tag x.jpg --model x.patchct --top-k 0", "tag x.jpg --model x.patchct --batch 0",
+        "tag x.jpg --model x.patchct --format xml", "train x.csv --out r --epochs many",
+        "export run --out x.patchct --checkpoint latest", "show a.patchct b.patchct",
+    ],
+)  # fmt: skip
+def test_wrong_usage(run_cli, words):
+    found = run_cli(*words.split(), code=2)
+    assert found.stdout == ""
+    assert "Usage: patchct" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("train nowhere.csv --out run", ["no such data set", "got:", "expected:", "fix:"]),
+        ("train nowhere.csv --out run --resume", ["no finished epoch in run", "fix:"]),
+        ("train nowhere.csv --out run --from old", ["no finished epoch in old", "fix:"]),
+        ("train nowhere.csv --out run --config c.json", ["cannot read c.json", "expected:"]),
+        ("train nowhere.csv --out run --set epochs", ["NAME=VALUE", "got: epochs", "--settings"]),
+        ("export nowhere --out x.patchct", ["no finished epoch in nowhere", "expected:", "fix:"]),
+        ("export nowhere --out x.patchct --precision int9", ["got: int9", "'int8'?"]),
+        ("tag x.jpg --model nowhere.patchct", ["is no bundle", "got:", "manifest.json"]),
+        ("eval nowhere.patchct x.csv", ["is no bundle", "got:", "expected:"]),
+        ("show nowhere.patchct", ["is no bundle", "got:", "expected:"]),
+    ],
+)
+def test_what_a_user_can_solve(run_cli, tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    found = run_cli(*words.split(), code=2)
+    assert found.stdout == ""
+    said = plain(found.stderr)
+    assert said.startswith(("error:", "warning:", "reading"))
+    assert [part for part in expected if part not in said] == []
+    assert "Traceback" not in found.stderr
+    assert not list(tmp_path.glob("*.patchct*"))
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (None, 0),
+        (ExitCode.SOME_INPUTS_FAILED, 1),
+        (UserError("what", got="1", expected="2", fix="patchct show"), 2),
+        (BundleError("what"), 2),
+        (EngineError("what"), 3),
+        (GateError("what"), 4),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=str,
+)
+def test_how_a_command_ends(end, code, capsys):
+    def command():
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    with pytest.raises(typer.Exit) as caught:
+        guarded(command)()
+    assert caught.value.exit_code == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    expected = {0: "", 1: "", 130: "interrupted; what was done so far is kept\n"}
+    assert err == expected.get(code, f"error: {end}\n")
+
+
+def test_an_error_that_is_a_bug_shows_its_traceback():
+    def command():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guarded(command)()
+
+
+def test_brackets_in_a_message_are_no_markup(run_cli, tmp_path):
+    name = tmp_path / "[bold]x[/bold]"
+    assert "[bold]x[/bold]" in run_cli("show", name, code=2).stderr
+
+
+def test_every_command_is_registered():
+    assert [command.name for command in app.registered_commands] == list(COMMANDS)

@@ -1,0 +1,51 @@
+"""patchct demo: what it leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from patchct_edge import images
+from patchct_edge.bundle import Bundle
+from patchct_edge.demo import DIGITS
+
+
+def test_a_folder_with_a_demo_is_refused(run_cli, tmp_path):
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    result = run_cli("demo", "--quick", "--out", tmp_path / "demo", code=2)
+    assert "already holds a demo" in result.stderr
+    assert f"rm -r {tmp_path / 'demo'}" in result.stderr
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["run"]
+
+
+@pytest.mark.slow
+def test_quick_goes_through_every_step(run_cli, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    out = tmp_path / "demo"
+    result = run_cli("demo", "--quick", "--out", out)
+    assert "mAP" in result.stdout
+    names = ("data/labels.csv", "digits.patchct", "tags.jsonl", "heatmaps.png")
+    for name in names:
+        assert str(out / name) in result.stdout
+
+    with (out / "data/labels.csv").open(newline="") as file:
+        val = [row["image"] for row in csv.DictReader(file) if row["split"] == "val"]
+    lines = (out / "tags.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["path"] for row in rows] == [str(out / "data" / name) for name in val]
+    for row in rows:
+        assert {tag["label"] for tag in row["tags"]} <= set(DIGITS)
+        scores = [tag["score"] for tag in row["tags"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0.5 <= score <= 1 for score in scores)
+
+    bundle = Bundle(out / "digits.patchct")
+    bundle.verify()
+    assert bundle.precisions() == ["fp32", "int8"]
+    assert bundle.manifest.prompts[0].startswith("A handwritten digit ")
+    picture = images.decode(out / "heatmaps.png")
+    assert picture.shape[0] > 100
+    assert picture.std() > 10

@@ -1,0 +1,185 @@
+"""patchct tag: inputs, forms of the rows, errors, and a reader that goes away."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import patchct_edge
+from patchct_edge.bundle import Bundle
+
+FOUND = {"amber.png": ["red", "green"], "dark.png": [], "rose.jpg": ["red", "blue"]}
+
+
+@pytest.fixture
+def tag(run_cli, tiny_bundle):
+    """Run `patchct tag` with the fake engine, whose scores follow the colour channels."""
+    return lambda *words, **options: run_cli(
+        "tag", *words, "--model", tiny_bundle, "--engine", "fake", **options
+    )
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def found(text):
+    """Return the labels of each file name."""
+    return {Path(row["path"]).name: [tag["label"] for tag in row["tags"]] for row in rows(text)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["amber.png"], ["amber.png"]),
+        (["rose.jpg", "amber.png"], ["rose.jpg", "amber.png"]),
+        ([""], ["amber.png", "dark.png", "rose.jpg"]),
+        (["*.png"], ["amber.png", "dark.png"]),
+        (["**/r*"], ["rose.jpg"]),
+    ],
+    ids=["file", "files", "folder", "pattern", "deep pattern"],
+)
+def test_inputs(tag, photos, inputs, expected):
+    result = tag(*(photos / name for name in inputs))
+    assert list(found(result.stdout).items()) == [(name, FOUND[name]) for name in expected]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_a_list_on_stdin(tag, photos, end):
+    names = ["rose.jpg", "dark.png"]
+    result = tag("-", stdin="".join(f"{photos / name}{end}" for name in names))
+    assert found(result.stdout) == {name: FOUND[name] for name in names}
+
+
+def test_scores_are_the_engines(tag, photos):
+    (row,) = rows(tag(photos / "amber.png").stdout)
+    assert row["path"] == str(photos / "amber.png")
+    expected = 1 / (1 + np.exp(4 - 8 * np.array([250, 130]) / 255))
+    assert [tag["score"] for tag in row["tags"]] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--threshold", 0.9], ["red"]),
+        (["--threshold", 0], ["red", "green", "blue"]),
+        (["--threshold", 1], []),
+        (["--top-k", 1], ["red"]),
+        (["--all-scores"], ["red", "green", "blue"]),
+        (["--all-scores", "--top-k", 2], ["red", "green"]),
+    ],
+    ids=str,
+)
+def test_which_tags(tag, photos, options, expected):
+    assert found(tag(photos / "amber.png", *options).stdout) == {"amber.png": expected}
+
+
+def test_the_header(tag, photos, tiny_bundle):
+    header, *rest = rows(tag(photos, "--header").stdout)
+    assert header["patchct"] == patchct_edge.__version__
+    assert header["model"] == Bundle(tiny_bundle).manifest.fingerprint
+    assert header["precision"] == "fp32"
+    assert header["engine"]["engine"] == "fake"
+    assert len(rest) == 3
+
+
+def test_csv(tag, photos):
+    result = list(csv.DictReader(io.StringIO(tag(photos, "--format", "csv").stdout)))
+    assert [row["tags"].split("|") if row["tags"] else [] for row in result] == list(FOUND.values())
+    assert list(result[0]) == ["path", "tags", "scores", "error"]
+    every = tag(photos, "--format", "csv", "--all-scores").stdout
+    (first, *_) = csv.DictReader(io.StringIO(every))
+    assert list(first) == ["path", "red", "green", "blue", "error"]
+    assert float(first["red"]) > float(first["green"]) > float(first["blue"])
+
+
+@pytest.mark.parametrize("flag", ["-o", "--output"])
+def test_a_file_to_write(tag, photos, tmp_path, flag):
+    result = tag(photos, flag, tmp_path / "tags.jsonl")
+    assert result.stdout == ""
+    assert found((tmp_path / "tags.jsonl").read_text()) == FOUND
+
+
+def test_a_file_that_cannot_be_read_has_an_error_row_and_the_run_goes_on(tag, photos, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    result = tag(tmp_path / "broken.jpg", tmp_path / "gone.png", photos / "dark.png", code=1)
+    broken, gone, whole = rows(result.stdout)
+    assert broken["path"] == str(tmp_path / "broken.jpg")
+    assert broken["error"]["type"] == "ImageError"
+    assert "broken.jpg" in broken["error"]["message"]
+    assert "no such file" in gone["error"]["message"]
+    assert "tags" not in broken
+    assert whole["tags"] == []
+    assert "2 files could not be read" in result.stderr
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_the_batch_changes_nothing(tag, photos, batch):
+    assert tag(photos, "--batch", batch).stdout == tag(photos).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{photos}/*.gif"], ["no image was found", "got:", "expected:", "fix:"]),
+        (["{photos}", "-o", "{tmp}/no/tags.jsonl"], ["cannot write", "no folder", "mkdir -p"]),
+        (["{photos}", "-o", "{tmp}"], ["cannot write", "directory"]),
+    ],
+    ids=["nothing", "no folder", "a folder"],
+)
+def test_what_a_user_can_solve(tag, photos, tmp_path, words, expected):
+    result = tag(*(word.format(photos=photos, tmp=tmp_path) for word in words), code=2)
+    assert [part for part in expected if part not in result.stderr] == []
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "expected"),
+    [
+        (["--engine", "openvin"], 2, ["openvin", "'openvino'?"]),
+        (["--precision", "int4"], 2, ["int4", "'int8'?"]),
+        (["--precision", "int8"], 3, ["no engine can run", "no int8 graph"]),
+    ],
+    ids=str,
+)
+def test_an_engine_that_is_not_there(run_cli, tiny_bundle, photos, options, code, expected):
+    result = run_cli("tag", photos, "--model", tiny_bundle, *options, code=code)
+    assert [part for part in expected if part not in result.stderr] == []
+    assert result.stdout == ""
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(start_cli, photos, tiny_bundle):
+    """As `patchct tag - | head -1` does, with more rows to come than a pipe holds."""
+    process = start_cli("tag", "-", "--model", tiny_bundle, "--engine", "fake")
+    process.stdin.write(f"{photos / 'amber.png'}\n" * 2000)
+    process.stdin.close()
+    assert found(process.stdout.readline()) == {"amber.png": FOUND["amber.png"]}
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", None])
+def test_a_trained_bundle_tags_what_it_learned(run_cli, exported_bundle, squares, precision):
+    chosen = ["--precision", precision] if precision else []
+    pattern = squares.parent / "val-*.png"
+    result = run_cli("tag", pattern, "--model", exported_bundle, "--header", *chosen)
+    header, *tagged = rows(result.stdout)
+    assert header["precision"] == (precision or "int8")
+    with squares.open(newline="") as file:
+        truth = {
+            row["image"]: set(filter(None, row["labels"].split("|")))
+            for row in csv.DictReader(file)
+        }
+    right = [
+        {tag["label"] for tag in row["tags"]} == truth[Path(row["path"]).name] for row in tagged
+    ]
+    assert len(right) == 40
+    assert sum(right) >= 36

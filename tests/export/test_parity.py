@@ -1,0 +1,178 @@
+"""The comparison of stages: its figures against NumPy, and every gate at its limit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from patchct_edge.export.parity import Gates, Pictures, Run, compared, run_of_engine, run_of_model
+from patchct_edge.metrics import bootstrap_interval, mean_average_precision
+from patchct_edge.runtime.engines.fake import FakeEngine
+from patchct_edge.runtime.engines.openvino import OpenVINOEngine
+
+N, M = 80, 4
+OPEN = Gates(1, 1, 100, 1e9)  # passes everything
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Targets by chance, a few of them ignored; the pictures themselves are not looked at."""
+    rng = np.random.default_rng(0)
+    targets = rng.random((N, M)) < 0.4
+    return Pictures(np.zeros((N, 1, 1, 3), np.uint8), targets, targets & (rng.random((N, M)) < 0.1))
+
+
+@pytest.fixture(scope="module")
+def unlabelled(pictures):
+    return Pictures(pictures.images)
+
+
+@pytest.fixture(scope="module")
+def runs(pictures):
+    """A reference and a stage that is worse: (stage, reference)."""
+    rng = np.random.default_rng(1)
+    logits = (rng.normal(0, 2, (N, M)) + 2 * pictures.targets).astype(np.float32)
+    noisy = logits + rng.normal(0, 0.7, (N, M)).astype(np.float32)
+    return Run("int8", "engine 1 int8", noisy), Run("fp32", "engine 1 fp32", logits)
+
+
+def renamed(runs, name):
+    return dataclasses.replace(runs[0], name=name), runs[1]
+
+
+def test_the_figures(runs, pictures):
+    stage = compared(*runs, pictures, OPEN)
+    new, old = (1 / (1 + np.exp(-run.logits.astype(float))) for run in runs)
+    assert (stage.name, stage.against, stage.engine) == ("int8", "fp32", "engine 1 int8")
+    assert stage.images == N
+    assert stage.max_difference == pytest.approx(np.abs(new - old).max(), rel=1e-5)
+    assert stage.mean_difference == pytest.approx(np.abs(new - old).mean(), rel=1e-5)
+    aps = [
+        [
+            average_precision_score(truth[counted], run.logits[counted, m])
+            for m, (truth, counted) in enumerate(
+                zip(pictures.targets.T, ~pictures.ignored.T, strict=True)
+            )
+        ]
+        for run in runs
+    ]
+    new_map, old_map = np.mean(aps, axis=1)
+    assert stage.map == pytest.approx(new_map)
+    assert stage.map_drop == pytest.approx(old_map - new_map)
+    assert stage.map_drop > 0
+
+
+def test_flips_are_lost_and_added_tags_per_tag_of_the_reference(unlabelled):
+    """Of three tags one is lost and another label is added: 2 / 3. A score of 0.5 is a tag."""
+    reference = np.array([[3, 0, -1, -1], [-2, 2, -0.1, -3]], np.float32)
+    stage = np.array([[4, -0.1, -1, -2], [-1, 1, 0, -9]], np.float32)
+    found = compared(Run("int8", "", stage), Run("fp32", "", reference), unlabelled, OPEN)
+    assert found.flips == pytest.approx(2 / 3)
+
+
+def test_the_interval_is_the_bootstrap_of_the_map(runs, pictures):
+    stage = compared(*runs, pictures, OPEN)
+    logits, targets, ignored = runs[0].logits, pictures.targets, pictures.ignored
+    expected = bootstrap_interval(
+        lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]), N
+    )
+    assert (stage.map_low, stage.map_high) == expected
+    assert stage.map_low < stage.map < stage.map_high
+
+
+GATES = [
+    ("graph", "fp32_difference", "max_difference", 1),
+    ("fp32", "fp32_difference", "max_difference", 1),
+    ("fp16", "fp16_difference", "max_difference", 1),
+    ("int8", "int8_flips", "flips", 1),
+    ("int8", "int8_map_drop", "map_drop", 100),
+    ("int8-fp16", "int8_flips", "flips", 1),
+    ("int8-fp16", "int8_map_drop", "map_drop", 100),
+]
+
+
+@pytest.mark.parametrize(("name", "gate", "figure", "unit"), GATES)
+def test_a_gate_passes_at_its_limit_and_fails_beyond(runs, pictures, name, gate, figure, unit):
+    stage_run, reference = renamed(runs, name)
+    found = unit * getattr(compared(stage_run, reference, pictures, OPEN), figure)
+    assert found > 0
+    for limit, passes in ((found, True), (np.nextafter(found, 0), False), (-1, False)):
+        gates = dataclasses.replace(OPEN, **{gate: limit})
+        stage = compared(stage_run, reference, pictures, gates)
+        assert stage.passed == passes
+        assert stage.gate
+
+
+@pytest.mark.parametrize("name", ["graph", "fp32", "fp16", "int8", "int8-fp16"])
+def test_no_other_gate_is_asked(runs, pictures, name):
+    own = {gate for stage, gate, *_ in GATES if stage == name}
+    fields = [field.name for field in dataclasses.fields(Gates)]
+    others = dataclasses.replace(OPEN, **{gate: -1 for gate in fields if gate not in own})
+    assert compared(*renamed(runs, name), pictures, others).passed
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fp32", "max difference <= 0.0001"),
+        ("fp16", "max difference <= 0.01"),
+        ("int8", "mAP drop <= 0.5 points, flips <= 3.0%"),
+    ],
+)
+def test_the_gates_in_words(runs, pictures, name, words):
+    assert compared(*renamed(runs, name), pictures, Gates()).gate == words
+
+
+def test_a_better_stage_passes_whatever_the_drop(runs, pictures):
+    reference, better = runs
+    better = dataclasses.replace(better, name="int8")
+    stage = compared(better, reference, pictures, dataclasses.replace(OPEN, int8_map_drop=0))
+    assert stage.map_drop < 0
+    assert stage.passed
+
+
+def without_positives(pictures):
+    return dataclasses.replace(pictures, targets=pictures.targets & False)
+
+
+@pytest.mark.parametrize("change", [lambda p: Pictures(p.images), without_positives])
+def test_without_labels_there_is_no_map_and_its_drop_is_not_asked(runs, pictures, change):
+    strict = dataclasses.replace(OPEN, int8_map_drop=-1)
+    stage = compared(*runs, change(pictures), strict)
+    assert stage.passed
+    assert (stage.map, stage.map_low, stage.map_high, stage.map_drop) == (None,) * 4
+    assert "mAP" not in stage.gate
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_fail_every_gate(runs, pictures, name, broken):
+    """What overflows in FP16 is a failed gate with figures, and no crash."""
+    logits = runs[0].logits.copy()
+    logits[3, 1] = broken
+    stage = compared(Run(name, "", logits), runs[1], pictures, OPEN)
+    assert not stage.passed
+    assert np.isfinite([stage.max_difference, stage.mean_difference, stage.flips]).all()
+    assert (stage.map, stage.map_drop) == (None, None)
+
+
+def test_an_engine_runs_all_pictures_in_order():
+    images = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 3), dtype=np.uint8)
+    run = run_of_engine("int8", lambda: FakeEngine(3, 4), Pictures(images))
+    expected = images.mean(axis=(1, 2)) / 255 * 8 - 4
+    np.testing.assert_allclose(run.logits, expected, atol=1e-5)
+    assert (run.name, run.engine) == ("int8", "fake 1 fp32")
+
+
+def test_the_reference_is_pytorch(export_random):
+    exported = export_random("vit")
+    images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
+    run = run_of_model(exported.torch, Pictures(images))
+    assert run.name == "model"
+    assert run.engine.startswith("torch 2")
+    assert run.logits.shape == (11, 3)
+    engine = run_of_engine("fp32", lambda: OpenVINOEngine(exported.path, "fp32"), Pictures(images))
+    np.testing.assert_allclose(engine.logits, run.logits, atol=1e-5)
