@@ -22,8 +22,9 @@ from patchct_edge.metrics import mean_average_precision
 from patchct_edge.train.batches import Batches
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.encoders import Tokens, table_names
-from patchct_edge.train.loop import PixelsOf
+from patchct_edge.train.device import PixelsOf
+from patchct_edge.train.image_encoder import Tokens
+from patchct_edge.train.label_encoders import table_names
 from patchct_edge.train.model import prototype_cosine
 from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
 

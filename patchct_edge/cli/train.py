@@ -175,7 +175,7 @@ def _data_sets(
     source: Path, val: Path | None, labels: Path | None, images: Path | None, config: TrainConfig
 ) -> tuple[DataSet, DataSet]:
     from patchct_edge.datasets import divided, has_split, read_labels_file
-    from patchct_edge.train.encoders import table_names
+    from patchct_edge.train.label_encoders import table_names
 
     names: tuple[str, ...] | None = None
     prompts: dict[str, str] = {}

@@ -13,12 +13,11 @@ from patchct_edge.errors import UserError
 from patchct_edge.preprocess import Recipe
 from patchct_edge.train.checkpoint import RunState, load_model
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.encoders import (
+from patchct_edge.train.image_encoder import ImageEncoder, recipe_fields
+from patchct_edge.train.label_encoders import (
     DEFAULT_PROMPT,
     FixedLabels,
-    ImageEncoder,
     LearnedLabels,
-    recipe_fields,
     table_labels,
     text_labels,
 )

@@ -28,7 +28,8 @@ from transformers import AutoConfig, AutoModel
 from patchct_edge.errors import UserError
 from patchct_edge.preprocess import Recipe
 from patchct_edge.train.config import TrainConfig, config_from_file
-from patchct_edge.train.encoders import FixedLabels, ImageEncoder, LearnedLabels, TextLabels
+from patchct_edge.train.image_encoder import ImageEncoder
+from patchct_edge.train.label_encoders import FixedLabels, LearnedLabels, TextLabels
 from patchct_edge.train.model import PatchCT
 
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from patchct_edge.datasets import DataSet
 from patchct_edge.errors import UserError
 from patchct_edge.metrics import mean_average_precision
-from patchct_edge.preprocess import Recipe
 from patchct_edge.train import checkpoint
 from patchct_edge.train.batches import Batch, Batches, require_usable
 from patchct_edge.train.build import build_model
 from patchct_edge.train.checkpoint import RunState
 from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.device import Autocast, PixelsOf, autocast_for
 from patchct_edge.train.model import PatchCT, prototype_cosine
 from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
 
-Autocast = Callable[[], AbstractContextManager[None]]
 COLLAPSED = 0.95  # mean cosine between prototypes above which they no longer tell labels apart
 
 
@@ -111,39 +108,6 @@ def train(
                 "labels cannot be told apart; lower lr_head or ct_weight"
             )
     return state
-
-
-class PixelsOf:
-    """Move uint8 images to the device and normalise them as the engine's graph does."""
-
-    def __init__(self, recipe: Recipe, device: str) -> None:
-        self.device = device
-        self.mean = torch.tensor(recipe.mean, device=device) * 255
-        self.std = torch.tensor(recipe.std, device=device) * 255
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (B, H, W, 3) to float32 (B, 3, H, W)."""
-        floats = images.to(self.device, non_blocking=True).float()
-        return ((floats - self.mean) / self.std).permute(0, 3, 1, 2)
-
-
-def autocast_for(model: PatchCT, config: TrainConfig, device: str) -> Autocast:
-    """Return a context for bf16 where asked for, or where it is known to pay.
-
-    It pays on GPUs that have it, and on CPUs with AVX512-BF16 or AMX from a width of 192 on
-    (narrower encoders lose more in the casts than they gain).
-    """
-    if config.precision == "auto":
-        if device.startswith("cuda"):
-            pays = torch.cuda.is_bf16_supported()
-        else:
-            has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-            pays = has and model.image.width >= 192
-    else:
-        pays = config.precision == "bf16"
-    if not pays:
-        return nullcontext
-    return lambda: torch.autocast(device.split(":")[0], torch.bfloat16)
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.encoders import ImageEncoder, Tokens
+from patchct_edge.train.image_encoder import ImageEncoder, Tokens
 from patchct_edge.train.loss import asymmetric_loss
 from patchct_edge.train.transport import ct_cost, navigator_score, similarity
 

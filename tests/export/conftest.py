@@ -15,7 +15,8 @@ from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_
 from patchct_edge.export.simplify import simplified_from_graph
 from patchct_edge.preprocess import Recipe
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.encoders import FixedLabels, ImageEncoder
+from patchct_edge.train.image_encoder import ImageEncoder
+from patchct_edge.train.label_encoders import FixedLabels
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)

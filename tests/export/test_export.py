@@ -21,7 +21,7 @@ from patchct_edge.export.graph import graph_from_model, prototypes_from_model
 from patchct_edge.export.parity import Gates
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
-from patchct_edge.train.loop import PixelsOf
+from patchct_edge.train.device import PixelsOf
 
 OPEN = Gates(1, 1, 100, 1e9)
 FP32 = ExportOptions(("fp32",), checkpoint="last")

@@ -16,7 +16,8 @@ import transformers
 from patchct_edge import images
 from patchct_edge.datasets import DataSet, Sample
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.encoders import FixedLabels, ImageEncoder
+from patchct_edge.train.image_encoder import ImageEncoder
+from patchct_edge.train.label_encoders import FixedLabels
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)

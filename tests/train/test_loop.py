@@ -17,7 +17,8 @@ from patchct_edge.errors import ImageError, UserError
 from patchct_edge.train import checkpoint
 from patchct_edge.train.batches import Batches
 from patchct_edge.train.checkpoint import load_model, read_state
-from patchct_edge.train.loop import PixelsOf, train, validate
+from patchct_edge.train.device import PixelsOf
+from patchct_edge.train.loop import train, validate
 from patchct_edge.train.model import Losses, PatchCT, prototype_cosine
 
 THREE = ("red", "green", "blue")
