@@ -19,12 +19,13 @@ import torch
 
 from patchct_edge.datasets import DataSet, read_dataset
 from patchct_edge.metrics import mean_average_precision
-from patchct_edge.train.batches import Batches
+from patchct_edge.train.batches import Batch, Batches
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.device import PixelsOf
 from patchct_edge.train.image_encoder import Tokens
 from patchct_edge.train.label_encoders import table_names
+from patchct_edge.train.loop import descend
 from patchct_edge.train.model import prototype_cosine
 from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
 
@@ -70,7 +71,8 @@ def main() -> None:
         maps, cosines = zip(*runs, strict=True)
         row = {
             "variant": name, "map": round(float(np.mean(maps)), 4),
-            "spread": round(float(np.std(maps)), 4), "cosine": round(float(np.mean(cosines)), 2),
+            "spread": round(float(np.std(maps, ddof=1)), 4),
+            "cosine": round(float(np.mean(cosines)), 2),
         }  # fmt: skip
         print(json.dumps(row), flush=True)
 
@@ -101,10 +103,9 @@ def head_trained(
     for step, index in enumerate(_orders(len(train), config)):
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * learning_rate_factor(step, steps, config.warmup)
-        optimiser.zero_grad()
-        scores = model.score(Tokens(*(part[index] for part in cached[0])), model.prototypes())
-        model.loss(scores, targets[index], ignored[index]).total.backward()
-        optimiser.step()
+        batch = Batch(torch.empty(0), targets[index], ignored[index])
+        tokens = Tokens(*(part[index] for part in cached[0]))
+        descend(model, optimiser, tokens, batch, config.grad_clip)
         averaged.update(model)
     with torch.inference_mode():
         prototypes = averaged.model.prototypes()

@@ -140,6 +140,17 @@ class Bundle:
         """Return the stages of a precision that did not pass their gate."""
         return [s for s in self.manifest.stages if s.name == precision and not s.passed]
 
+    def file(self, name: str) -> Path:
+        """Return the path of a file that the manifest names.
+
+        Raises:
+            BundleError: it is missing.
+        """
+        path = self.path / name
+        if not os.path.isfile(path):  # noqa: PTH113  (Path.is_file fails on a name too long)
+            raise BundleError(f"{self.path} lacks a file", got=f"no {name}", fix=_EXPORT_AGAIN)
+        return path
+
     def verify(self, name: str | None = None) -> None:
         """Check the sha256 of one file, or of all of them.
 
@@ -147,9 +158,7 @@ class Bundle:
             BundleError: a file is missing or altered.
         """
         for each in [name] if name else self.manifest.files:
-            path = self.path / each
-            if not path.is_file():
-                raise BundleError(f"{self.path} lacks a file", got=f"no {each}", fix=_EXPORT_AGAIN)
+            path = self.file(each)
             found = sha256(path)
             if found != self.manifest.files[each]:
                 raise BundleError(
@@ -187,15 +196,24 @@ def written_aside(target: Path) -> Iterator[Path]:
 
     When the block fails the folder is kept as `target` + ".failed", for inspection; what stood at
     `target` is then untouched.
+
+    Raises:
+        BundleError: `target` has another suffix, or is something else than a bundle.
+        UserError: the folder cannot be made there.
     """
     if target.suffix != SUFFIX:
         raise BundleError(
             "a bundle's name ends in .patchct", got=target.name, expected=f"{target.stem}{SUFFIX}"
         )
-    if target.exists() and not (target / MANIFEST).is_file():
-        raise BundleError(f"{target} exists and is no bundle", fix="choose another name")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        if target.exists() and not (target / MANIFEST).is_file():
+            raise BundleError(f"{target} exists and is no bundle", fix="choose another name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target}", got=error.strerror, fix="write to another folder"
+        ) from None
     aside.chmod(0o755)
     try:
         yield aside

@@ -53,11 +53,14 @@ def decode(source: str | os.PathLike[str] | bytes) -> RGB:
         raise ImageError(f"not an image that can be decoded: {name}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"too many pixels: {name}", got=error) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except MemoryError:
+        raise  # the machine's fault, not the file's
+    except Exception as error:  # what Pillow's plugins raise on damage has no common base class
         raise ImageError(f"cannot decode {name}: {error}") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # turns a TIFF upright itself, and takes the tag away
     # Not Pillow's exif_transpose: it writes the EXIF anew, and fails where another tag is damaged.
     turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)

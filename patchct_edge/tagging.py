@@ -105,5 +105,5 @@ def _damaged(got: str) -> BundleError:
         "the calibration does not fit the bundle's labels",
         got=got,
         expected="a positive temperature and one threshold for every label",
-        fix="patchct calibrate X.patchct DATA",
+        fix="copy the bundle again, or make it anew with patchct export (every threshold 0.5)",
     )

@@ -20,7 +20,7 @@ from patchct_edge.bundle import (
     write_manifest,
     written_aside,
 )
-from patchct_edge.errors import BundleError
+from patchct_edge.errors import BundleError, UserError
 from patchct_edge.preprocess import Recipe
 
 STAGE = Stage("int8", "fp32", "openvino", 9, 0.1, 0.01, 0.02, gate="flips <= 3 %", passed=False)
@@ -262,7 +262,7 @@ def test_a_bundle_that_nobody_calibrated(tiny_bundle):
 def test_a_calibration_of_other_labels_is_refused(write_bundle, tmp_path):
     labels = ("red", "green", "yellow")
     bundle = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION, labels=labels)
-    with pytest.raises(BundleError, match=r"(?s)yellow.*patchct calibrate"):
+    with pytest.raises(BundleError, match=r"(?s)yellow.*copy the bundle again"):
         Bundle(bundle).calibration("fp32")
 
 
@@ -290,6 +290,29 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path):
             pass
     assert (folder / "a.jpg").read_bytes() == b"a"
     assert file.read_bytes() == b"b"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for name in ("file/x.patchct", "file/deep/x.patchct", f"{'x' * 300}.patchct"):
+        with pytest.raises(UserError, match=r"cannot write .*x\.patchct(?s:.*)got:(?s:.*)fix:"):
+            written_aside(tmp_path / name).__enter__()
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)  # permissions do not hold for root
+    with pytest.raises(UserError, match=r"cannot write .*x\.patchct(?s:.*)Permission denied"):
+        written_aside(tmp_path / "x.patchct").__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["model.gone.onnx", "x" * 300])
+def test_a_file_that_is_missing_is_named(bundle, name):
+    read = Bundle(edited(bundle, files={name: "0" * 64}))
+    for look in (read.file, read.verify):
+        with pytest.raises(BundleError, match=f"lacks a file(?s:.*)no {name}"):
+            look(name)
 
 
 def test_a_whole_bundle_replaces_the_old_one(bundle):

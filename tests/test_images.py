@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, features
 
 from patchct_edge import images
 from patchct_edge.errors import ImageError
@@ -50,9 +50,10 @@ def test_lossless_formats_give_the_pixels_back(form):
     np.testing.assert_array_equal(out, noise())
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", TURNS)
-def test_exif_orientation_is_applied(orientation):
-    out = images.decode(encoded(noise(), exif=oriented(orientation)))
+def test_exif_orientation_is_applied(orientation, form):
+    out = images.decode(encoded(noise(), form, exif=oriented(orientation)))
     np.testing.assert_array_equal(out, TURNS[orientation](noise()))
 
 
@@ -178,6 +179,36 @@ def test_a_damaged_file_is_a_picture_or_an_image_error(form):
             continue
         assert out.dtype == np.uint8
         assert out.shape[2:] == (3,)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_a_damaged_avif_is_an_image_error(tmp_path):
+    """Its plugin raises RuntimeError."""
+    data = encoded(noise(24, 32), "AVIF")
+    pixels = data.index(b"mdat") + 4
+    path = tmp_path / "m.jpg"
+    path.write_bytes(data[:pixels] + bytes(len(data) - pixels))
+    with pytest.raises(ImageError, match=r"cannot decode .*m\.jpg"):
+        images.decode(path)
+
+
+def test_a_dds_of_an_unknown_kind_is_an_image_error():
+    """Its plugin raises NotImplementedError."""
+    data = bytearray(encoded(noise(24, 32), "DDS"))
+    data[80:84] = bytes(4)  # the flags of its pixel format
+    with pytest.raises(ImageError, match="cannot decode"):
+        images.decode(bytes(data))
+
+
+@pytest.mark.parametrize(("error", "raised"), [(AttributeError, ImageError), (MemoryError,) * 2])
+def test_only_a_lack_of_memory_is_not_the_files_fault(monkeypatch, error, raised):
+    def load(self):
+        raise error
+
+    data = encoded(noise(), "BMP")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(raised):
+        images.decode(data)
 
 
 def test_too_many_pixels_are_refused(monkeypatch):

@@ -73,7 +73,7 @@ def test_json_holds_thresholds_by_label_in_any_order():
 def test_a_damaged_calibration_is_refused(change, named):
     with pytest.raises(BundleError, match=named) as caught:
         Calibration.from_json({**CALIBRATION.to_json(LABELS), **change}, LABELS)
-    assert "patchct calibrate" in str(caught.value)
+    assert "patchct export" in str(caught.value)
 
 
 def test_writing_for_other_labels_is_a_bug():

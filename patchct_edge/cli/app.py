@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -13,13 +14,13 @@ import typer
 from patchct_edge import __version__
 from patchct_edge.cli import console
 from patchct_edge.cli.demo import demo
-from patchct_edge.cli.doctor import doctor
+from patchct_edge.cli.doctor import LIBRARIES, doctor
 from patchct_edge.cli.eval import evaluate
 from patchct_edge.cli.export import export
 from patchct_edge.cli.show import show
 from patchct_edge.cli.tag import tag
 from patchct_edge.cli.train import train
-from patchct_edge.errors import ExitCode, UserError
+from patchct_edge.errors import ExitCode, MissingExtra, UserError
 
 app = typer.Typer(
     name="patchct",
@@ -39,6 +40,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "show": show,
     "doctor": doctor,
 }
+EXTRAS = {library.module: library for library in LIBRARIES if library.extra}
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,19 +51,43 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             code = command(*args, **kwargs)
-        except UserError as error:
-            console.error(str(error))
-            code = error.exit_code
         except KeyboardInterrupt:
             console.note("interrupted; what was done so far is kept")
             code = ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            # The reader (such as `head`) has gone: leave nothing for Python to flush at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # the reader, such as `head`, has gone
             code = ExitCode.OK
+        except Exception as error:
+            solvable = _solvable(error)
+            if solvable is None:
+                raise
+            console.error(str(solvable))
+            code = solvable.exit_code
+        _drop_what_stdout_cannot_take()
         raise typer.Exit(int(code or ExitCode.OK))
 
     return run
+
+
+def _solvable(error: Exception) -> UserError | None:
+    """Return what a user can do about an exception, or None where it is a bug."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        library = EXTRAS.get((error.name or "").partition(".")[0])
+        return MissingExtra(library.name, library.extra) if library else None
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = error.filename or "the output"
+        return UserError(f"cannot write {where}: {error.strerror}", fix="make room there")
+    return None
+
+
+def _drop_what_stdout_cannot_take() -> None:
+    """Leave nothing for Python to flush at exit: it would print a traceback where that fails."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 for _name, _command in COMMANDS.items():

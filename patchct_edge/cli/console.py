@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,25 +18,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 T = TypeVar("T")
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Without emoji: rich would turn a label such as ":cat:" into a picture.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def note(message: str) -> None:
     """Say something on stderr."""
-    err.print(escape(message))
+    err.print(Text(message))
 
 
 def warn(message: str) -> None:
     """Say something on stderr that a person should look into."""
-    err.print(f"[yellow]warning:[/] {escape(message)}")
+    err.print(Text.assemble(("warning:", "yellow"), f" {message}"))
 
 
 def error(message: str) -> None:
     """Say on stderr what went wrong."""
-    err.print(f"[bold red]error:[/] {escape(message)}")
+    err.print(Text.assemble(("error:", "bold red"), f" {message}"))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> None:
@@ -48,7 +49,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) 
     for n, header in enumerate(headers):
         found.add_column(header, justify="left" if n < text else "right", overflow="fold")
     for row in rows:
-        found.add_row(*(escape(cell) for cell in row))
+        found.add_row(*map(Text, row))
     out.print(found)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from patchct_edge.cli import console, options
+from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.cli.export import print_stages
 from patchct_edge.cli.train import TrainProgress
-from patchct_edge.errors import UserError
+from patchct_edge.errors import MissingExtra, UserError
 
 if TYPE_CHECKING:
     from patchct_edge.report.accuracy import Accuracy
@@ -52,9 +54,9 @@ def demo(
     """Make scenes of handwritten digits, train, export, tag unseen scenes, draw heat maps."""
     from patchct_edge.demo import make_scenes
 
+    _check_libraries()
+    _check_out(out)
     bundle = out / "digits.patchct"
-    if (out / "run").exists():
-        raise UserError(f"{out} already holds a demo", fix=f"rm -r {out}, or another --out")
     size = QUICK if quick else FULL
     step = _Steps()
     step(f"drawing {size.train} training and {size.val} unseen scenes of handwritten digits")
@@ -68,6 +70,25 @@ def demo(
     step("drawing a heat map for each tag")
     _draw(bundle, data, out / "heatmaps.png")
     _say(result, out, bundle, step.seconds())
+
+
+def _check_libraries() -> None:
+    """Refuse to begin where a library is missing: the last is needed after the training only."""
+    for library in LIBRARIES:
+        if find_spec(library.module) is None:
+            raise MissingExtra(library.name, "demo")
+
+
+def _check_out(out: Path) -> None:
+    """Make the folder, and refuse one that holds a demo."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {out}", got=error.strerror, fix="another --out"
+        ) from None
+    if (out / "run").exists():
+        raise UserError(f"{out} already holds a demo", fix=f"rm -r {out}, or another --out")
 
 
 class _Steps:
@@ -102,14 +123,18 @@ def _train(data: Path, out: Path, size: Size) -> None:
 
 
 def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
-    from patchct_edge.export.build import ExportOptions, export
+    from patchct_edge.export.build import ExportOptions, StageFailed, export
     from patchct_edge.export.parity import Gates
+    from patchct_edge.export.photos import Sources
 
     # A model that has learnt next to nothing flips tags at the slightest touch.
     gates = Gates(int8_map_drop=100, int8_flips=100) if quick else Gates()
-    manifest = export(
-        run, bundle, ExportOptions(("fp32", "int8"), data, gates=gates), lambda message: None
-    )
+    choice = ExportOptions(("fp32", "int8"), Sources(data), gates=gates)
+    try:
+        manifest = export(run, bundle, choice, lambda message: None)
+    except StageFailed as error:
+        print_stages(error.stages)
+        raise
     print_stages(manifest.stages)
 
 

@@ -5,42 +5,56 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
+from typing import NamedTuple
 
 import typer
 
 from patchct_edge.cli import console, options
 
-# (distribution, what it is for, extra)
+
+class Library(NamedTuple):
+    """A library that some command needs; `extra` is "" where every installation has it."""
+
+    name: str  # of the distribution
+    module: str
+    purpose: str
+    extra: str
+
+
 LIBRARIES = (
-    ("openvino", "tag on a CPU", ""),
-    ("onnxruntime", "tag on a CPU, second engine", "onnxruntime"),
-    ("torch", "train", "train"),
-    ("transformers", "train", "train"),
-    ("onnx", "export", "export"),
-    ("onnxsim", "export", "export"),
-    ("nncf", "export INT8", "export"),
-    ("matplotlib", "pictures", "report"),
-    ("scikit-learn", "demo", "demo"),
+    Library("openvino", "openvino", "tag on a CPU", ""),
+    Library("onnxruntime", "onnxruntime", "tag on a CPU, second engine", "onnxruntime"),
+    Library("torch", "torch", "train", "train"),
+    Library("transformers", "transformers", "train", "train"),
+    Library("safetensors", "safetensors", "train", "train"),
+    Library("onnx", "onnx", "export", "export"),
+    Library("onnxscript", "onnxscript", "export", "export"),
+    Library("onnxsim", "onnxsim", "export", "export"),
+    Library("nncf", "nncf", "export INT8", "export"),
+    Library("sympy", "sympy", "export FP16", "export"),
+    Library("matplotlib", "matplotlib", "pictures", "report"),
+    Library("scikit-learn", "sklearn", "demo", "demo"),
+    Library("scipy", "scipy", "demo", "demo"),
 )
 
 
 def doctor(as_json: options.Json = False) -> None:
     """Say what is installed here, and how to install what is missing."""
-    found = [(*library, _version(library[0])) for library in LIBRARIES]
+    found = [(library, _version(library.name)) for library in LIBRARIES]
     machine = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
     }
     if as_json:
-        libraries = {name: version for name, _, _, version in found}
+        libraries = {library.name: version for library, version in found}
         typer.echo(json.dumps({**machine, "libraries": libraries}, indent=2))
         return
     for name, value in machine.items():
         typer.echo(f"{name:<8}{value}")
     rows = [
-        (name, version or "missing", purpose, "" if version else _install(extra))
-        for name, purpose, extra, version in found
+        (each.name, version or "missing", each.purpose, "" if version else _install(each.extra))
+        for each, version in found
     ]
     console.table(("library", "version", "for", "to install"), rows, text=4)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchct_edge.cli import console
+from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ def export(
             help="Photos for INT8 and for the comparison: a data set or a folder.", metavar="DATA"
         ),
     ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set to compare on; the val split of --calib by default.", metavar="DATA"
+        ),
+    ] = None,
+    images: options.Images = None,
     precision: Annotated[
         str | None,
         typer.Option(help="fp32,fp16,int8; all by default, without int8 where --calib is missing."),
@@ -57,9 +64,11 @@ def export(
     from patchct_edge.export.build import ExportOptions, StageFailed
     from patchct_edge.export.build import export as build
     from patchct_edge.export.parity import Gates
+    from patchct_edge.export.photos import Sources
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
-    choice = ExportOptions(_precisions(precision, calib), calib, split, checkpoint.value, gates)
+    photos = Sources(calib, val, split, images)
+    choice = ExportOptions(_precisions(precision, calib), photos, checkpoint.value, gates)
     try:
         manifest = build(run, out, choice, console.note)
     except StageFailed as error:

@@ -34,14 +34,15 @@ def show(
         text = {**manifest.to_json(), "engines": engines}
         typer.echo(json.dumps(text, indent=2, ensure_ascii=False))
         return
+    sizes = {name: opened.file(name).stat().st_size for name in manifest.files}
     recipe, (rows, columns) = manifest.recipe, manifest.grid
     typer.echo(f"model    {manifest.fingerprint}  ({manifest.made_by})")
     typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")
     typer.echo(f"prompts  {manifest.prompts[0]} ...  (encoder: {manifest.label_source})")
     typer.echo(f"input    {recipe.size} x {recipe.size} RGB, {recipe.fit}, {recipe.interpolation}")
     typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
-    for name in manifest.files:
-        typer.echo(f"file     {name}  {(opened.path / name).stat().st_size / 1e6:.1f} MB")
+    for name, size in sizes.items():
+        typer.echo(f"file     {name}  {size / 1e6:.1f} MB")
     for candidate in found:
         typer.echo(f"engine   {candidate}")
     print_stages(manifest.stages)

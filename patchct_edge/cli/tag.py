@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import typer
 
 from patchct_edge import __version__
 from patchct_edge.cli import console, options
-from patchct_edge.errors import ExitCode
+from patchct_edge.errors import ExitCode, UserError
 
 
 class Format(str, Enum):
@@ -54,7 +56,14 @@ def tag(
     from patchct_edge.runtime.sinks import open_sink
     from patchct_edge.runtime.tagger import Tagger
 
-    single = len(inputs) == 1 and Path(inputs[0]).is_file()
+    if header and format is not Format.JSONL:
+        raise UserError(
+            "--header is a line of JSON", got=f"--format {format.value}",
+            fix="leave --header out, or --format jsonl",
+        )  # fmt: skip
+    if output is not None:
+        _check_output(output, inputs)
+    single = len(inputs) == 1 and _is_file(inputs[0])
     failed = 0
     with Tagger.open(model, engine=engine, precision=precision, latency=single) as tagger:
         record = tagger.engine.record
@@ -62,10 +71,11 @@ def tag(
             "patchct": __version__, "model": tagger.bundle.manifest.fingerprint,
             "precision": record.precision, "engine": record.to_json(),
         }  # fmt: skip
+        found = find_images(inputs)
+        found = chain([next(found)], found)  # a typo is told before -o is emptied
         rows = tagger.tag_files(
-            find_images(inputs), threshold=threshold, top_k=top_k, all_scores=all_scores,
-            batch=batch,
-        )  # fmt: skip
+            found, threshold=threshold, top_k=top_k, all_scores=all_scores, batch=batch
+        )
         with open_sink(
             output, format.value, header=about if header else None,
             labels=tagger.bundle.labels, every_score=all_scores,
@@ -77,3 +87,23 @@ def tag(
         console.warn(f"{failed} files could not be read; their rows say why")
         return ExitCode.SOME_INPUTS_FAILED
     return ExitCode.OK
+
+
+def _check_output(output: Path, inputs: list[str]) -> None:
+    """Refuse to write over a photo, as `-o *.jpg` would, or over any other of the inputs."""
+    from patchct_edge.images import SUFFIXES
+
+    if not _is_file(output):
+        return
+    if output.suffix.lower() in SUFFIXES or any(
+        _is_file(name) and os.path.samefile(output, name)  # noqa: PTH121
+        for name in inputs
+    ):
+        raise UserError(
+            f"-o would write over {output}", got="an image or one of the inputs",
+            fix="-o tags.jsonl",
+        )  # fmt: skip
+
+
+def _is_file(path: Path | str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  (Path.is_file fails on a name too long)

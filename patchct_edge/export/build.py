@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from patchct_edge import __version__
@@ -18,9 +18,9 @@ from patchct_edge.bundle import (
 )
 from patchct_edge.errors import GateError, UserError
 from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
-from patchct_edge.export.half import fp16_from_fp32
+from patchct_edge.export.half import fp16_from_fp32, overflowing
 from patchct_edge.export.parity import Gates, Run, compared, run_of_engine, run_of_model
-from patchct_edge.export.photos import Photos, photos_from
+from patchct_edge.export.photos import Photos, Sources, photos_from
 from patchct_edge.export.quantise import int8_from_fp32
 from patchct_edge.export.simplify import simplified_from_graph
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
@@ -28,6 +28,7 @@ from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.train.checkpoint import load_model, read_state
 
 Report = Callable[[str], None]
+FEW = 16  # pictures in which FP16 overflows are looked for, tensor by tensor
 
 
 class StageFailed(GateError):
@@ -40,11 +41,10 @@ class StageFailed(GateError):
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export. Without photos in `calibration` there is no INT8."""
+    """What to export. Without photos to calibrate with there is no INT8."""
 
     precisions: Sequence[str]
-    calibration: Path | None = None
-    split: str | None = None
+    photos: Sources = field(default_factory=Sources)
     checkpoint: str = "best"
     gates: Gates = field(default_factory=Gates)
 
@@ -63,11 +63,12 @@ def export(run: Path, target: Path, options: ExportOptions, report: Report) -> M
     report("reading the run")
     model, state = load_model(run, options.checkpoint)
     config, _ = read_state(run)
-    photos = photos_from(options.calibration, options.split, state.labels, state.recipe)
+    photos = photos_from(options.photos, state.labels, state.recipe)
+    source = options.photos.calibration
     if "int8" in options.precisions and photos.calibration is None:
         raise UserError(
             "INT8 needs photos to calibrate with",
-            got=options.calibration and f"{options.calibration}, without a train split",
+            got=source and f"{source}, without a train split",
             fix="--calib DATA (a data set or a folder of photos), or --precision fp32,fp16",
         )
     tau, grid = float(model.tau.detach()), model.image.grid
@@ -125,13 +126,17 @@ class Stages:
     def add(self, name: str, graph: Path, against: str | None = None) -> None:
         """Run a graph and compare it with the stage before, or with `against`."""
         self.report(f"{name}: comparing {len(self.photos.parity.images)} pictures")
-        # What is rounded to FP16 between nodes shows in ONNX Runtime only: OpenVINO computes FP16
-        # graphs in float32. The other graphs run in the engine that ships.
+        # The FP16 form of the INT8 graph is for TensorRT; ONNX Runtime runs it as it stands. The
+        # other graphs run in the engine that ships.
         precision = name.split("-")[0].replace("graph", "fp32")
         engine = ONNXRuntimeEngine if "fp16" in name else OpenVINOEngine
         run = run_of_engine(name, lambda: engine(graph, precision), self.photos.parity)
         reference = self.runs[against or self.previous]
-        self.done.append(compared(run, reference, self.photos.parity, self.gates))
+        stage = compared(run, reference, self.photos.parity, self.gates)
+        if "fp16" in name and (lost := overflowing(graph, self.photos.parity.images[:FEW])):
+            gate = f"every tensor finite in FP16; {len(lost)} are not, the first is {lost[0]}"
+            stage = replace(stage, gate=gate, passed=False)
+        self.done.append(stage)
         self.runs[name] = run
         self.previous = name
 

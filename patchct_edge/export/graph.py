@@ -91,6 +91,6 @@ def head_nodes(graph: onnx.ModelProto) -> set[str]:
     return head
 
 
-def patch_embedding_nodes(graph: onnx.ModelProto) -> set[str]:
-    """Return the names of the convolutions that turn pixels into patches."""
+def convolutions(graph: onnx.ModelProto) -> set[str]:
+    """Return the names of the convolutions: the patch embedding, and those inside some encoders."""
     return {node.name for node in graph.graph.node if node.op_type == "Conv"}

@@ -6,10 +6,13 @@ import copy
 import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from patchct_edge.export.graph import head_nodes
+from patchct_edge.runtime.engines.base import Images
 
 
 def fp16_from_fp32(source: Path, target: Path) -> None:
@@ -41,6 +44,27 @@ def fp16_from_fp32(source: Path, target: Path) -> None:
     half.graph.output.extend(whole.graph.output)
     onnx.checker.check_model(half)
     onnx.save(half, target)
+
+
+def overflowing(graph: Path, images: Images) -> list[str]:
+    """Return the names of the FP16 tensors that are not finite for some image.
+
+    Engines that compute FP16 graphs in float32, as those for a CPU do, show no overflow in their
+    scores: the tensors are looked at one by one. An engine that ships is not touched.
+    """
+    model = onnx.load(graph)
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    halves = [t for t in inferred if t.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16]
+    model.graph.output.extend(halves)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    names = [tensor.name for tensor in halves]
+    found: set[str] = set()
+    for image in images:
+        values = session.run(names, {"image": image[None]})
+        found |= {n for n, v in zip(names, values, strict=True) if not np.isfinite(v).all()}
+    return [name for name in names if name in found]
 
 
 def _without(whole: onnx.ModelProto, head: set[str]) -> onnx.ModelProto:

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from patchct_edge import images
-from patchct_edge.datasets import DataSet, read_dataset
+from patchct_edge.datasets import DataSet, divided, read_dataset
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.export.parity import Pictures
 from patchct_edge.parallel import ordered_map
@@ -19,9 +19,31 @@ from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.base import Images
 from patchct_edge.runtime.inputs import find_images
 
+T = TypeVar("T")
 CALIBRATION_IMAGES = 256
 PARITY_IMAGES = 500
 ENOUGH = 16  # a folder smaller than twice this serves both purposes whole
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the photos of an export lie.
+
+    Attributes:
+        calibration: a data set or a plain folder.
+        comparison: a data set; by default what `calibration` holds beside its train split.
+        split: the split to compare on, val by default.
+        images: where the image files of a COCO JSON lie.
+    """
+
+    calibration: Path | None = None
+    comparison: Path | None = None
+    split: str | None = None
+    images: Path | None = None
+
+    def read(self, source: Path, labels: Sequence[str], split: str | None = None) -> DataSet:
+        """Read one split of a data set, or all of it."""
+        return read_dataset(source, split=split, labels=labels, images=self.images)
 
 
 @dataclass(frozen=True)
@@ -33,40 +55,50 @@ class Photos:
     fingerprint: str | None
 
 
-def photos_from(
-    source: Path | None, split: str | None, labels: Sequence[str], recipe: Recipe
-) -> Photos:
-    """Read the photos of an export.
+def photos_from(sources: Sources, labels: Sequence[str], recipe: Recipe) -> Photos:
+    """Read the photos of an export; what calibrates never judges.
 
-    A data set calibrates with its train split, never another, and compares on its val split, or on
-    `split`. What has no val split, and a plain folder, is divided at random. Without a source the
-    comparison is on noise. Without a train split or a source, nothing can be quantised.
+    A data set calibrates with its train split alone. One without a val split is divided as
+    `patchct train` divides it, so that no picture that was trained on judges; a plain folder is
+    divided at random. Without any photos the comparison is on noise. Without a train split,
+    nothing can be quantised.
 
     Raises:
         UserError: no data set, no folder of images, or an image that cannot be read.
     """
-    if source is None:
+    source, comparison = sources.calibration, sources.comparison
+    if source is None and comparison is None:
         return Photos(None, Pictures(_noise(recipe)), None)
-    if _is_plain_folder(source):
+    calibrating: Sequence[Path] = ()
+    unlabelled: Sequence[Path] = ()
+    name = judging = None
+    if source is not None and _is_plain_folder(source):
         paths = list(find_images([str(source)]))
-        first, second = _divided(len(paths))
-        return Photos(
-            _pixels([paths[n] for n in first], recipe),
-            Pictures(_pixels([paths[n] for n in second], recipe)),
-            None,
+        calibrating, unlabelled = _divided(paths, tell_apart=comparison is None)
+    elif source is not None:
+        train, judging = _train_and_val(sources, source, labels)
+        calibrating = _drawn(train.paths, CALIBRATION_IMAGES) if train else ()
+        name = sources.read(source, labels).fingerprint()
+    if comparison is not None:
+        judging = read_dataset(
+            comparison, split=sources.split, prefer="val", labels=labels, images=sources.images
         )
-    whole = read_dataset(source, labels=labels)
+    parity = _labelled(judging, recipe) if judging else Pictures(_pixels(unlabelled, recipe))
+    return Photos(_pixels(calibrating, recipe) if calibrating else None, parity, name)
+
+
+def _train_and_val(
+    sources: Sources, source: Path, labels: Sequence[str]
+) -> tuple[DataSet | None, DataSet | None]:
+    """Return what calibrates and what judges; the latter is None where it comes from elsewhere."""
+    whole = sources.read(source, labels)
     splits = {sample.split for sample in whole.samples}
-    train = read_dataset(source, split="train", labels=labels) if "train" in splits else None
-    if splits == {None} or (split is None and "val" not in splits):
-        train = val = train or whole
-        first, second = _divided(len(val))
-    else:
-        val = read_dataset(source, split=split or "val", labels=labels)
-        first = _drawn(len(train or ()), CALIBRATION_IMAGES)
-        second = _drawn(len(val), PARITY_IMAGES)
-    calibration = _pixels([train.paths[n] for n in first], recipe) if train else None
-    return Photos(calibration, _labelled(val, second, recipe), whole.fingerprint())
+    train = sources.read(source, labels, "train") if "train" in splits else None
+    if sources.comparison is not None:
+        return whole if splits == {None} else train, None
+    if splits == {None} or (train and sources.split is None and "val" not in splits):
+        return divided(train or whole)
+    return train, sources.read(source, labels, sources.split or "val")
 
 
 def _is_plain_folder(source: Path) -> bool:
@@ -74,22 +106,25 @@ def _is_plain_folder(source: Path) -> bool:
     return source.is_dir() and not any((source / mark).exists() for mark in marks)
 
 
-def _labelled(data: DataSet, rows: npt.NDArray[np.intp], recipe: Recipe) -> Pictures:
+def _labelled(data: DataSet, recipe: Recipe) -> Pictures:
+    rows = _drawn(range(len(data)), PARITY_IMAGES)
     targets, ignored = data.targets()
     return Pictures(_pixels([data.paths[n] for n in rows], recipe), targets[rows], ignored[rows])
 
 
-def _drawn(count: int, most: int) -> npt.NDArray[np.intp]:
-    return np.sort(np.random.default_rng(0).permutation(count)[:most])
+def _drawn(items: Sequence[T], most: int) -> list[T]:
+    order = np.random.default_rng(0).permutation(len(items))[:most]
+    return [items[n] for n in np.sort(order)]
 
 
-def _divided(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Draw calibration and parity rows that do not overlap, unless there are too few for that."""
-    order = np.random.default_rng(0).permutation(count)
-    if count < 2 * ENOUGH:
-        return order, order
-    first = min(CALIBRATION_IMAGES, count // 2)
-    return order[:first], order[first : first + PARITY_IMAGES]
+def _divided(paths: Sequence[Path], *, tell_apart: bool) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Divide a folder into what calibrates and what judges, unless it is too small for that."""
+    if not tell_apart or len(paths) < 2 * ENOUGH:
+        return _drawn(paths, CALIBRATION_IMAGES), paths
+    order = np.random.default_rng(0).permutation(len(paths))
+    first = min(CALIBRATION_IMAGES, len(paths) // 2)
+    chosen = [paths[n] for n in order[: first + PARITY_IMAGES]]
+    return chosen[:first], chosen[first:]
 
 
 def _pixels(paths: Sequence[Path], recipe: Recipe) -> Images:

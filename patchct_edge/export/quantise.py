@@ -10,19 +10,24 @@ from pathlib import Path
 import nncf
 import onnx
 
-from patchct_edge.export.graph import head_nodes, patch_embedding_nodes
+from patchct_edge.errors import GateError
+from patchct_edge.export.graph import convolutions, head_nodes
 from patchct_edge.runtime.engines.base import Images
 
 
 def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
     """Write the INT8 form of an FP32 graph, calibrated on uint8 (count, H, W, 3).
 
-    The patch embedding is left out (quantising it costs tens of points of mAP), and so is the
-    head; NNCF itself leaves softmax and LayerNorm.
+    The head is left out, and so are the convolutions: a quantised patch embedding costs tens of
+    points of mAP, and OpenVINO refuses quantised depthwise ones (SegFormer's) with a dynamic
+    batch. NNCF itself leaves softmax and LayerNorm.
+
+    Raises:
+        GateError: nothing is left to quantise, as in an encoder of convolutions alone.
     """
     graph = onnx.load(source)
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    kept = sorted(head_nodes(graph) | patch_embedding_nodes(graph))
+    kept = sorted(head_nodes(graph) | convolutions(graph))
     with contextlib.redirect_stdout(sys.stderr):  # it shows progress, and stdout is for results
         quantised = nncf.quantize(
             graph,
@@ -32,4 +37,10 @@ def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
         )
+    if not any(node.op_type == "QuantizeLinear" for node in quantised.graph.node):
+        raise GateError(
+            "nothing in the graph could be quantised", got=source,
+            expected="an encoder with matrix products",
+            fix="leave int8 out with --precision, or choose another image encoder",
+        )  # fmt: skip
     onnx.save(quantised, target)

@@ -27,7 +27,8 @@ def find_images(inputs: Iterable[str], stdin: IO[bytes] | None = None) -> Iterat
             a folder, searched for the suffixes of images in it and all folders below, in the order
             of their names; what is hidden is left out, a folder that cannot be read is yielded;
             a pattern with `*`, `?`, `[...]` or `**` (any depth), matched against files;
-            `-`, a list of paths on `stdin`, one a line, or ended by NULs where there is one.
+            `-`, a list of paths on `stdin`, one a line (in LF or CR LF), or ended by NULs where
+            there is one.
         stdin: the stream behind `-`, by default standard input.
 
     Raises:
@@ -69,9 +70,14 @@ def _listed(stream: IO[bytes]) -> Iterator[str]:
         if b"\0" in rest:
             separator = b"\0"
         *names, rest = rest.split(separator)
-        yield from (os.fsdecode(name) for name in names if name.strip())
+        yield from (_listed_name(name, separator) for name in names if name.strip())
     if rest.strip():
-        yield os.fsdecode(rest)
+        yield _listed_name(rest, separator)
+
+
+def _listed_name(name: bytes, separator: bytes) -> str:
+    # Windows ends its lines in CR LF; a name with a CR of its own can be listed with NULs.
+    return os.fsdecode(name.removesuffix(b"\r") if separator == b"\n" else name)
 
 
 def _walk(folder: str) -> Iterator[str]:

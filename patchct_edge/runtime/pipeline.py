@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +38,29 @@ def score_images(
     Args:
         batch: images a batch, the engine's own choice by default.
     """
+    size = batch or engine.best_batch
+    in_flight: deque[list[tuple[Path, ImageError | None]]] = deque()
+    with closing(_decoded(paths, recipe, size)) as decoded:
+        try:
+            while group := list(islice(decoded, size)):
+                good = [found for _, found in group if not isinstance(found, ImageError)]
+                if good:
+                    engine.submit(np.stack(good))
+                in_flight.append([(p, f if isinstance(f, ImageError) else None) for p, f in group])
+                if len(in_flight) > engine.concurrency:
+                    yield from _landed(engine, in_flight.popleft())
+            while in_flight:
+                yield from _landed(engine, in_flight.popleft())
+        finally:  # ended early: what is under way must not become the next caller's result
+            for waiting in in_flight:
+                with suppress(Exception):
+                    list(_landed(engine, waiting))
+
+
+def _decoded(
+    paths: Iterable[Path], recipe: Recipe, size: int
+) -> Generator[tuple[Path, RGB | ImageError], None, None]:
+    """Yield what each path holds, read ahead by a pool that ends when this is closed."""
 
     def read(path: Path) -> tuple[Path, RGB | ImageError]:
         try:
@@ -45,23 +68,8 @@ def score_images(
         except ImageError as error:
             return path, error
 
-    size, workers = batch or engine.best_batch, os.cpu_count() or 1
-    decoded = ordered_map(read, paths, workers=workers, ahead=2 * size + workers)
-    in_flight: deque[list[tuple[Path, ImageError | None]]] = deque()
-    try:
-        while group := list(islice(decoded, size)):
-            good = [found for _, found in group if not isinstance(found, ImageError)]
-            if good:
-                engine.submit(np.stack(good))
-            in_flight.append([(p, f if isinstance(f, ImageError) else None) for p, f in group])
-            if len(in_flight) > engine.concurrency:
-                yield from _landed(engine, in_flight.popleft())
-        while in_flight:
-            yield from _landed(engine, in_flight.popleft())
-    finally:  # ended early: what is under way must not become the next caller's result
-        for waiting in in_flight:
-            with suppress(Exception):
-                list(_landed(engine, waiting))
+    workers = os.cpu_count() or 1
+    yield from ordered_map(read, paths, workers=workers, ahead=2 * size + workers)
 
 
 def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:

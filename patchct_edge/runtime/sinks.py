@@ -181,12 +181,18 @@ def open_sink(
         labels: the columns of CSV with `every_score`.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or standard output is closed.
     """
-    target = sys.stdout.buffer if output is None else _create(output)
+    target = _standard_output() if output is None else _create(output)
     if format == "csv":
         return CSVSink(target, labels, every_score, path=output)
     return JSONLSink(target, header, path=output)
+
+
+def _standard_output() -> BinaryIO:
+    if sys.stdout is None:  # as of a process that was started with `>&-`
+        raise UserError("cannot write standard output", got="it is closed", fix="-o tags.jsonl")
+    return sys.stdout.buffer
 
 
 def _create(output: Path) -> BinaryIO:

@@ -1,4 +1,4 @@
-"""Batches of pixels and targets; augmentation is a function of (seed, epoch, index) alone."""
+"""Batches of pixels and targets; augmentation depends on seed, epoch, place and index alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Batches:
         self.data, self.recipe, self.config = data, recipe, config
         targets, ignored = data.targets()
         self.targets, self.ignored = torch.from_numpy(targets), torch.from_numpy(ignored)
-        self.repeats = repeat_factors(targets, config.balance)
+        self.repeats = repeat_factors(targets & ~ignored, config.balance)
 
     def steps(self) -> int:
         """Number of batches in a training epoch."""
@@ -78,7 +78,10 @@ class Batches:
 
 
 def random_crop(rgb: RGB, smallest: float, rng: np.random.Generator) -> Box:
-    """Draw a box of `smallest` to 1 of the area and of a random aspect, inside the picture."""
+    """Draw a box of about `smallest` to 1 of the area and of a random aspect.
+
+    What sticks out of the picture is cut off, so a wide or high box may be a little smaller.
+    """
     height, width = rgb.shape[:2]
     if smallest >= 1:
         return (0, 0, width, height)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -74,6 +76,11 @@ def _started_from(
 ) -> tuple[PatchCT, Recipe]:
     """Take over a run's weights; what stands for the labels is made anew for this label set."""
     old, state = load_model(run)
+    if config.image_encoder != old.config.image_encoder:
+        raise UserError(
+            "the image encoder comes with the run to start from", got=config.image_encoder,
+            expected=old.config.image_encoder, fix="leave --image-encoder out, or --from",
+        )  # fmt: skip
     if isinstance(labels, LearnedLabels) and tuple(data.label_set) != state.labels:
         raise UserError(
             "learned label embeddings exist only for the labels they were trained on",
@@ -99,4 +106,6 @@ def _started_from(
             f"the weights of {run} do not fit these settings", got=error,
             fix="keep dim and label_encoder as they were in that run",
         ) from None  # fmt: skip
-    return model, state.recipe
+    if config.tau != old.config.tau:  # asked for anew; else the learned one goes on
+        model.log_tau.data.fill_(math.log(config.tau))
+    return model, replace(state.recipe, fit=config.fit, interpolation=config.interpolation)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
@@ -125,7 +125,14 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def resume(
     run: Path, model: PatchCT, averaged: nn.Module, optimiser: torch.optim.Optimizer
 ) -> None:
-    """Restore raw weights, averaged weights and optimiser state of the last finished epoch."""
+    """Restore raw weights, averaged weights and optimiser state of the last finished epoch.
+
+    Raises:
+        UserError: a file is damaged, or is not of the epoch that `run.json` names.
+    """
+    epochs_done = read_state(run)[1].epochs_done
+    for name in ("state", "last"):
+        _check_epoch(run / f"{name}.safetensors", epochs_done)
     state = load_weights(run / "state.safetensors")
     prefix = "model."
     weights = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
@@ -139,6 +146,18 @@ def resume(
             else state[key]
             for key in keys
         }
+
+
+def _check_epoch(path: Path, epoch: int) -> None:
+    load_weights(path)  # says what is wrong with a damaged file
+    with safe_open(path, "pt") as file:
+        found = (file.metadata() or {}).get("epoch")
+    if found != str(epoch):
+        raise UserError(
+            f"{path} is not of the last finished epoch: a write was cut off",
+            got=f"epoch {found}", expected=f"epoch {epoch}",
+            fix=f"start a new run with --from {path.parent}",
+        )  # fmt: skip
 
 
 def append_metrics(run: Path, row: Mapping[str, Any]) -> None:

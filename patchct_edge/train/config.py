@@ -112,6 +112,8 @@ def config_from(values: Mapping[str, object], source: str = "settings") -> Train
             faults.append(f"{name}: got {value!r}, expected {kind}")
     if not parsed.get("cls_score", True) and not parsed.get("navigator_score", True):
         faults.append("cls_score and navigator_score: at least one must be on")
+    if parsed.get("lr_backbone") == 0 == parsed.get("lr_head"):
+        faults.append("lr_backbone and lr_head: got 0 twice, expected something to train")
     if faults:
         raise FaultsError("the settings are not valid", [Fault(source, None, f) for f in faults])
     return TrainConfig(**parsed)

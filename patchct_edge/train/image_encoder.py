@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class ImageEncoder(nn.Module):
                 fix='add "image_size" to its config.json',
             )
         self.size = _single(config.image_size)
-        probe = self._probe()
+        probe = self._probed(lambda black: self.model(pixel_values=black).last_hidden_state)
         if probe.ndim == 4 and self.layers != (-1,):
             raise UserError("a feature map has no layers but its last", got=self.layers)
         deep = getattr(config, "num_hidden_layers", 1)
@@ -61,14 +61,21 @@ class ImageEncoder(nn.Module):
             )  # fmt: skip
         _, count, self.width = _as_tokens(probe).shape
         self.grid = math.isqrt(count)  # CLS and register tokens are fewer than a row of patches
+        if self.layers != (-1,):
+            self._probed(lambda black: self(black).patches)
 
     @torch.no_grad()
-    def _probe(self) -> Tensor:
-        """Return what the model makes of a black picture: shapes are read off, not configured."""
+    def _probed(self, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what becomes of a black picture: shapes are read off, not configured."""
         was_training = self.model.training
-        tokens: Tensor = self.model.eval()(
-            pixel_values=torch.zeros(1, 3, self.size, self.size)
-        ).last_hidden_state
+        self.model.eval()
+        try:
+            tokens = encode(torch.zeros(1, 3, self.size, self.size))
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                "the image encoder takes no RGB image, or its layers differ in shape",
+                got=f"{error}, layers {self.layers}", expected="one shape in all layers",
+            ) from None  # fmt: skip
         self.model.train(was_training)
         return tokens
 

@@ -109,7 +109,7 @@ def table_labels(path: Path, labels: Sequence[str]) -> Tensor:
 def _table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as table:
-            names, embeddings = table["names"], table["emb"].astype(np.float32)
+            names, embeddings = table["names"].astype(str), table["emb"].astype(np.float32)
     # A damaged file, an empty one, and one array in place of a table.
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError) as error:
         raise UserError(

@@ -21,6 +21,7 @@ from patchct_edge.train.build import build_model
 from patchct_edge.train.checkpoint import RunState
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.device import Autocast, PixelsOf, autocast_for
+from patchct_edge.train.image_encoder import Tokens
 from patchct_edge.train.model import PatchCT, prototype_cosine
 from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
 
@@ -63,7 +64,7 @@ def train(
     torch.manual_seed(config.seed)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, state = build_model(data, config, start_from)
-    model.to(device)
+    _move(model, device)
     optimiser = adamw(model, config)
     averaged = Average(model, config.ema_decay)
     if resume:
@@ -165,19 +166,37 @@ def _train_epoch(
 def _step(
     model: PatchCT, optimiser: torch.optim.Optimizer, batch: Batch, pixels: PixelsOf,
     autocast: Autocast, config: TrainConfig,
-) -> tuple[float, ...]:  # fmt: skip
-    optimiser.zero_grad(set_to_none=True)
+) -> tuple[float, float, float]:  # fmt: skip
     with autocast():
         tokens = model.image(pixels(batch.images))
+    return descend(model, optimiser, tokens, batch, config.grad_clip)
+
+
+def descend(
+    model: PatchCT, optimiser: torch.optim.Optimizer, tokens: Tokens, batch: Batch, clip: float
+) -> tuple[float, float, float]:
+    """Make one step down the gradient; return the loss and its parts before it."""
+    optimiser.zero_grad(set_to_none=True)
+    device = tokens.cls.device
     scores = model.score(tokens, model.prototypes())
-    losses = model.loss(scores, batch.targets.to(pixels.device), batch.ignored.to(pixels.device))
+    losses = model.loss(scores, batch.targets.to(device), batch.ignored.to(device))
     losses.total.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()
     model.hold_tau()
-    return tuple(
-        float(part.detach()) for part in (losses.total, losses.asymmetric, losses.transport)
-    )
+    parts = (losses.total, losses.asymmetric, losses.transport)
+    total, asymmetric, transport = (float(part.detach()) for part in parts)
+    return total, asymmetric, transport
+
+
+def _move(model: PatchCT, device: str) -> None:
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            "the device cannot be used", got=f"{device} ({str(error).splitlines()[0]})",
+            expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
+        ) from None  # fmt: skip
 
 
 def _resumed(

@@ -42,7 +42,7 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 class Average:
-    """Exponential moving average of a model's parameters.
+    """Exponential moving average of a model's parameters; its buffers follow as they are.
 
     The decay grows with the number of updates, min(decay, (1 + t) / (10 + t)), so that a short run
     does not average in its random start.
@@ -62,4 +62,6 @@ class Average:
             [parameter.detach() for parameter in model.parameters()],
             1 - decay,
         )
+        for mine, current in zip(self.model.buffers(), model.buffers(), strict=True):
+            mine.copy_(current)  # such as the running statistics of a batch norm
         self.updates += 1

@@ -36,7 +36,7 @@ def start_cli() -> Callable[..., subprocess.Popen[str]]:
     def start(*words: object, **options: Any) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            [sys.executable, "-c", MAIN, *map(str, words)], text=True, **pipes, **options
+            [sys.executable, "-c", MAIN, *map(str, words)], text=True, **{**pipes, **options}
         )
 
     return start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -9,7 +10,9 @@ import pytest
 import typer
 
 import patchct_edge
+from patchct_edge.cli import console
 from patchct_edge.cli.app import COMMANDS, app, guarded
+from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.errors import BundleError, EngineError, ExitCode, GateError, UserError
 from patchct_edge.export.parity import Gates
 from patchct_edge.train.config import TrainConfig
@@ -179,6 +182,40 @@ def test_an_error_that_is_a_bug_shows_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         guarded(command)()
+
+
+@pytest.mark.parametrize("library", LIBRARIES[1:], ids=lambda library: library.name)
+def test_a_missing_extra_is_named_with_the_line_that_installs_it(monkeypatch, capsys, library):
+    monkeypatch.setitem(sys.modules, library.module, None)
+    for name in (library.module, f"{library.module}.nothing"):
+        with pytest.raises(typer.Exit) as caught:
+            guarded(lambda name=name: importlib.import_module(name))()
+        assert caught.value.exit_code == 3
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {library.name} is not installed\n")
+        assert f"pip install 'patchct-edge[{library.extra}]'" in said
+
+
+@pytest.mark.parametrize("name", ["patchct_edge.gone", "nothing_of_that_name"])
+def test_another_module_that_is_missing_is_a_bug(name):
+    with pytest.raises(ModuleNotFoundError):
+        guarded(lambda: importlib.import_module(name))()
+
+
+@pytest.mark.parametrize(
+    "text", [":100: :cat:", "a\\", "[red]a[/]", "a[/b]", "\\[bold]", "x" * 300, "a  b "]
+)
+def test_a_text_comes_out_as_it_is(capsys, monkeypatch, text):
+    console.note(text)
+    console.warn(text)
+    console.error(text)
+    monkeypatch.setattr(console.out, "width", 700)
+    console.table(("name", "count"), [(text, text)], text=2)
+    out, err = capsys.readouterr()
+    assert err == f"{text}\nwarning: {text}\nerror: {text}\n"
+    row = out.splitlines()[3]  # after the headers and their rule
+    assert row.count(text.rstrip()) == 2
+    assert set(row.replace(text.rstrip(), "")) <= {" "}
 
 
 def test_brackets_in_a_message_are_no_markup(run_cli, tmp_path):

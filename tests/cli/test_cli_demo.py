@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle import Bundle, Stage
+from patchct_edge.cli import console, demo
+from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.demo import DIGITS
 
 
@@ -18,6 +22,41 @@ def test_a_folder_with_a_demo_is_refused(run_cli, tmp_path):
     assert "already holds a demo" in result.stderr
     assert f"rm -r {tmp_path / 'demo'}" in result.stderr
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/demo"])
+def test_a_name_that_can_be_no_folder_is_refused(run_cli, tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    result = run_cli("demo", "--quick", "--out", tmp_path / name, code=2)
+    assert f"cannot make the folder {tmp_path / name}" in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
+def test_a_missing_library_is_told_before_anything_is_drawn(
+    run_cli, tmp_path, monkeypatch, library
+):
+    monkeypatch.setitem(sys.modules, library.module, None)
+    result = run_cli("demo", "--quick", "--out", tmp_path / "demo", code=3)
+    assert f"{library.name} is not installed" in result.stderr
+    assert "pip install 'patchct-edge[demo]'" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_gate_shows_the_table(monkeypatch, capsys):
+    build = pytest.importorskip("patchct_edge.export.build")
+    stage = Stage("int8", "fp32", "openvino", 9, 0.5, 0.1, 0.4, gate="flips <= 3 %", passed=False)
+
+    def fail(*_):
+        raise build.StageFailed("far off", stages=[stage], got="1", expected="0", fix="photos")
+
+    monkeypatch.setattr(build, "export", fail)
+    monkeypatch.setattr(console.out, "width", 200)
+    with pytest.raises(build.StageFailed):
+        demo._export(Path("run"), Path("labels.csv"), Path("x.patchct"), quick=False)
+    out, err = capsys.readouterr()
+    assert [line.split()[-1] for line in out.splitlines() if "int8" in line] == ["FAILED"]
+    assert "int8: flips <= 3 %" in err
 
 
 @pytest.mark.slow

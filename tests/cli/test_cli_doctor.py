@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import platform
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
+import patchct_edge
 from patchct_edge.cli import doctor
 
 
@@ -28,8 +32,10 @@ def test_for_a_person(run_cli):
     assert "pip install" not in said
 
 
-@pytest.mark.parametrize(("name", "purpose", "extra"), doctor.LIBRARIES)
-def test_what_is_missing_can_be_installed(run_cli, monkeypatch, name, purpose, extra):
+@pytest.mark.parametrize(("name", "module", "purpose", "extra"), doctor.LIBRARIES)
+def test_what_is_missing_can_be_installed(run_cli, monkeypatch, name, module, purpose, extra):
+    assert name in metadata.packages_distributions()[module]
+
     def version(asked):
         if asked == name:
             raise metadata.PackageNotFoundError
@@ -45,3 +51,15 @@ def test_what_is_missing_can_be_installed(run_cli, monkeypatch, name, purpose, e
 def test_the_extras_that_it_names_exist():
     extras = {extra for *_, extra in doctor.LIBRARIES if extra}
     assert extras <= set(metadata.metadata("patchct-edge").get_all("Provides-Extra"))
+
+
+def test_every_library_that_is_imported_is_known():
+    found = set()
+    for path in Path(patchct_edge.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.partition(".")[0])
+    everywhere = {*sys.stdlib_module_names, "patchct_edge", "numpy", "PIL", "typer", "rich"}
+    assert found - everywhere <= {library.module for library in doctor.LIBRARIES}

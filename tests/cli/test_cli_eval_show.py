@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
@@ -120,6 +121,27 @@ def test_show_verifies_every_file(run_cli, bundle, tmp_path, form):
     assert result.stdout == ""
     for words in ("model.fp16.onnx was altered", "got:", "expected:", "fix:"):
         assert words in result.stderr
+
+
+def test_show_names_a_file_that_is_missing(run_cli, write_bundle, tmp_path):
+    path = write_bundle(tmp_path / "x.patchct", ("fp32", "int8"))
+    (path / "model.int8.onnx").unlink()
+    result = run_cli("show", path, code=2)
+    assert "lacks a file" in result.stderr
+    assert "no model.int8.onnx" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_show_into_a_full_disk(start_cli, tiny_bundle, form):
+    with open("/dev/full", "w") as full:
+        words = ("show", tiny_bundle, *form)
+        process = start_cli(*words, stdout=full, env={**os.environ, "PYTHONUNBUFFERED": ""})
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.startswith("error: cannot write the output: No space left on device\n")
+    assert "Traceback" not in said
+    assert "Exception" not in said
 
 
 def test_show_of_a_bundle_without_stages(run_cli, tiny_bundle):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_inputs(tag, photos, inputs, expected):
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("end", ["\n", "\0"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
 def test_a_list_on_stdin(tag, photos, end):
     names = ["rose.jpg", "dark.png"]
     result = tag("-", stdin="".join(f"{photos / name}{end}" for name in names))
@@ -130,13 +131,61 @@ def test_the_batch_changes_nothing(tag, photos, batch):
         (["{photos}/*.gif"], ["no image was found", "got:", "expected:", "fix:"]),
         (["{photos}", "-o", "{tmp}/no/tags.jsonl"], ["cannot write", "no folder", "mkdir -p"]),
         (["{photos}", "-o", "{tmp}"], ["cannot write", "directory"]),
+        (["{photos}", "--header", "--format", "csv"], ["--header", "csv", "--format jsonl"]),
     ],
-    ids=["nothing", "no folder", "a folder"],
+    ids=["nothing", "no folder", "a folder", "header of a table"],
 )
 def test_what_a_user_can_solve(tag, photos, tmp_path, words, expected):
     result = tag(*(word.format(photos=photos, tmp=tmp_path) for word in words), code=2)
     assert [part for part in expected if part not in result.stderr] == []
     assert result.stdout == ""
+
+
+def test_a_typo_does_not_cost_the_rows_of_the_last_run(tag, photos, tmp_path):
+    output = tmp_path / "tags.jsonl"
+    tag(photos, "-o", output)
+    result = tag(photos / "*.gif", "-o", output, code=2)
+    assert "no image was found" in result.stderr
+    assert found(output.read_text()) == FOUND
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["q.png -o q.png", "a.jpg q.png -o ./q.png", "a.jpg -o q.png", ". -o q.png", "raw -o link"],
+)
+def test_a_photo_is_never_written_over(tag, photos, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    data = (photos / "amber.png").read_bytes()
+    for name in ("q.png", "a.jpg", "raw"):
+        Path(name).write_bytes(data)
+    Path("link").symlink_to("raw")
+    result = tag(*words.split(), code=2)
+    assert f"-o would write over {Path(words.split()[-1])}" in result.stderr
+    assert [Path(name).read_bytes() for name in ("q.png", "a.jpg", "raw")] == [data] * 3
+
+
+def test_a_name_that_is_too_long_has_an_error_row(tag):
+    (row,) = rows(tag(f"{'x' * 300}.jpg", code=1).stdout)
+    assert "too long" in row["error"]["message"]
+
+
+def test_standard_output_that_is_closed(start_cli, photos, tiny_bundle):
+    words = ("tag", photos, "--model", tiny_bundle, "--engine", "fake")
+    process = start_cli(*words, stdout=None, preexec_fn=lambda: os.close(1))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.startswith("error: cannot write standard output\n")
+    assert "Traceback" not in said
+
+
+def test_standard_output_that_is_full(start_cli, photos, tiny_bundle):
+    with open("/dev/full", "w") as full:
+        words = ("tag", photos, "--model", tiny_bundle, "--engine", "fake")
+        process = start_cli(*words, stdout=full, env={**os.environ, "PYTHONUNBUFFERED": ""})
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said.startswith("error: cannot write standard output: No space left on device\n")
+    assert "Exception" not in said
 
 
 @pytest.mark.parametrize(

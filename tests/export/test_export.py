@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from patchct_edge.export import build
 from patchct_edge.export.build import ExportOptions, StageFailed, export
 from patchct_edge.export.graph import graph_from_model, prototypes_from_model
 from patchct_edge.export.parity import Gates
+from patchct_edge.export.photos import Sources
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
 from patchct_edge.train.device import PixelsOf
@@ -160,7 +162,7 @@ def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
     target, failed = tmp_path / "x.patchct", tmp_path / "x.patchct.failed"
     shutil.copytree(tiny_bundle, target)
     gates = dataclasses.replace(OPEN, int8_flips=-1)
-    options = dataclasses.replace(FP32, precisions=("int8",), calibration=squares, gates=gates)
+    options = dataclasses.replace(FP32, precisions=("int8",), photos=Sources(squares), gates=gates)
     with pytest.raises(StageFailed, match="'int8' is too far from 'fp32'") as caught:
         export(trained_run, target, options, quiet)
     assert caught.value.exit_code == ExitCode.GATE_FAILED == 4
@@ -199,7 +201,7 @@ def test_every_stage_before_the_failed_one_is_still_shown(trained_run, tmp_path,
 @pytest.mark.parametrize("source", ["nothing", "val alone"])
 def test_int8_asks_for_photos_to_calibrate_with(trained_run, write_squares, tmp_path, source):
     calibration = None if source == "nothing" else write_squares(tmp_path / "photos", val=8)
-    options = ExportOptions(("fp32", "int8"), calibration)
+    options = ExportOptions(("fp32", "int8"), Sources(calibration))
     with pytest.raises(UserError, match="INT8 needs photos"):
         export(trained_run, tmp_path / "x.patchct", options, quiet)
     assert not list(tmp_path.glob("*.patchct*"))
@@ -207,7 +209,8 @@ def test_int8_asks_for_photos_to_calibrate_with(trained_run, write_squares, tmp_
 
 @pytest.mark.usefixtures("graph_made")
 def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path):
-    options = dataclasses.replace(FP32, calibration=write_squares(tmp_path / "photos", val=8))
+    photos = Sources(write_squares(tmp_path / "photos", val=8))
+    options = dataclasses.replace(FP32, photos=photos)
     manifest = export(trained_run, tmp_path / "x.patchct", options, quiet)
     assert [stage.images for stage in manifest.stages] == [8, 8]
     assert manifest.stages[0].map is not None
@@ -218,15 +221,21 @@ def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path)
     [
         ("x.bundle", {}, "ends in .patchct"),
         ("x.patchct", {"checkpoint": "latest"}, "latest"),
-        ("x.patchct", {"calibration": "nowhere"}, "no such data set"),
+        ("x.patchct", {"photos": Sources(Path("nowhere"))}, "no such data set"),
     ],
 )
 def test_what_cannot_be_exported(trained_run, tmp_path, target, changes, message):
-    if "calibration" in changes:
-        changes = {"calibration": tmp_path / changes["calibration"]}
     with pytest.raises(UserError, match=message):
         export(trained_run, tmp_path / target, dataclasses.replace(FP32, **changes), quiet)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("graph_made")
+def test_fp16_that_overflows_fails_although_no_score_shows_it(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "overflowing", lambda graph, images: ["mlp_1"])
+    with pytest.raises(StageFailed, match="'fp16' is too far") as caught:
+        export(trained_run, tmp_path / "x.patchct", FP16, quiet)
+    assert "the first is mlp_1" in str(caught.value)
 
 
 def test_a_folder_that_is_no_run(tmp_path):

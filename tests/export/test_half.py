@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.export.graph import head_nodes
-from patchct_edge.export.half import fp16_from_fp32
+from patchct_edge.export.half import fp16_from_fp32, overflowing
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -151,3 +151,26 @@ def test_what_encoder_and_head_share_is_kept_in_both_forms(tmp_path, element_typ
     images = np.full((1, 2, 2, 3), 90, np.uint8)
     with ONNXRuntimeEngine(tmp_path / "half.onnx", "fp16") as engine:
         np.testing.assert_allclose(engine.infer(images).logits, 90, rtol=2e-3)
+
+
+def test_an_overflow_is_found_although_the_engine_hides_it(tmp_path):
+    """300 * 300 lies beyond FP16; ONNX Runtime on a CPU computes it in float32."""
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch"])
+    factor = helper.make_tensor("factor", TensorProto.FLOAT16, [], [300.0])
+    chain = [("Mul", "half", "large"), ("Mul", "large", "huge"), ("Div", "huge", "back")]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["half"], to=TensorProto.FLOAT16),
+        *(helper.make_node(op, [x, "factor"], [y]) for op, x, y in chain),
+        helper.make_node("Cast", ["back"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(nodes, "overflow", [image], [logits], [factor])
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "x.onnx")
+    assert overflowing(tmp_path / "x.onnx", np.uint8([0])) == []
+    assert overflowing(tmp_path / "x.onnx", np.uint8([0, 1])) == ["huge"]
+
+
+def test_a_sound_graph_has_no_overflow(exported_bundle, pictures):
+    for name in ("model.fp16.onnx", "model.int8-fp16.onnx"):
+        assert overflowing(exported_bundle / name, pictures(3)) == []

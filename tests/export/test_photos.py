@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from patchct_edge import images
-from patchct_edge.datasets import read_dataset
+from patchct_edge.datasets import divided, read_dataset
 from patchct_edge.errors import UserError
 from patchct_edge.export import photos
-from patchct_edge.export.photos import photos_from
+from patchct_edge.export.photos import Sources, photos_from
 from patchct_edge.preprocess import Recipe
 
 RECIPE = Recipe(8)
@@ -41,8 +41,8 @@ def greys(pixels):
     return pixels[:, 0, 0, 0].tolist()
 
 
-def read(source, split=None):
-    return photos_from(source, split, LABELS, RECIPE)
+def read(source, split=None, comparison=None):
+    return photos_from(Sources(source, comparison, split), LABELS, RECIPE)
 
 
 def test_train_calibrates_and_val_judges(source):
@@ -80,18 +80,40 @@ def test_without_a_train_split_nothing_calibrates(source, splits, split, judges)
 
 
 @pytest.mark.parametrize("splits", [[("", 50)], [("train", 50)], [("train", 50), ("test", 20)]])
-def test_what_has_no_val_split_is_divided_at_random(source, splits):
+def test_what_has_no_val_split_is_divided_as_in_training(source, splits):
+    """What `patchct train` holds out judges; what it trains on calibrates."""
     path = source(*splits)
+    trained, held_out = divided(read_dataset(path, split="train" if splits[0][0] else "all"))
     found = read(path)
     calibrates, judges = greys(found.calibration), greys(found.parity.images)
-    assert sorted(calibrates + judges) == list(range(50))
-    assert (len(calibrates), len(judges)) == (25, 25)
-    assert calibrates != sorted(calibrates)
+    assert calibrates == [int(p.stem) for p in trained.paths]
+    assert judges == [int(p.stem) for p in held_out.paths]
     odd = np.array(judges) % 2 == 1
     np.testing.assert_array_equal(found.parity.targets[:, 1], odd)
-    again = read(path)
-    assert greys(again.calibration) == calibrates
-    assert greys(again.parity.images) == judges
+
+
+def test_a_test_split_never_calibrates(source):
+    path = source(("test", 20))
+    with pytest.raises(UserError, match="no split of that name"):
+        read(path)
+    found = read(path, "test")
+    assert (found.calibration, len(found.parity.images)) == (None, 20)
+
+
+@pytest.mark.parametrize(
+    "splits", [[("", 20)], [("train", 20), ("val", 9)], [("val", 9)], "folder"]
+)
+def test_another_data_set_judges(source, tmp_path, splits):
+    other = source(("val", 6)).rename(tmp_path / "other.csv")
+    path = source(*([("", 20)] if splits == "folder" else splits))
+    if splits == "folder":
+        path.unlink()
+        path = tmp_path
+    found = read(path, comparison=other)
+    assert greys(found.parity.images) == list(range(6))
+    assert found.parity.targets is not None
+    calibrates = None if found.calibration is None else greys(found.calibration)
+    assert calibrates == (None if splits == [("val", 9)] else list(range(20)))
 
 
 def test_a_split_that_is_asked_for_is_never_left_aside(source):
@@ -110,13 +132,9 @@ def test_a_plain_folder_is_divided_and_has_no_labels(source, tmp_path):
     assert (found.parity.targets, found.parity.ignored, found.fingerprint) == (None, None, None)
 
 
-@pytest.mark.parametrize("folder", [True, False])
-def test_a_tiny_set_serves_both_purposes(source, tmp_path, folder):
-    path = source(("", 31))
-    if folder:
-        path.unlink()
-        path = tmp_path
-    found = read(path)
+def test_a_tiny_folder_serves_both_purposes(source, tmp_path):
+    source(("", 31)).unlink()
+    found = read(tmp_path)
     assert sorted(greys(found.calibration)) == list(range(31))
     assert greys(found.parity.images) == greys(found.calibration)
 
@@ -149,7 +167,7 @@ def test_the_record_of_the_data_is_its_fingerprint(source):
 def test_pictures_are_prepared_as_the_recipe_says(source, tmp_path):
     source(("", 4))
     (tmp_path / "labels.csv").unlink()
-    found = photos_from(tmp_path, None, LABELS, Recipe(5))
+    found = photos_from(Sources(tmp_path), LABELS, Recipe(5))
     assert found.calibration.shape == (4, 5, 5, 3)
 
 

@@ -9,6 +9,8 @@ from onnx import numpy_helper
 
 from patchct_edge import preprocess
 from patchct_edge.datasets import read_dataset
+from patchct_edge.errors import GateError
+from patchct_edge.export import quantise
 from patchct_edge.export.graph import head_nodes
 from patchct_edge.export.quantise import int8_from_fp32
 from patchct_edge.images import decode
@@ -134,3 +136,12 @@ def test_scales_come_from_the_photos_and_nothing_is_said_on_stdout(
     assert scales[0].keys() == scales[1].keys()
     assert scales[0] != scales[1]
     assert capfd.readouterr().out == ""
+
+
+def test_a_graph_without_anything_to_quantise_is_no_int8(export_random, pictures, tmp_path):
+    whole = {node.name for node in onnx.load(export_random("vit").path).graph.node}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantise, "head_nodes", lambda _: whole)
+        with pytest.raises(GateError, match="nothing in the graph"):
+            int8_from_fp32(export_random("vit").path, tmp_path / "x.onnx", pictures(4))
+    assert not (tmp_path / "x.onnx").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import re
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from patchct_edge.errors import EngineError
+from patchct_edge.runtime.engines import openvino
 from patchct_edge.runtime.engines.base import Engine, Images
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
@@ -129,6 +131,80 @@ def test_the_record_says_what_runs(open_engine: Open, name: str) -> None:
     assert record.device
     assert record.to_json()["device"] == record.device
     assert all(value in str(record) for value in record.to_json().values())
+
+
+@pytest.fixture
+def half_model(tmp_path: Path) -> Path:
+    """A graph whose FP16 nodes multiply by 1000 and by 0.001: 255 overflows in FP16 between."""
+    onnx = pytest.importorskip("onnx")
+    make, FLOAT, HALF = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    constants = {"large": np.float16(1000), "small": np.float16(0.001), "axes": np.array([1, 2])}
+    nodes = [
+        make.make_node("Cast", ["image"], ["pixels"], to=HALF),
+        make.make_node("Mul", ["pixels", "large"], ["over"]),
+        make.make_node("Mul", ["over", "small"], ["under"]),
+        make.make_node("ReduceMean", ["under", "axes"], ["mean"], keepdims=0),
+        make.make_node("Cast", ["mean"], ["logits"], to=FLOAT),
+    ]
+    graph = make.make_graph(
+        nodes,
+        "half",
+        [make.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["B", SIZE, SIZE, 3])],
+        [make.make_tensor_value_info("logits", FLOAT, ["B", 3])],
+        [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    opset = make.make_opsetid("", 20)
+    onnx.save(make.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "half.onnx")
+    return tmp_path / "half.onnx"
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="an ARM CPU may compute in FP16"
+)
+def test_an_fp16_graph_is_computed_in_what_the_record_says(name: str, half_model: Path) -> None:
+    with ENGINES[name](half_model, "fp16") as engine:
+        found = engine.infer(np.full((2, SIZE, SIZE, 3), 255, np.uint8)).logits
+        assert (engine.record.precision, engine.record.arithmetic) == ("fp16", "fp32")
+    np.testing.assert_allclose(found, np.full((2, 3), 255), rtol=2e-3)  # 0.001 is rounded
+
+
+def test_of_an_arm_cpu_no_more_is_said_than_is_known(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with ONNXRuntimeEngine(model, "fp16") as engine:
+        assert engine.record.arithmetic == "fp16+fp32"
+
+
+@pytest.mark.parametrize("home", ["a file", "none"])
+def test_without_a_cache_folder_openvino_runs_all_the_same(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    pytest.importorskip("openvino")
+    if home == "a file":
+        (tmp_path / "cache").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    else:
+
+        def unknown() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(Path, "home", unknown)
+    assert openvino.cache_folder() is None
+    with OpenVINOEngine(model, "fp32") as engine:
+        found = engine.infer(pictures(3)).logits
+    np.testing.assert_allclose(found, logits(pictures(3)), rtol=1e-4, atol=1e-4)
+
+
+def test_what_openvino_compiled_is_cached(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    OpenVINOEngine(model, "fp32").close()
+    assert list((tmp_path / "patchct-edge" / "openvino").iterdir())
 
 
 @pytest.mark.parametrize("data", [b"no graph at all", b"", None], ids=["text", "empty", "missing"])

@@ -125,6 +125,10 @@ def test_a_folder_that_cannot_be_read_is_yielded_for_its_error(
         (b"a.jpg\nb.jpg\n", ["a.jpg", "b.jpg"]),
         (b"a.jpg\nb.jpg", ["a.jpg", "b.jpg"]),
         (b"\n\na.jpg\n  \nb c.jpg\n", ["a.jpg", "b c.jpg"]),
+        (b"a.jpg\r\n\r\nb.jpg\r\n", ["a.jpg", "b.jpg"]),
+        (b"a.jpg\r\nb.jpg\r", ["a.jpg", "b.jpg"]),
+        (b"a.jpg\r\r\n", ["a.jpg\r"]),
+        (b"a.jpg\r\0b.jpg\r\0c.jpg\r", ["a.jpg\r", "b.jpg\r", "c.jpg\r"]),
         (b"a.jpg\0b\nc.jpg\0", ["a.jpg", "b\nc.jpg"]),
         (b"a\nb.jpg\0c.jpg", ["a\nb.jpg", "c.jpg"]),
         (b"*.jpg\nd\n-\n", ["*.jpg", "d", "-"]),
@@ -145,7 +149,8 @@ USUAL = PATH.filter(lambda name: b"/" not in name and name not in (b".", b"..") 
 def test_any_name_goes_through_a_list(names: list[bytes], end: bytes) -> None:
     names = [name for name in names if end not in name] or [b"a"]
     paths = find_images(["-"], io.BytesIO(end.join(names) + end))
-    assert [os.fsencode(path) for path in paths] == names
+    expected = [name.removesuffix(b"\r") for name in names] if end == b"\n" else names
+    assert [os.fsencode(path) for path in paths] == expected
 
 
 def test_a_list_longer_than_what_is_read_at_once() -> None:

@@ -145,6 +145,14 @@ def test_a_source_that_fails_leaves_nothing_in_the_engine(photos):
     assert not engine.running
 
 
+def test_a_failure_that_is_kept_keeps_no_threads(photos):
+    """An exception holds its frames, and with them what only the garbage collector would end."""
+    with pytest.raises(RuntimeError) as caught:
+        list(score_images(photos(9), Counting(fail_at=0), RECIPE, batch=2))
+    assert caught.tb
+    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
 @pytest.mark.parametrize("fail_at", [0, 2])
 def test_an_exception_of_the_engine_comes_through(photos, fail_at):
     with pytest.raises(RuntimeError, match="out of memory"):

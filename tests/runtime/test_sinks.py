@@ -158,6 +158,12 @@ def test_standard_output_is_left_open(capsysbinary: pytest.CaptureFixture[bytes]
     assert not sys.stdout.buffer.closed
 
 
+def test_standard_output_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)  # what Python makes of `>&-`
+    with pytest.raises(UserError, match=r"standard output(?s:.*)closed(?s:.*)-o"):
+        open_sink(None, "jsonl")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("no folder/x/tags", "mkdir -p '.*no folder/x'"), (".", "directory"), ("file/tags", "a dir")],

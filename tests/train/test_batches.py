@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -206,3 +207,11 @@ def test_sets_that_cannot_train_a_tagger(numbered, count, labels, message):
     with pytest.raises(UserError, match=message):
         require_usable(DataSet(numbered(2).samples[:count], labels))
     require_usable(numbered(2))
+
+
+def test_a_label_that_is_only_difficult_draws_nothing_more_often(colour_set, settings):
+    data = colour_set(16)
+    rare = dataclasses.replace(data.samples[0], labels=("red",), difficult=("red",))
+    blank = tuple(dataclasses.replace(sample, labels=()) for sample in data.samples[1:])
+    data = dataclasses.replace(data, samples=(rare, *blank))
+    assert Batches(data, RECIPE, settings(balance=0.5)).repeats.tolist() == [1] * 16

@@ -59,6 +59,7 @@ def test_values_may_be_text(name, value, expected):
         ({"image_encoder": 3}, "image_encoder: got 3, expected str"),
         ({"fit": "stretch"}, "fit: got 'stretch', expected squash or crop or pad"),
         ({"cls_score": False, "navigator_score": "false"}, "at least one must be on"),
+        ({"lr_backbone": 0, "lr_head": "0"}, "something to train"),
     ],
 )
 def test_faults_are_refused(values, message):

@@ -18,6 +18,10 @@ DEEP = {**SIZES, "intermediate_size": 48}
 PICTURE = {"image_size": 24, "patch_size": 8}
 TEXT = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
 
+SWIN = hf.SwinConfig(
+    image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4
+)
+
 # Model, configuration, tokens before the patches, name of the final norm.
 MODELS = {
     "vit": (hf.ViTModel, hf.ViTConfig(**DEEP, **PICTURE), 1, "layernorm"),
@@ -166,6 +170,8 @@ def test_a_missing_folder_is_named(tmp_path):
         (hf.ViTModel(hf.ViTConfig(**DEEP, image_size=[24, 32], patch_size=8)), (-1,), "square"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (-4, -1), "no such layer"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (4,), "no such layer"),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE, num_channels=1)), (-1,), "no RGB image"),
+        (hf.SwinModel(SWIN), (0, -1), "differ in shape"),
     ],
 )
 def test_encoders_that_do_not_fit_are_refused(model, layers, message):

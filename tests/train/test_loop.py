@@ -241,6 +241,18 @@ def test_a_write_that_is_cut_off_leaves_the_epoch_before(
     assert not list((tmp_path / "parts").glob("*.tmp"))
 
 
+@pytest.mark.parametrize("name", ["last", "state"])
+def test_files_of_two_epochs_are_not_mixed(run, colour_set, tmp_path, name):
+    """A process may die after one file of an epoch has taken its place and before another."""
+    data = colour_set(16)
+    run(data, None, "longer", epochs=2)
+    run(data, None, "run", epochs=1)
+    file = f"{name}.safetensors"
+    (tmp_path / "longer" / file).replace(tmp_path / "run" / file)
+    with pytest.raises(UserError, match=f"{name}.* is not of the last finished epoch"):
+        run(data, None, "run", epochs=2, resume=True)
+
+
 def test_a_finished_run_has_nothing_to_resume(run, colour_set, tmp_path):
     data = colour_set(8)
     state, _ = run(data)
@@ -325,6 +337,27 @@ def test_starting_from_a_run_takes_up_its_weights(run, colour_set, tmp_path):
     second, again = run(data, name="two", epochs=1, start_from=tmp_path / "one", lr_head=1e-4)
     assert again.rows[0]["loss"] < 0.8 * progress.rows[0]["loss"]
     assert (first.epochs_done, second.epochs_done) == (6, 1)
+
+
+def test_starting_from_a_run_other_settings_are_heeded_or_refused(run, colour_set, vit, tmp_path):
+    data = colour_set(8)
+    first, _ = run(data, name="one", epochs=1)
+    model, _ = load_model(tmp_path / "one")
+    with pytest.raises(UserError, match="comes with the run"):
+        run(data, name="two", image_encoder=f"{vit}/.", start_from=tmp_path / "one")
+    changes = {"fit": "crop", "interpolation": "bicubic", "lr_head": 0}
+    second, _ = run(data, name="two", start_from=tmp_path / "one", epochs=1, **changes)
+    changed = dataclasses.replace(first.recipe, fit="crop", interpolation="bicubic")
+    assert second.recipe == changed
+    assert load_model(tmp_path / "two")[0].tau.item() == pytest.approx(model.tau.item())
+    run(data, name="three", start_from=tmp_path / "one", epochs=1, tau=0.5, lr_head=0)
+    assert load_model(tmp_path / "three")[0].tau.item() == pytest.approx(0.5)
+
+
+def test_a_device_that_is_not_there_is_told(colour_set, settings, recorder, tmp_path):
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(UserError, match="the device cannot be used"):
+            train(colour_set(8), None, tmp_path / "run", settings(), recorder(), device=device)
 
 
 def test_learned_labels_cannot_start_from_other_labels(run, colour_set, tmp_path):

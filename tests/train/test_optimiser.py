@@ -55,3 +55,13 @@ def test_the_average_follows_the_weights(patchct):
         assert averaged.model.b.item() == pytest.approx(expected)
     assert model.b.item() == 5
     assert not any(parameter.requires_grad for parameter in averaged.model.parameters())
+
+
+def test_the_average_takes_over_the_statistics_of_a_batch_norm(patchct):
+    model = patchct(EMBEDDINGS)
+    model.norm = torch.nn.BatchNorm1d(4)
+    averaged = Average(model, 0.9)
+    model.norm.train()(torch.randn(8, 4) + 3)
+    averaged.update(model)
+    assert torch.equal(averaged.model.norm.running_mean, model.norm.running_mean)
+    assert averaged.model.norm.num_batches_tracked == 1

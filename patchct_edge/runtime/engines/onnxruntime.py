@@ -9,6 +9,7 @@ from patchct_edge.errors import EngineError, MissingExtra
 from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Images, Outputs
 
 NAME = "onnxruntime"
+X86 = ("x86_64", "amd64")
 
 
 def missing() -> str | None:
@@ -22,7 +23,11 @@ def missing() -> str | None:
 
 
 class ONNXRuntimeEngine(BlockingEngine):
-    """An ONNX graph run as it stands: FP16 tensors are stored in FP16, INT8 products in INT8.
+    """An ONNX graph on the CPU: INT8 products in INT8, all else in float32.
+
+    An x86 CPU has no arithmetic for FP16 nodes: ONNX Runtime computes them in float32 and drops the
+    casts between them, so that of FP16 only the rounding of the weights shows. An ARM CPU may
+    compute some of these nodes in FP16.
 
     Raises:
         EngineError: ONNX Runtime is missing, or refuses the graph.
@@ -42,10 +47,16 @@ class ONNXRuntimeEngine(BlockingEngine):
             raise EngineError(f"ONNX Runtime cannot load {model}", got=error) from None
         self._names = ["logits", "similarity"] if similarity else ["logits"]
         self.record = EngineRecord(
-            NAME, precision, "int8+fp32" if precision == "int8" else precision,
+            NAME, precision, _arithmetic(precision),
             f"onnxruntime {onnxruntime.__version__}", platform.processor() or platform.machine(),
         )  # fmt: skip
 
     def compute(self, images: Images) -> Outputs:
         found = self._session.run(self._names, {"image": images})
         return Outputs(found[0], found[1] if len(found) > 1 else None)
+
+
+def _arithmetic(precision: str) -> str:
+    if precision == "fp16":
+        return "fp32" if platform.machine().lower() in X86 else "fp16+fp32"
+    return "int8+fp32" if precision == "int8" else precision

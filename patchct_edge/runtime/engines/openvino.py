@@ -27,7 +27,7 @@ def missing() -> str | None:
 
 
 class OpenVINOEngine(Engine):
-    """An ONNX graph compiled for this CPU; what was compiled is cached in the user's cache folder.
+    """An ONNX graph compiled for this CPU; what was compiled is cached where there is a folder.
 
     `fp32` and `fp16` graphs are computed in exact float32 (FP16 saves only space here); in an
     `int8` graph OpenVINO picks the arithmetic of what is not quantised (bfloat16 where the CPU has
@@ -45,7 +45,9 @@ class OpenVINOEngine(Engine):
         except ImportError:
             raise EngineError(str(missing())) from None
         core = ov.Core()
-        core.set_property({"CACHE_DIR": str(cache_folder())})
+        cache = cache_folder()
+        if cache is not None:
+            core.set_property({"CACHE_DIR": str(cache)})
         try:
             graph = core.read_model(model)
             self._compiled = core.compile_model(
@@ -110,11 +112,17 @@ class OpenVINOEngine(Engine):
         return f"int8+{floats}" if precision == "int8" else floats
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder for compiled models, made if needed."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "patchct-edge" / "openvino"
-    folder.mkdir(parents=True, exist_ok=True)
+def cache_folder() -> Path | None:
+    """Return the user's cache folder for compiled models, made if needed; None where it cannot be.
+
+    A service often has no home, or one that is read-only: it compiles at each start.
+    """
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(base) / "patchct-edge" / "openvino"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no home is known
+        return None
     return folder
 
 
