@@ -1,6 +1,6 @@
 # Two verbs for a fresh clone: `make demo` and `make test`. Each sets up its own virtual environment.
 PYTHON ?= python3
-# A CPU build where the index offers one under this version. For a GPU, see README "Install".
+# What is served under this version: CUDA or CPU, see README.
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 

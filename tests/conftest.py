@@ -29,7 +29,7 @@ CHANNELS = np.eye(3, dtype=np.float32)
 SQUARES = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 QUICK = {
     "dim": 16, "batch_size": 8, "lr_backbone": 4e-3, "lr_head": 5e-3, "precision": "fp32",
-    "ema_decay": 0.9, "crop_scale": 1,
+    "ema_decay": 0.9, "crop_scale": 1, "layer_decay": 1, "warmup": 0.1,
 }  # fmt: skip
 
 

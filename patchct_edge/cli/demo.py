@@ -40,6 +40,7 @@ ENCODER: dict[str, Any] = {
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "pretrained": False, "dim": 128, "batch_size": 32, "lr_backbone": 1.5e-3, "lr_head": 1.5e-3,
+    "layer_decay": 1.0, "warmup": 0.1,
     "ct_weight": 0.05, "crop_scale": 1.0, "flip": False, "precision": "fp32",
 }  # fmt: skip
 SHEET = 8  # scenes in the picture

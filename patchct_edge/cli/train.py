@@ -41,7 +41,7 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the images; 5 by default.")
+        int | None, typer.Option(help="Passes over the images; 8 by default.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images a step; 32 by default.")

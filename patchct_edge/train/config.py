@@ -57,11 +57,17 @@ class TrainConfig:
     clip: float = _setting(0.05, "probability below which a negative counts as solved", high=0.99)
 
     # The optimiser
-    epochs: int = _setting(5, "passes over the training images", low=1)
+    epochs: int = _setting(8, "passes over the training images", low=1)
     batch_size: int = _setting(32, "images a step", low=1)
-    lr_backbone: float = _setting(5e-5, "peak learning rate of the encoders; 0 freezes them")
-    lr_head: float = _setting(2e-3, "peak learning rate of everything else")
-    warmup: float = _setting(0.1, "share of the steps in which the rate rises", high=1)
+    lr_backbone: float = _setting(
+        1.5e-4, "peak learning rate of the encoders' last layers; 0 freezes the encoders"
+    )
+    layer_decay: float = _setting(
+        0.75, "learning rate of an image encoder's layer as a share of the next one's", low=0.01,
+        high=1,
+    )  # fmt: skip
+    lr_head: float = _setting(1e-3, "peak learning rate of everything else")
+    warmup: float = _setting(0.2, "share of the steps in which the rate rises", high=1)
     weight_decay: float = _setting(0.05, "AdamW's, for matrices only")
     grad_clip: float = _setting(1.0, "largest norm of the gradient", low=1e-6)
     ema_decay: float = _setting(0.995, "of the averaged weights, a step", high=0.999999)

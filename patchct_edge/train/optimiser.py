@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+from collections.abc import Sequence
 
 import torch
 
@@ -16,10 +18,14 @@ def adamw(model: PatchCT, config: TrainConfig) -> torch.optim.AdamW:
 
     Each group carries `peak`, its highest learning rate. A backbone rate of 0 freezes the encoders.
     """
+    factors = layer_factors(
+        [name for name, _ in model.image.named_parameters()], config.layer_decay
+    )
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         encoder = name.startswith(("image.", "labels.model."))
         peak = config.lr_backbone if encoder else config.lr_head
+        peak *= factors.get(name.removeprefix("image."), 1.0)
         if peak == 0:
             parameter.requires_grad_(False)
             continue
@@ -31,6 +37,27 @@ def adamw(model: PatchCT, config: TrainConfig) -> torch.optim.AdamW:
             for (peak, decay), params in groups.items()
         ]
     )
+
+
+def layer_factors(names: Sequence[str], decay: float) -> dict[str, float]:
+    """Share of the backbone rate for each parameter of an image encoder, in the model's order.
+
+    1 after the last layer, `decay` in it, and less by `decay` with each layer towards the input
+    (layer-wise decay, arXiv 2106.08254, section 3): what a pretrained encoder sees first
+    generalises best, and a small data set would spoil it.
+    """
+    found = [re.search(r"\b(?:layers?|stages)\.(\d+)\.", name) for name in names]
+    layers = [None if match is None else int(match[1]) for match in found]
+    top = max((layer + 2 for layer in layers if layer is not None), default=0)
+    level = 0  # what comes before the first layer embeds
+    factors = {}
+    for name, layer in zip(names, layers, strict=True):
+        if layer is not None:
+            level = layer + 1
+        elif level > 0:
+            level = top
+        factors[name] = decay ** (top - level)
+    return factors
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:

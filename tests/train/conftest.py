@@ -63,6 +63,7 @@ def settings(vit: Path) -> Callable[..., TrainConfig]:
         values: dict[str, object] = {
             "image_encoder": str(vit), "dim": 16, "batch_size": 8, "epochs": 2,
             "lr_backbone": 2e-3, "lr_head": 5e-3, "precision": "fp32", "crop_scale": 0.7,
+            "layer_decay": 1, "warmup": 0.1,
         }  # fmt: skip
         return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
+from patchct_edge.train.optimiser import Average, adamw, layer_factors, learning_rate_factor
 
 EMBEDDINGS = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
 
@@ -21,6 +21,27 @@ def test_encoders_have_a_rate_of_their_own_and_vectors_do_not_decay(patchct):
     for name, parameter in model.named_parameters():
         peak = 1e-4 if name.startswith("image.") else 1e-2
         assert groups[id(parameter)] == (peak, 0.1 if parameter.ndim > 1 else 0), name
+
+
+def test_deeper_layers_learn_faster(patchct):
+    model = patchct(EMBEDDINGS, lr_backbone=1e-4, layer_decay=0.5)
+    peaks = {
+        id(parameter): group["peak"]
+        for group in adamw(model, model.config).param_groups
+        for parameter in group["params"]
+    }
+    parts = {"embeddings.": 1 / 8, "layers.0.": 1 / 4, "layers.1.": 1 / 2, "layernorm.": 1}
+    for name, parameter in model.image.model.named_parameters():
+        (share,) = (share for part, share in parts.items() if name.startswith(part))
+        assert peaks[id(parameter)] == pytest.approx(share * 1e-4), name
+
+
+def test_layers_are_found_by_their_names():
+    names = ["embed.w", "pre_norm.w", "encoder.layer.0.w", "encoder.layer.1.w", "post.w"]
+    assert list(layer_factors(names, 0.5).values()) == [1 / 8, 1 / 8, 1 / 4, 1 / 2, 1]
+    stages = ["stages.0.blocks.1.w", "stages.1.blocks.0.layers.9.w"]
+    assert list(layer_factors(stages, 0.5).values()) == [1 / 4, 1 / 2]
+    assert layer_factors(["one.w", "two.w"], 0.5) == {"one.w": 1, "two.w": 1}
 
 
 def test_a_backbone_rate_of_zero_freezes_the_encoder(patchct):
