@@ -84,13 +84,28 @@ def head_nodes(graph: onnx.ModelProto) -> set[str]:
     """
     after = {BIAS}
     head: set[str] = set()
+    made_by = {output: node for node in graph.graph.node for output in node.output}
     for node in graph.graph.node:  # ONNX keeps its nodes in topological order
-        if any(name.startswith(PROJECTION) or name in after for name in node.input):
+        projects = any(name.startswith(PROJECTION) for name in node.input)
+        if projects or not after.isdisjoint(node.input):
             head.add(node.name)
             after.update(node.output)
+        if projects:  # a bias that is added apart: its product's weight has lost its name
+            makers = [made_by[name] for name in node.input if name in made_by]
+            head.update(maker.name for maker in makers if maker.op_type == "MatMul")
     return head
 
 
 def convolutions(graph: onnx.ModelProto) -> set[str]:
     """Return the names of the convolutions: the patch embedding, and those inside some encoders."""
     return {node.name for node in graph.graph.node if node.op_type == "Conv"}
+
+
+def products_of_activations(graph: onnx.ModelProto) -> set[str]:
+    """Return the names of the products that read a GELU: the second ones of transformer MLPs."""
+    after = {o for node in graph.graph.node if node.op_type == "Gelu" for o in node.output}
+    return {
+        node.name
+        for node in graph.graph.node
+        if node.op_type in ("MatMul", "Gemm") and not after.isdisjoint(node.input)
+    }
