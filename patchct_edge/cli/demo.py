@@ -12,7 +12,7 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.cli.doctor import LIBRARIES
-from patchct_edge.cli.export import print_stages
+from patchct_edge.cli.export import export_shown
 from patchct_edge.cli.train import TrainProgress
 from patchct_edge.errors import MissingExtra, UserError
 
@@ -124,19 +124,14 @@ def _train(data: Path, out: Path, size: Size) -> None:
 
 
 def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
-    from patchct_edge.export.build import ExportOptions, StageFailed, export
+    from patchct_edge.export.build import ExportOptions
     from patchct_edge.export.parity import Gates
     from patchct_edge.export.photos import Sources
 
     # A model that has learnt next to nothing flips tags at the slightest touch.
     gates = Gates(int8_map_drop=100, int8_flips=100) if quick else Gates()
     choice = ExportOptions(("fp32", "int8"), Sources(data), gates=gates)
-    try:
-        manifest = export(run, bundle, choice, lambda message: None)
-    except StageFailed as error:
-        print_stages(error.stages)
-        raise
-    print_stages(manifest.stages)
+    export_shown(run, bundle, choice, lambda message: None)
 
 
 def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,8 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle import Stage
+    from patchct_edge.bundle import Manifest, Stage
+    from patchct_edge.export.build import ExportOptions
 
 
 class Checkpoint(str, Enum):
@@ -61,21 +62,30 @@ def export(
     ] = 0.03,
 ) -> None:
     """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""
-    from patchct_edge.export.build import ExportOptions, StageFailed
-    from patchct_edge.export.build import export as build
+    from patchct_edge.export.build import ExportOptions
     from patchct_edge.export.parity import Gates
     from patchct_edge.export.photos import Sources
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
     photos = Sources(calib, val, split, images)
     choice = ExportOptions(_precisions(precision, calib), photos, checkpoint.value, gates)
+    manifest = export_shown(run, out, choice, console.note)
+    console.note(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
+
+
+def export_shown(
+    run: Path, out: Path, choice: ExportOptions, report: Callable[[str], None]
+) -> Manifest:
+    """Export, and show the stages whether or not they pass."""
+    from patchct_edge.export.build import StageFailed, export
+
     try:
-        manifest = build(run, out, choice, console.note)
+        manifest = export(run, out, choice, report)
     except StageFailed as error:
         print_stages(error.stages)
         raise
     print_stages(manifest.stages)
-    console.note(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
+    return manifest
 
 
 def print_stages(stages: Sequence[Stage]) -> None:

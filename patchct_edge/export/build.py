@@ -25,7 +25,7 @@ from patchct_edge.export.quantise import int8_from_fp32
 from patchct_edge.export.simplify import simplified_from_graph
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
-from patchct_edge.train.checkpoint import load_model, read_state
+from patchct_edge.train.checkpoint import load_model
 
 Report = Callable[[str], None]
 FEW = 16  # pictures in which FP16 overflows are looked for, tensor by tensor
@@ -62,7 +62,6 @@ def export(run: Path, target: Path, options: ExportOptions, report: Report) -> M
     """
     report("reading the run")
     model, state = load_model(run, options.checkpoint)
-    config, _ = read_state(run)
     photos = photos_from(options.photos, state.labels, state.recipe)
     source = options.photos.calibration
     if "int8" in options.precisions and photos.calibration is None:
@@ -103,7 +102,7 @@ def export(run: Path, target: Path, options: ExportOptions, report: Report) -> M
 
         graph.unlink()
         manifest = Manifest(
-            labels=state.labels, prompts=state.prompts, label_source=config.label_encoder,
+            labels=state.labels, prompts=state.prompts, label_source=model.config.label_encoder,
             recipe=state.recipe, tau=tau, grid=(grid, grid),
             made_by=f"patchct-edge {__version__}",
             fingerprint=fingerprint(fp32, state.labels, state.recipe),

@@ -76,22 +76,21 @@ def photos_from(sources: Sources, labels: Sequence[str], recipe: Recipe) -> Phot
         paths = list(find_images([str(source)]))
         calibrating, unlabelled = _divided(paths, tell_apart=comparison is None)
     elif source is not None:
-        train, judging = _train_and_val(sources, source, labels)
+        whole = sources.read(source, labels)
+        name = whole.fingerprint()
+        train, judging = _train_and_val(sources, source, whole)
         calibrating = _drawn(train.paths, CALIBRATION_IMAGES) if train else ()
-        name = sources.read(source, labels).fingerprint()
     if comparison is not None:
-        judging = read_dataset(
-            comparison, split=sources.split, prefer="val", labels=labels, images=sources.images
-        )
+        judging = sources.read(comparison, labels, sources.split or "val")
     parity = _labelled(judging, recipe) if judging else Pictures(_pixels(unlabelled, recipe))
     return Photos(_pixels(calibrating, recipe) if calibrating else None, parity, name)
 
 
 def _train_and_val(
-    sources: Sources, source: Path, labels: Sequence[str]
+    sources: Sources, source: Path, whole: DataSet
 ) -> tuple[DataSet | None, DataSet | None]:
     """Return what calibrates and what judges; the latter is None where it comes from elsewhere."""
-    whole = sources.read(source, labels)
+    labels = whole.label_set
     splits = {sample.split for sample in whole.samples}
     train = sources.read(source, labels, "train") if "train" in splits else None
     if sources.comparison is not None:

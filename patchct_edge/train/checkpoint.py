@@ -101,7 +101,7 @@ def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
     image = ImageEncoder(
         AutoModel.from_config(AutoConfig.from_pretrained(run / "image_encoder")), config.layers
     )
-    model = PatchCT(image, _labels_like(run, weights), weights["label_mean"], config)
+    model = PatchCT(image, _labels_like(run, config, weights), weights["label_mean"], config)
     fit_weights(model, weights, run)
     return model.eval(), state
 
@@ -130,14 +130,12 @@ def resume(
     Raises:
         UserError: a file is damaged, or is not of the epoch that `run.json` names.
     """
-    epochs_done = read_state(run)[1].epochs_done
-    for name in ("state", "last"):
-        _check_epoch(run / f"{name}.safetensors", epochs_done)
-    state = load_weights(run / "state.safetensors")
+    epoch = read_state(run)[1].epochs_done
+    state, last = (_of_epoch(run / f"{name}.safetensors", epoch) for name in ("state", "last"))
     prefix = "model."
     weights = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
     fit_weights(model, weights, run)
-    fit_weights(averaged, load_weights(run / "last.safetensors"), run)
+    fit_weights(averaged, last, run)
     for n, parameter in enumerate(_parameters(optimiser)):
         keys = [k for k in state if k.startswith(f"optimiser.{n}.")]
         optimiser.state[parameter] = {
@@ -148,8 +146,8 @@ def resume(
         }
 
 
-def _check_epoch(path: Path, epoch: int) -> None:
-    load_weights(path)  # says what is wrong with a damaged file
+def _of_epoch(path: Path, epoch: int) -> dict[str, Tensor]:
+    weights = load_weights(path)  # says what is wrong with a damaged file
     with safe_open(path, "pt") as file:
         found = (file.metadata() or {}).get("epoch")
     if found != str(epoch):
@@ -158,6 +156,7 @@ def _check_epoch(path: Path, epoch: int) -> None:
             got=f"epoch {found}", expected=f"epoch {epoch}",
             fix=f"start a new run with --from {path.parent}",
         )  # fmt: skip
+    return weights
 
 
 def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
@@ -174,12 +173,11 @@ def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
         writer.writerows(rows)
 
 
-def _labels_like(run: Path, weights: Mapping[str, Tensor]) -> nn.Module:
+def _labels_like(run: Path, config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
     if "labels.input_ids" in weights:
         model = AutoModel.from_config(AutoConfig.from_pretrained(run / "text_encoder"))
         return TextLabels(model, weights["labels.input_ids"], weights["labels.attention_mask"])
     embeddings = weights["labels.embeddings"]
-    config, _ = read_state(run)
     if config.label_encoder == "learned":
         return LearnedLabels(*embeddings.shape)
     return FixedLabels(torch.zeros_like(embeddings))
