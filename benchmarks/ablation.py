@@ -27,7 +27,7 @@ from patchct_edge.train.image_encoder import Tokens
 from patchct_edge.train.label_encoders import table_names
 from patchct_edge.train.loop import descend
 from patchct_edge.train.model import prototype_cosine
-from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
+from patchct_edge.train.optimiser import Average, adamw, set_learning_rates
 
 OFF: dict[str, float | bool] = {"navigator_score": False, "ct_weight": 0.0}
 VARIANTS: dict[str, dict[str, float | bool]] = {
@@ -101,8 +101,7 @@ def head_trained(
     targets, ignored = (torch.from_numpy(flags) for flags in train.targets())
     steps = config.epochs * (len(train) // config.batch_size)
     for step, index in enumerate(_orders(len(train), config)):
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * learning_rate_factor(step, steps, config.warmup)
+        set_learning_rates(optimiser, step, steps, config.warmup)
         batch = Batch(torch.empty(0), targets[index], ignored[index])
         tokens = Tokens(*(part[index] for part in cached[0]))
         descend(model, optimiser, tokens, batch, config.grad_clip)

@@ -131,10 +131,16 @@ class Bundle:
         if CALIBRATION not in self.manifest.files:
             return Calibration.default(len(self.labels))
         self.verify(CALIBRATION)
-        found = json.loads((self.path / CALIBRATION).read_text(encoding="utf-8"))
-        if precision not in found:
+        try:
+            found = json.loads((self.path / CALIBRATION).read_bytes())
+            fields = found.get(precision)
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise BundleError(
+                f"{self.path / CALIBRATION} cannot be read", got=repr(error), fix=_EXPORT_AGAIN
+            ) from None
+        if fields is None:
             return Calibration.default(len(self.labels))
-        return Calibration.from_json(found[precision], self.labels)
+        return Calibration.from_json(fields, self.labels)
 
     def failed_stages(self, precision: str) -> list[Stage]:
         """Return the stages of a precision that did not pass their gate."""
@@ -184,9 +190,9 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(graph: Path, labels: tuple[str, ...], recipe: Recipe) -> str:
-    """Identify a model: graph, labels and recipe, 16 hex digits."""
-    text = json.dumps([sha256(graph), labels, recipe.to_json()], sort_keys=True)
+def fingerprint(graph: str, labels: tuple[str, ...], recipe: Recipe) -> str:
+    """Identify a model by the sha256 of its FP32 graph, labels and recipe: 16 hex digits."""
+    text = json.dumps([graph, labels, recipe.to_json()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -267,6 +273,13 @@ def _read_manifest(path: Path) -> Manifest:
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"{path} names a file outside its folder", got=name)
+    exact = manifest.files.get(model_name("fp32"))
+    if exact and fingerprint(exact, manifest.labels, manifest.recipe) != manifest.fingerprint:
+        raise BundleError(
+            f"{path / MANIFEST} was altered",
+            got=f"labels, recipe or FP32 graph other than those of model {manifest.fingerprint}",
+            fix=_EXPORT_AGAIN,
+        )
     return manifest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# Decoded, about 8 bytes a pixel for a moment. Pillow warns at this size, and refuses twice of it.
+MAX_PIXELS = 89_000_000
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 ORIENTATION = 0x0112  # EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,11 +38,15 @@ TURNS = {
 }
 
 
-def decode(source: str | os.PathLike[str] | bytes) -> RGB:
+def decode(source: str | os.PathLike[str] | bytes, at_least: int | None = None) -> RGB:
     """Decode an image to uint8 (H, W, 3) RGB, EXIF orientation applied.
 
     The first frame of an animation is taken; transparency is laid on white; 16-bit grey is scaled
     to 8 bits.
+
+    Args:
+        at_least: pixels that each side must keep. A JPEG that is at least twice as large is
+            decoded at 1/2, 1/4 or 1/8 of its size, which is several times as fast.
 
     Raises:
         ImageError: the file is missing, unreadable, or no image that can be decoded whole.
@@ -46,13 +54,18 @@ def decode(source: str | os.PathLike[str] | bytes) -> RGB:
     name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height}")
             return np.asarray(_rgb(_upright(image)))
     except FileNotFoundError:
         raise ImageError(f"no such file: {name}") from None
     except UnidentifiedImageError:
         raise ImageError(f"not an image that can be decoded: {name}") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"too many pixels: {name}", got=error) from None
+        expected = f"at most {MAX_PIXELS // 10**6} million, a large JPEG 178 million"
+        raise ImageError(f"too many pixels: {name}", got=error, expected=expected) from None
     except MemoryError:
         raise  # the machine's fault, not the file's
     except Exception as error:  # what Pillow's plugins raise on damage has no common base class

@@ -6,6 +6,7 @@ here: it is part of the engine's graph, with the recipe's `mean` and `std`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,6 +62,17 @@ class Recipe:
         inner = images.resize(rgb, w, h, self.interpolation, (left, top, right, bottom))
         canvas[y : y + h, x : x + w] = inner
         return canvas
+
+    def read(self, source: str | os.PathLike[str] | bytes) -> images.RGB:
+        """Decode an image no larger than needed, and fit the whole picture.
+
+        Twice the input's size keeps the scores: a quarter of a grey level of difference on average
+        on photos of 12 megapixels (docs/results.md).
+
+        Raises:
+            ImageError: as `images.decode`.
+        """
+        return self.apply(images.decode(source, at_least=2 * self.size))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

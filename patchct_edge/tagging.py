@@ -54,7 +54,7 @@ class Calibration:
         Raises:
             BundleError: a field is missing, no number or out of range, or a label is not named.
         """
-        thresholds = fields.get("thresholds")
+        thresholds = fields.get("thresholds") if isinstance(fields, dict) else None
         if not isinstance(thresholds, dict):
             raise _damaged("no thresholds")
         missing = [label for label in labels if label not in thresholds]

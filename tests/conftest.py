@@ -19,6 +19,7 @@ from patchct_edge.bundle import (
     Manifest,
     fingerprint,
     model_name,
+    sha256,
     write_manifest,
     written_aside,
 )
@@ -116,7 +117,7 @@ def write_bundle(write_graph: Callable[..., Path]) -> Callable[..., Path]:
                 graph = write_graph(folder / model_name(precision), weights)
             if calibration is not None:
                 (folder / CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
-            model = fingerprint(graph, values["labels"], values["recipe"])
+            model = fingerprint(sha256(graph), values["labels"], values["recipe"])
             write_manifest(folder, Manifest(fingerprint=model, **values))
         return target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from patchct_edge.bundle import (
     Stage,
     fingerprint,
     known_precision,
+    sha256,
     write_manifest,
     written_aside,
 )
 from patchct_edge.errors import BundleError, UserError
 from patchct_edge.preprocess import Recipe
 
+EXACT = b"exact"
 STAGE = Stage("int8", "fp32", "openvino", 9, 0.1, 0.01, 0.02, gate="flips <= 3 %", passed=False)
 
 
@@ -30,17 +33,19 @@ def manifest(**changes):
     values = {
         "labels": ("cat", "Hund 🐕"), "prompts": ("A cat.", "Ein Hund."), "tau": 0.07,
         "label_source": "learned", "recipe": Recipe(8, fit="pad", std=(0.2, 0.3, 0.4)),
-        "grid": (2, 3), "made_by": "tests", "fingerprint": "f" * 16, "calibration_data": "c",
+        "grid": (2, 3), "made_by": "tests", "calibration_data": "c",
         "stages": (STAGE, Stage("fp32", "graph", "openvino", 9, 0, 0, 0, map=0.9)),
     }  # fmt: skip
-    return Manifest(**{**values, **changes})
+    values |= changes
+    model = fingerprint(hashlib.sha256(EXACT).hexdigest(), values["labels"], values["recipe"])
+    return Manifest(**{"fingerprint": model, **values})
 
 
 @pytest.fixture
 def bundle(tmp_path):
     """A bundle whose graphs are no graphs: nothing here runs them."""
     with written_aside(tmp_path / "x.patchct") as folder:
-        (folder / "model.fp32.onnx").write_bytes(b"exact")
+        (folder / "model.fp32.onnx").write_bytes(EXACT)
         (folder / "model.int8.onnx").write_bytes(b"small")
         (folder / "engines").mkdir()
         (folder / "engines" / "trt.plan").write_bytes(b"compiled")
@@ -202,7 +207,7 @@ def identify(tmp_path):
 
     def call(graph=b"graph", labels=("a", "b"), recipe=None, name="model.onnx"):
         (tmp_path / name).write_bytes(graph)
-        return fingerprint(tmp_path / name, labels, recipe or Recipe(8))
+        return fingerprint(sha256(tmp_path / name), labels, recipe or Recipe(8))
 
     return call
 
@@ -317,7 +322,7 @@ def test_a_file_that_is_missing_is_named(bundle, name):
 
 def test_a_whole_bundle_replaces_the_old_one(bundle):
     with written_aside(bundle) as folder:
-        (folder / "model.fp32.onnx").write_bytes(b"new")
+        (folder / "model.fp32.onnx").write_bytes(EXACT)
         write_manifest(folder, manifest(made_by="later"))
         assert Bundle(bundle).manifest.made_by == "tests"
     assert Bundle(bundle).manifest.made_by == "later"
@@ -355,3 +360,27 @@ def test_a_manifest_written_again_holds_the_hashes_of_now(bundle):
     write_manifest(bundle, Bundle(bundle).manifest)
     Bundle(bundle).verify()
     assert set(Bundle(bundle).manifest.files) == {"model.fp32.onnx", "model.int8.onnx"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["Hund 🐕", "cat"]},
+        {"recipe": Recipe(16, fit="pad", std=(0.2, 0.3, 0.4)).to_json()},
+        {"fingerprint": "0" * 16},
+    ],
+    ids=list,
+)
+def test_a_manifest_that_was_edited_is_refused(bundle, changes):
+    with pytest.raises(BundleError, match=r"(?s)manifest\.json was altered.*patchct export"):
+        Bundle(edited(bundle, **changes))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "7", '{"fp32": 7}', '{"fp32": []}', "[" * 100_000], ids=lambda t: t[:12]
+)
+def test_a_calibration_that_is_none_is_refused(bundle, text):
+    (bundle / "calibration.json").write_text(text)
+    write_manifest(bundle, manifest())
+    with pytest.raises(BundleError, match="calibration"):
+        Bundle(bundle).calibration("fp32")

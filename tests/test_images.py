@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -236,3 +238,52 @@ def test_resize_takes_height_and_width_apart():
 def test_save_and_decode(tmp_path):
     images.save(noise(), tmp_path / "a.png")
     np.testing.assert_array_equal(images.decode(tmp_path / "a.png"), noise())
+
+
+@pytest.mark.parametrize(
+    ("side", "at_least", "expected"),
+    [
+        (512, 512, 512),
+        (512, 257, 512),
+        (512, 256, 256),
+        (512, 100, 128),
+        (512, 8, 64),
+        (30, 64, 30),
+    ],
+)
+def test_a_large_jpeg_is_decoded_no_smaller_than_asked(side, at_least, expected):
+    rows, columns = np.mgrid[:side, :side] * (255 / side)
+    smooth = np.stack([rows, columns, 255 - rows], axis=2).astype(np.uint8)
+    out = images.decode(encoded(smooth, "JPEG", quality=95), at_least)
+    assert out.shape == (expected, expected, 3)
+    exact = images.resize(smooth, expected, expected, "bilinear")
+    assert np.abs(out.astype(int) - exact).mean() < 2
+
+
+def test_only_what_is_decoded_counts_as_pixels(monkeypatch):
+    """A phone's JPEG of 108 million pixels is tagged; as many in another format are too many."""
+    monkeypatch.setattr(images, "MAX_PIXELS", 500)
+    large = noise(40, 40)
+    assert images.decode(encoded(large, "JPEG"), at_least=10).shape == (10, 10, 3)
+    for data, at_least in ((encoded(large, "JPEG"), None), (encoded(large), 10)):
+        with pytest.raises(ImageError, match=r"(?s)too many pixels.*got: *40 x 40.*at most"):
+            images.decode(data, at_least)
+
+
+def test_a_large_picture_gives_no_warning():
+    code = (
+        "import sys; from PIL import Image; from patchct_edge import images;"
+        "Image.MAX_IMAGE_PIXELS = 30; print(images.decode(sys.stdin.buffer.read()).shape)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], input=encoded(noise()), capture_output=True, check=True
+    )
+    assert (found.stdout, found.stderr) == (b"(5, 7, 3)\n", b"")
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile", bytes(200)], ids=["none", "text", "zeros"])
+def test_a_colour_profile_is_not_read(profile):
+    plain = images.decode(encoded(noise(), "JPEG"))
+    np.testing.assert_array_equal(
+        images.decode(encoded(noise(), "JPEG", icc_profile=profile)), plain
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 
@@ -87,3 +89,45 @@ def test_closing_early_cancels_what_has_not_started():
     time.sleep(0.05)
     assert len(started) <= 2
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+def test_what_takes_too_long_is_given_up_and_the_rest_goes_on():
+    stuck = threading.Event()
+
+    def work(n):
+        if n in (1, 2, 5):
+            stuck.wait(20)
+        return n
+
+    results = ordered_map(
+        work, range(8), workers=2, ahead=4, limit=0.2, late=lambda n: f"{n} gave up"
+    )
+    began = time.monotonic()
+    assert list(results) == [0, "1 gave up", "2 gave up", 3, 4, "5 gave up", 6, 7]
+    assert time.monotonic() - began < 5
+    stuck.set()
+
+
+def test_a_slow_item_within_the_limit_is_waited_for():
+    late = [].append
+    found = ordered_map(
+        lambda n: time.sleep(0.1) or n, range(6), workers=1, ahead=6, limit=0.4, late=late
+    )
+    assert list(found) == list(range(6))
+
+
+def test_a_timeout_of_the_function_itself_is_its_own_error():
+    def work(n):
+        raise TimeoutError(f"item {n}")
+
+    with pytest.raises(TimeoutError, match="item 0"):
+        list(ordered_map(work, range(3), workers=1, ahead=2, limit=5, late=str))
+
+
+def test_a_stuck_thread_does_not_keep_the_process():
+    code = (
+        "import time; from patchct_edge.parallel import ordered_map;"
+        "print(list(ordered_map(time.sleep, [0, 600], workers=1, ahead=2, limit=0.2, late=str)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (0, "[None, '600']\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -111,4 +112,5 @@ def _options(
 
 def main() -> None:
     """Entry point of `patchct`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: end, keep what is done
     app()

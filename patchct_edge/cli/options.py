@@ -48,6 +48,11 @@ def read_data(
     from patchct_edge.datasets import read_dataset
 
     data = read_dataset(source, split=split, labels=labels, images=images, prefer=prefer)
+    return dataclasses.replace(warned(data), prompts=dict(prompts or {}))
+
+
+def warned(data: DataSet) -> DataSet:
+    """Pass the warnings of a data set on."""
     for warning in data.warnings:
         console.warn(warning)
-    return dataclasses.replace(data, prompts=dict(prompts or {}), warnings=())
+    return dataclasses.replace(data, warnings=())

@@ -174,7 +174,7 @@ def _check_out(out: Path, resume: bool) -> None:
 def _data_sets(
     source: Path, val: Path | None, labels: Path | None, images: Path | None, config: TrainConfig
 ) -> tuple[DataSet, DataSet]:
-    from patchct_edge.datasets import divided, has_split, read_labels_file
+    from patchct_edge.datasets import divided, read_labels_file, read_whole, select
     from patchct_edge.train.label_encoders import table_names
 
     names: tuple[str, ...] | None = None
@@ -183,12 +183,13 @@ def _data_sets(
         names, prompts = read_labels_file(labels)
     elif config.label_encoder.endswith(".npz"):
         names = tuple(table_names(Path(config.label_encoder)))
-    training = options.read_data(source, prefer="train", labels=names, images=images)
+    whole = read_whole(source, images)
+    training = options.warned(select(whole, prefer="train", labels=names))
     names = training.label_set
     if val is not None:
         validation = options.read_data(val, prefer="val", labels=names, images=images)
-    elif has_split(source, "val", images):
-        validation = options.read_data(source, prefer="val", labels=names, images=images)
+    elif whole.has_split("val"):
+        validation = select(whole, prefer="val", labels=names)
     else:
         training, validation = divided(training)
         console.warn(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from patchct_edge.datasets.labels_file import LabelsFile, read_labels_file
-from patchct_edge.datasets.read import divided, has_split, read_dataset
+from patchct_edge.datasets.read import divided, read_dataset, read_whole, select
 from patchct_edge.datasets.sample import DataSet, Sample
 
 __all__ = [
@@ -11,7 +11,8 @@ __all__ = [
     "LabelsFile",
     "Sample",
     "divided",
-    "has_split",
     "read_dataset",
     "read_labels_file",
+    "read_whole",
+    "select",
 ]

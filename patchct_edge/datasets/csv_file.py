@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,13 +61,15 @@ def _records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, 
     """Yield (row, cells) of every record that is not blank; what is no CSV becomes a fault."""
     # newline="" keeps the line ends inside quoted cells as they are.
     stream = io.StringIO(text, newline="")
-    header = stream.readline()
-    stream.seek(0)
+    first = stream.readline()
+    named = re.fullmatch(r"sep=(.)\s*", first)  # Excel's own line before the header
+    separator = named[1] if named else max(SEPARATORS, key=first.count)
+    stream.seek(len(first) if named else 0)
     # Strict: otherwise a quote that is never closed swallows the rest of the file in silence.
-    reader = csv.reader(stream, delimiter=max(SEPARATORS, key=header.count), strict=True)
+    reader = csv.reader(stream, delimiter=separator, strict=True)
     while True:
         # A record stands where it begins: a quoted cell may run over several lines.
-        row = reader.line_num + 1
+        row = reader.line_num + (2 if named else 1)
         try:
             cells = next(reader)
         except StopIteration:

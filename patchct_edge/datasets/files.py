@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +11,16 @@ from patchct_edge.errors import Fault, FaultsError
 
 
 def read_text(path: Path, what: str) -> str:
-    """Return the text of a UTF-8 file, its byte order mark left out.
+    """Return the text of a UTF-8 file, its byte order mark left out; or of UTF-16 that has one.
 
     Raises:
-        FaultsError: with the sentence `what`; the file cannot be read, or is not UTF-8.
+        FaultsError: with the sentence `what`; the file cannot be read, or is neither.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        # Excel's "Unicode text".
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except OSError as error:
         fault = Fault(str(path), None, f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:

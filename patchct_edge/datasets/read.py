@@ -27,26 +27,32 @@ def read_dataset(
     images: Path | None = None,
     prefer: str | None = None,
 ) -> DataSet:
-    """Read a CSV (or the folder of a labels.csv), a COCO JSON or a VOC folder.
+    """Read a data set whole, and return what is asked for: `select` of `read_whole`."""
+    return select(read_whole(source, images), split=split, labels=labels, prefer=prefer)
+
+
+def select(
+    whole: DataSet,
+    *,
+    split: str | None = None,
+    labels: Sequence[str] | None = None,
+    prefer: str | None = None,
+) -> DataSet:
+    """Return one split of a data set, over a label set.
 
     Args:
-        source: the file or folder.
-        split: the split to read; "all" reads every sample.
+        whole: what `read_whole` returned.
+        split: the split to take; "all" takes every sample.
         labels: the label set; by default what the train split has, or the whole set where there
             is no train split.
-        images: where the image files of a COCO JSON lie.
-        prefer: the split to read where `split` is None; without it every sample is read.
+        prefer: the split to take where `split` is None; without it every sample is taken.
 
     Returns:
         The samples in file order. They keep labels outside the label set; a warning counts those.
 
     Raises:
-        FaultsError: the data set has faults; every one is listed, and nothing is read by halves.
-        UserError: there is no data set, image or split of that name, or the label set is faulty.
+        UserError: there is no split of that name, or the label set is faulty.
     """
-    whole = _read_whole(source, images)
-    if not whole.samples:
-        raise UserError("the data set has no image", got=source)
     label_set = _label_set(whole) if labels is None else tuple(labels)
     twice = [label for label, count in Counter(label_set).items() if count > 1]
     if twice:
@@ -56,7 +62,24 @@ def read_dataset(
     return DataSet(samples, label_set, warnings=warnings)
 
 
-def _read_whole(source: Path, images: Path | None) -> DataSet:
+def read_whole(source: Path, images: Path | None = None) -> DataSet:
+    """Read every sample of a CSV (or the folder of a labels.csv), a COCO JSON or a VOC folder.
+
+    Args:
+        source: the file or folder.
+        images: where the image files of a COCO JSON lie.
+
+    Raises:
+        FaultsError: the data set has faults; every one is listed, and nothing is read by halves.
+        UserError: there is no data set or no image in it.
+    """
+    whole = _read_any(source, images)
+    if not whole.samples:
+        raise UserError("the data set has no image", got=source)
+    return whole
+
+
+def _read_any(source: Path, images: Path | None) -> DataSet:
     suffix = source.suffix.lower() if source.is_file() else ""
     if images is not None and not images.is_dir():
         raise UserError("no such folder of images", got=images)
@@ -123,15 +146,6 @@ def _foreign_labels(samples: Sequence[Sample], label_set: Sequence[str]) -> tupl
         else (f"{len(counts)} labels outside the label set are")
     )
     return (f"{labels_are} not used: {', '.join(shown)}",)
-
-
-def has_split(source: Path, split: str, images: Path | None = None) -> bool:
-    """Return whether a data set has images of a split.
-
-    Raises:
-        FaultsError, UserError: as `read_dataset`.
-    """
-    return any(sample.split == split for sample in _read_whole(source, images).samples)
 
 
 def divided(data: DataSet, share: float = 0.1) -> tuple[DataSet, DataSet]:

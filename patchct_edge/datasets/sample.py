@@ -47,6 +47,9 @@ class DataSet:
     def paths(self) -> list[Path]:
         return [sample.path for sample in self.samples]
 
+    def has_split(self, split: str) -> bool:
+        return any(sample.split == split for sample in self.samples)
+
     def targets(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return (targets, ignored), both bool (images, M); ignored marks difficult labels.
 

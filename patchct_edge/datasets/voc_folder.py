@@ -72,8 +72,10 @@ def _splits(folder: Path, names: Collection[str], faults: list[Fault]) -> dict[s
 def _parse(file: Path) -> ElementTree.Element:
     text = read_text(file, WHAT)
     # An annotation needs no declarations, and entities can grow a small file beyond all memory.
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise FaultsError(WHAT, [Fault(str(file), None, "a DOCTYPE or ENTITY is not allowed")])
+    # NULs: of an encoding that the parser would guess, and find them in after all.
+    if any(mark in text for mark in ("<!DOCTYPE", "<!ENTITY", "\0")):
+        message = "a DOCTYPE, an ENTITY or a NUL is not allowed"
+        raise FaultsError(WHAT, [Fault(str(file), None, message)])
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:

@@ -13,6 +13,7 @@ from patchct_edge.bundle import (
     Stage,
     fingerprint,
     model_name,
+    sha256,
     write_manifest,
     written_aside,
 )
@@ -105,7 +106,7 @@ def export(run: Path, target: Path, options: ExportOptions, report: Report) -> M
             labels=state.labels, prompts=state.prompts, label_source=model.config.label_encoder,
             recipe=state.recipe, tau=tau, grid=(grid, grid),
             made_by=f"patchct-edge {__version__}",
-            fingerprint=fingerprint(fp32, state.labels, state.recipe),
+            fingerprint=fingerprint(sha256(fp32), state.labels, state.recipe),
             calibration_data=photos.fingerprint, stages=tuple(stages.done),
         )  # fmt: skip
         write_manifest(folder, manifest)

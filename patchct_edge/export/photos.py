@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from patchct_edge import images
-from patchct_edge.datasets import DataSet, divided, read_dataset
+from patchct_edge.datasets import DataSet, divided, read_dataset, select
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.export.parity import Pictures
 from patchct_edge.parallel import ordered_map
@@ -40,10 +40,6 @@ class Sources:
     comparison: Path | None = None
     split: str | None = None
     images: Path | None = None
-
-    def read(self, source: Path, labels: Sequence[str], split: str | None = None) -> DataSet:
-        """Read one split of a data set, or all of it."""
-        return read_dataset(source, split=split, labels=labels, images=self.images)
 
 
 @dataclass(frozen=True)
@@ -76,28 +72,27 @@ def photos_from(sources: Sources, labels: Sequence[str], recipe: Recipe) -> Phot
         paths = list(find_images([str(source)]))
         calibrating, unlabelled = _divided(paths, tell_apart=comparison is None)
     elif source is not None:
-        whole = sources.read(source, labels)
+        whole = read_dataset(source, labels=labels, images=sources.images)
         name = whole.fingerprint()
-        train, judging = _train_and_val(sources, source, whole)
+        train, judging = _train_and_val(sources, whole)
         calibrating = _drawn(train.paths, CALIBRATION_IMAGES) if train else ()
     if comparison is not None:
-        judging = sources.read(comparison, labels, sources.split or "val")
+        split = sources.split or "val"
+        judging = read_dataset(comparison, split=split, labels=labels, images=sources.images)
     parity = _labelled(judging, recipe) if judging else Pictures(_pixels(unlabelled, recipe))
     return Photos(_pixels(calibrating, recipe) if calibrating else None, parity, name)
 
 
-def _train_and_val(
-    sources: Sources, source: Path, whole: DataSet
-) -> tuple[DataSet | None, DataSet | None]:
+def _train_and_val(sources: Sources, whole: DataSet) -> tuple[DataSet | None, DataSet | None]:
     """Return what calibrates and what judges; the latter is None where it comes from elsewhere."""
     labels = whole.label_set
     splits = {sample.split for sample in whole.samples}
-    train = sources.read(source, labels, "train") if "train" in splits else None
+    train = select(whole, split="train", labels=labels) if "train" in splits else None
     if sources.comparison is not None:
         return whole if splits == {None} else train, None
     if splits == {None} or (train and sources.split is None and "val" not in splits):
         return divided(train or whole)
-    return train, sources.read(source, labels, sources.split or "val")
+    return train, select(whole, split=sources.split or "val", labels=labels)
 
 
 def _is_plain_folder(source: Path) -> bool:
@@ -128,7 +123,7 @@ def _divided(paths: Sequence[Path], *, tell_apart: bool) -> tuple[Sequence[Path]
 
 def _pixels(paths: Sequence[Path], recipe: Recipe) -> Images:
     def read(path: Path) -> images.RGB:
-        return recipe.apply(images.decode(path))
+        return recipe.read(path)
 
     workers = os.cpu_count() or 1
     try:

@@ -40,7 +40,7 @@ def explained(bundle: Bundle, engine: Engine, path: Path) -> Explained:
     Raises:
         ImageError: the picture cannot be decoded.
     """
-    pixels = bundle.manifest.recipe.apply(images.decode(path))
+    pixels = bundle.manifest.recipe.read(path)
     logits, similarity = engine.infer(pixels[None])
     if similarity is None:
         raise ValueError("the engine was opened without similarity")

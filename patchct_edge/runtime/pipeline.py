@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchct_edge import images
 from patchct_edge.errors import ImageError
 from patchct_edge.images import RGB
 from patchct_edge.parallel import ordered_map
 from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.base import Engine, Floats
+
+PATIENCE = 30.0  # seconds for one file, reading included
 
 
 class Scored(NamedTuple):
@@ -64,12 +65,17 @@ def _decoded(
 
     def read(path: Path) -> tuple[Path, RGB | ImageError]:
         try:
-            return path, recipe.apply(images.decode(path))
+            return path, recipe.read(path)
         except ImageError as error:
             return path, error
 
+    def late(path: Path) -> tuple[Path, RGB | ImageError]:
+        return path, ImageError(f"given up after {PATIENCE:g} s: {path}")
+
     workers = os.cpu_count() or 1
-    yield from ordered_map(read, paths, workers=workers, ahead=2 * size + workers)
+    yield from ordered_map(
+        read, paths, workers=workers, ahead=2 * size + workers, limit=PATIENCE, late=late
+    )
 
 
 def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:

@@ -73,8 +73,8 @@ class Tagger:
             RuntimeError: a `tag_files` is under way.
         """
         self._check_idle()
-        rgb = image if isinstance(image, np.ndarray) else images.decode(image)
-        pixels = self.bundle.manifest.recipe.apply(rgb)
+        recipe = self.bundle.manifest.recipe
+        pixels = recipe.apply(image) if isinstance(image, np.ndarray) else recipe.read(image)
         logits = self.engine.infer(pixels[None]).logits[0]
         return self._tags(logits, threshold, top_k, all_scores)
 

@@ -23,7 +23,7 @@ from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.device import Autocast, PixelsOf, autocast_for
 from patchct_edge.train.image_encoder import Tokens
 from patchct_edge.train.model import PatchCT, prototype_cosine
-from patchct_edge.train.optimiser import Average, adamw, learning_rate_factor
+from patchct_edge.train.optimiser import Average, adamw, set_learning_rates
 
 COLLAPSED = 0.95  # mean cosine between prototypes above which they no longer tell labels apart
 
@@ -137,9 +137,7 @@ def _train_epoch(
     steps = batches.steps()
     sums = np.zeros(3)
     for done, batch in enumerate(batches.train(epoch)):
-        factor = learning_rate_factor(epoch * steps + done, config.epochs * steps, config.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
+        set_learning_rates(optimiser, epoch * steps + done, config.epochs * steps, config.warmup)
         try:
             losses = _step(model, optimiser, batch, pixels, autocast, config)
         except RuntimeError as error:

@@ -68,6 +68,15 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
+def set_learning_rates(
+    optimiser: torch.optim.Optimizer, step: int, steps: int, warmup: float
+) -> None:
+    """Give every group its peak rate times the factor of this step."""
+    factor = learning_rate_factor(step, steps, warmup)
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
 class Average:
     """Exponential moving average of a model's parameters; its buffers follow as they are.
 

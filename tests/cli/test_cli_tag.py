@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +236,40 @@ def test_a_trained_bundle_tags_what_it_learned(run_cli, exported_bundle, squares
     ]
     assert len(right) == 40
     assert sum(right) >= 36
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to_file", [True, False])
+@pytest.mark.parametrize("seconds", [0.0, 0.013, 0.1])
+def test_stopped_it_leaves_whole_rows(
+    start_cli, photos, tiny_bundle, tmp_path, number, to_file, seconds
+):
+    target = tmp_path / "tags.jsonl"
+    words = ["tag", "-", "--model", tiny_bundle, "--engine", "fake"]
+    process = start_cli(*words, *(["-o", target] if to_file else []))
+    feeder = threading.Thread(target=_feed, args=(process, f"{photos / 'amber.png'}\n" * 200))
+    feeder.start()
+    first = "" if to_file else process.stdout.readline()
+    while to_file and not (target.exists() and target.stat().st_size):
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(number)
+    rest, said = process.stdout.read(), process.stderr.read()
+    assert process.wait(60) == 130
+    feeder.join()
+    text = target.read_text() if to_file else first + rest
+    assert text.endswith("\n")
+    assert {row["path"] for row in rows(text)} == {str(photos / "amber.png")}
+    assert said == "interrupted; what was done so far is kept\n"
+    process.stdout.close()
+    process.stderr.close()
+
+
+def _feed(process, names):
+    """Keep the command busy for as long as it takes more."""
+    with contextlib.suppress(OSError):
+        while process.poll() is None:
+            process.stdin.write(names)
+            process.stdin.flush()
+    with contextlib.suppress(OSError):
+        process.stdin.close()

@@ -145,3 +145,21 @@ def test_what_a_csv_writer_wrote_is_read_back(
     data = read_dataset(folder)
     assert [(sample.path, sample.labels) for sample in data.samples] == expected
     assert data.label_set == tuple(sorted({label for _, labels in expected for label in labels}))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", ":"])
+def test_excels_line_that_names_the_separator(
+    csv_set: Make, brief: Callable[..., Any], faults_of: Callable[..., Any], separator: str
+) -> None:
+    head = f"sep={separator}\r\nimage{separator}labels\r\n"
+    file = csv_set(f"{head}a.jpg{separator}dog|cat\r\n")
+    assert brief(read_dataset(file)) == {"a.jpg": ("dog|cat", "", None)}
+    file = csv_set(f"{head}a.jpg\r\n")
+    assert faults_of(lambda: read_dataset(file)) == [(3, "1 cells, expected 2")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_what_excel_saves(csv_set: Make, brief: Callable[..., Any], encoding: str) -> None:
+    file = csv_set("image,labels\n")
+    file.write_bytes("image\tlabels\r\na.jpg\tpiñata|Hund\r\n".encode(encoding))
+    assert brief(read_dataset(file)) == {"a.jpg": ("piñata|Hund", "", None)}

@@ -59,7 +59,7 @@ def test_the_picture_may_be_the_file_that_the_annotation_names(voc_set: Make) ->
             '<!DOCTYPE annotation [<!ENTITY a "dog"><!ENTITY b "&a;&a;">]>'
             "<annotation><object><name>&b;</name></object></annotation>",
             None,
-            "a DOCTYPE or ENTITY is not allowed",
+            "a DOCTYPE, an ENTITY or a NUL is not allowed",
         ),
     ],
 )
@@ -73,15 +73,15 @@ def test_an_annotation_with_a_fault(
     assert fault[1].startswith(message)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_declarations_cannot_hide_in_another_encoding(
-    voc_set: Make, faults_of: Callable[..., Any]
+    voc_set: Make, faults_of: Callable[..., Any], encoding: str
 ) -> None:
     root = voc_set({"a": "dog"})
-    xml = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE annotation><annotation/>'
-    (root / "Annotations" / "a.xml").write_bytes(xml.encode("utf-16"))
-    assert faults_of(lambda: read_dataset(root)) == [
-        (1, "not UTF-8 text; save the file as UTF-8"),
-    ]
+    xml = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE annotation><annotation/>'
+    (root / "Annotations" / "a.xml").write_bytes(xml.encode(encoding))
+    fault = (None, "a DOCTYPE, an ENTITY or a NUL is not allowed")
+    assert faults_of(lambda: read_dataset(root)) == [fault]
 
 
 @pytest.mark.parametrize(

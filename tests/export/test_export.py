@@ -13,7 +13,7 @@ import torch
 
 import patchct_edge
 from patchct_edge import images
-from patchct_edge.bundle import Bundle, fingerprint
+from patchct_edge.bundle import Bundle, fingerprint, sha256
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import ExitCode, UserError
 from patchct_edge.export import build
@@ -82,7 +82,7 @@ def test_what_the_manifest_says(bundle, trained_run, squares, label_table):
     assert manifest.made_by == f"patchct-edge {patchct_edge.__version__}"
     assert manifest.calibration_data == read_dataset(squares).fingerprint()
     graph = bundle.path / "model.fp32.onnx"
-    assert manifest.fingerprint == fingerprint(graph, manifest.labels, manifest.recipe)
+    assert manifest.fingerprint == fingerprint(sha256(graph), manifest.labels, manifest.recipe)
 
 
 def test_every_stage_is_recorded(bundle):

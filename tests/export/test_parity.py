@@ -161,7 +161,7 @@ def test_scores_that_are_no_numbers_fail_every_gate(runs, pictures, name, broken
 
 def test_an_engine_runs_all_pictures_in_order():
     images = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 3), dtype=np.uint8)
-    run = run_of_engine("int8", lambda: FakeEngine(3, 4), Pictures(images))
+    run = run_of_engine("int8", lambda: FakeEngine(8, 3, 4), Pictures(images))
     expected = images.mean(axis=(1, 2)) / 255 * 8 - 4
     np.testing.assert_allclose(run.logits, expected, atol=1e-5)
     assert (run.name, run.engine) == ("int8", "fake 1 fp32")

@@ -106,7 +106,7 @@ def photos(colour_photo):
 
 
 def measured(samples, labels=LABELS, progress=lambda done: None):
-    engine = FakeEngine(labels=3, patches=4)
+    engine = FakeEngine(size=8, labels=3, patches=4)
     return accuracy(
         engine, Recipe(8), Calibration.default(3), DataSet(tuple(samples), labels), progress
     )

@@ -236,7 +236,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
 def test_the_fake_engine_sees_colours() -> None:
     red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 255
-    with FakeEngine(labels=M, patches=N) as engine:
+    with FakeEngine(size=8, labels=M, patches=N) as engine:
         engine.submit(red)
         engine.submit(np.full((17, SIZE, SIZE, 3), 255, np.uint8))
         first, second = engine.result(), engine.result()
@@ -253,5 +253,5 @@ def test_the_fake_engine_sees_colours() -> None:
 
 def test_a_fake_logit_is_the_mean_of_a_channel() -> None:
     images = pictures(3)
-    found = FakeEngine(labels=3, patches=1).infer(images).logits
+    found = FakeEngine(size=8, labels=3, patches=1).infer(images).logits
     np.testing.assert_allclose(found, images.mean(axis=(1, 2)) / 255 * 8 - 4, rtol=1e-5, atol=1e-5)

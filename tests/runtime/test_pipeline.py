@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 from collections import deque
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from patchct_edge.preprocess import Recipe
+from patchct_edge.runtime import pipeline
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.pipeline import score_images
@@ -22,7 +24,7 @@ class Counting(FakeEngine):
     """A fake that keeps the sizes of its batches, and fails at one of them where told to."""
 
     def __init__(self, fail_at=None):
-        super().__init__(labels=3, patches=4)
+        super().__init__(size=8, labels=3, patches=4)
         self.sizes, self.fail_at = [], fail_at
 
     def compute(self, images):
@@ -38,7 +40,7 @@ class Overlapping(Engine):
     concurrency, best_batch = 3, 2
 
     def __init__(self):
-        self.fake, self.running, self.most = FakeEngine(labels=3, patches=4), deque(), 0
+        self.fake, self.running, self.most = FakeEngine(size=8, labels=3, patches=4), deque(), 0
 
     def submit(self, images):
         self.running.append(images.copy())
@@ -157,3 +159,13 @@ def test_a_failure_that_is_kept_keeps_no_threads(photos):
 def test_an_exception_of_the_engine_comes_through(photos, fail_at):
     with pytest.raises(RuntimeError, match="out of memory"):
         list(score_images(photos(9), Counting(fail_at), RECIPE, batch=2))
+
+
+def test_a_file_that_takes_too_long_is_given_up(photos, tmp_path, monkeypatch):
+    """A pipe that is named is opened, and nobody ever writes into it."""
+    monkeypatch.setattr(pipeline, "PATIENCE", 0.3)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    before, after = photos(2)
+    found = list(score_images([before, tmp_path / "pipe.jpg", after], Counting(), RECIPE))
+    assert [scored.error is None for scored in found] == [True, False, True]
+    assert re.search(r"given up after 0\.3 s: .*pipe\.jpg", str(found[1].error))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from patchct_edge.bundle import Bundle, Stage
-from patchct_edge.errors import EngineError, ExitCode, UserError
+from patchct_edge.errors import BundleError, EngineError, ExitCode, UserError
+from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.select import candidates, open_engine
 
 pytest.importorskip("openvino")
@@ -141,3 +142,19 @@ def test_similarity_and_latency_are_handed_on(bundles):
         with open_engine(bundles[True], engine=name, similarity=True, latency=True) as engine:
             assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).similarity.shape == (1, 3, 4)
             assert engine.concurrency == 1
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("changes", "got", "expected"),
+    [
+        ({"labels": ("red", "green")}, "8 px and 3 labels", "8 px and 2 labels"),
+        ({"recipe": Recipe(16)}, "8 px and 3 labels", "16 px and 3 labels"),
+    ],
+)
+def test_a_graph_of_other_labels_or_pixels_is_not_run(
+    write_bundle, tmp_path, engine, changes, got, expected
+):
+    opened = Bundle(write_bundle(tmp_path / "x.patchct", **changes))
+    with pytest.raises(BundleError, match=f"(?s)does not fit.*got: *{got}.*expected: *{expected}"):
+        open_engine(opened, engine=engine)

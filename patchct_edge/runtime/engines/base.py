@@ -44,11 +44,15 @@ class Engine(ABC):
 
     Attributes:
         record: what runs.
+        size: side of the input square in pixels, -1 where the graph does not fix it.
+        labels: M, -1 where the graph does not fix it.
         concurrency: batches worth having in flight at once.
         best_batch: images a batch for the best throughput.
     """
 
     record: EngineRecord
+    size: int
+    labels: int
     concurrency: int = 1
     best_batch: int = 8
 

@@ -16,13 +16,13 @@ class FakeEngine(BlockingEngine):
     at every patch. A red picture therefore gets the labels 0, 3, 6, ...
     """
 
-    def __init__(self, labels: int, patches: int) -> None:
+    def __init__(self, size: int, labels: int, patches: int) -> None:
         super().__init__()
-        self._labels, self._patches = labels, patches
+        self.size, self.labels, self._patches = size, labels, patches
         self.record = EngineRecord(NAME, "fp32", "fp32", "fake 1", "none")
 
     def compute(self, images: Images) -> Outputs:
         channels = images.mean(axis=(1, 2), dtype=np.float32) / 255  # (B, 3)
-        shades = channels[:, np.arange(self._labels) % 3]  # (B, M)
+        shades = channels[:, np.arange(self.labels) % 3]  # (B, M)
         similarity = np.repeat(shades[:, :, None], self._patches, axis=2)
         return Outputs(shades * 8 - 4, similarity)

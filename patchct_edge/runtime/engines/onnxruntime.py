@@ -46,6 +46,14 @@ class ONNXRuntimeEngine(BlockingEngine):
         except Exception as error:  # its exceptions share no public base class
             raise EngineError(f"ONNX Runtime cannot load {model}", got=error) from None
         self._names = ["logits", "similarity"] if similarity else ["logits"]
+        shapes = {each.name: each.shape for each in self._session.get_inputs()}
+        shapes |= {each.name: each.shape for each in self._session.get_outputs()}
+        if not shapes.keys() >= {"image", *self._names}:
+            raise EngineError(f"{model} is no PatchCT graph", got=", ".join(shapes))
+        self.size, self.labels = (
+            shapes[name][1] if isinstance(shapes[name][1], int) else -1
+            for name in ("image", "logits")
+        )
         self.record = EngineRecord(
             NAME, precision, _arithmetic(precision),
             f"onnxruntime {onnxruntime.__version__}", platform.processor() or platform.machine(),

@@ -60,6 +60,10 @@ class OpenVINOEngine(Engine):
                 f"OpenVINO cannot compile {model}", got=str(error).strip().splitlines()[-1]
             ) from None
         self._similarity = similarity
+        self.size, self.labels = (
+            port.partial_shape[1].max_length  # -1 without a bound
+            for port in (self._compiled.input("image"), self._compiled.output("logits"))
+        )
         self.concurrency = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._idle = [self._compiled.create_infer_request() for _ in range(self.concurrency)]
         self._running: deque[Any] = deque()

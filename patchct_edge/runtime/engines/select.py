@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from patchct_edge.bundle import Bundle, known_precision
-from patchct_edge.errors import EngineError, UserError, did_you_mean
+from patchct_edge.errors import BundleError, EngineError, UserError, did_you_mean
 from patchct_edge.runtime.engines import fake, onnxruntime, openvino
 from patchct_edge.runtime.engines.base import Engine
 
@@ -85,15 +85,30 @@ def open_engine(
 
     Raises:
         EngineError: none fits; the reasons are listed.
+        BundleError: the graph was altered, or is not the one of the manifest.
     """
     found = candidates(bundle, engine, precision)
     chosen = next((c for c in found if c.reason is None), None)
     if chosen is None:
         reasons = "".join(f"\n    {c}" for c in found if engine in (None, c.engine))
         raise EngineError(f"no engine can run {bundle.path} here", got=reasons)
+    opened = _open(bundle, chosen, similarity, latency)
+    expected = bundle.manifest.recipe.size, len(bundle.labels)
+    if (opened.size, opened.labels) != expected:
+        opened.close()
+        raise BundleError(
+            f"the {chosen.precision} graph of {bundle.path} does not fit its manifest",
+            got=f"{opened.size} px and {opened.labels} labels",
+            expected=f"{expected[0]} px and {expected[1]} labels",
+            fix="make the bundle anew with patchct export",
+        )
+    return opened
+
+
+def _open(bundle: Bundle, chosen: Candidate, similarity: bool, latency: bool) -> Engine:
     if chosen.engine == fake.NAME:
         rows, columns = bundle.manifest.grid
-        return fake.FakeEngine(len(bundle.labels), rows * columns)
+        return fake.FakeEngine(bundle.manifest.recipe.size, len(bundle.labels), rows * columns)
     model = bundle.model(chosen.precision)
     if chosen.engine == onnxruntime.NAME:
         return onnxruntime.ONNXRuntimeEngine(model, chosen.precision, similarity=similarity)
