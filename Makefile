@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench fuzz clean
 
 demo: .venv/installed
 	$(BIN)/patchct demo --out demo
@@ -18,6 +18,13 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# How fast, beside what one would do without this product. MADE="RUN X.patchct PHOTOS" or a stand-in.
+bench: .venv/installed
+	$(BIN)/python benchmarks/cpu.py $(MADE)
+
+fuzz: .venv/installed
+	$(BIN)/python tests/fuzzing.py --minutes 10
+
 # Torch first and exactly: the other packages would ask for any version of it.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,4 +33,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo bench

@@ -16,6 +16,8 @@ from patchct_edge.errors import ImageError
 RGB = npt.NDArray[np.uint8]  # (height, width, 3)
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
+# Not all that Pillow knows: to read EPS it would run another program.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -25,7 +27,9 @@ FILTERS = {
 }
 # Decoded, about 8 bytes a pixel for a moment. Pillow warns at this size, and refuses twice of it.
 MAX_PIXELS = 89_000_000
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# What Pillow warns of names no file; what matters is an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 ORIENTATION = 0x0112  # EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,7 +57,8 @@ def decode(source: str | os.PathLike[str] | bytes, at_least: int | None = None) 
     """
     name = f"image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             if image.width * image.height > MAX_PIXELS:
@@ -62,7 +67,9 @@ def decode(source: str | os.PathLike[str] | bytes, at_least: int | None = None) 
     except FileNotFoundError:
         raise ImageError(f"no such file: {name}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"not an image that can be decoded: {name}") from None
+        raise ImageError(
+            f"not an image that can be decoded: {name}", expected=", ".join(FORMATS)
+        ) from None
     except Image.DecompressionBombError as error:
         expected = f"at most {MAX_PIXELS // 10**6} million, a large JPEG 178 million"
         raise ImageError(f"too many pixels: {name}", got=error, expected=expected) from None

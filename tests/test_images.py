@@ -194,12 +194,16 @@ def test_a_damaged_avif_is_an_image_error(tmp_path):
         images.decode(path)
 
 
-def test_a_dds_of_an_unknown_kind_is_an_image_error():
-    """Its plugin raises NotImplementedError."""
-    data = bytearray(encoded(noise(24, 32), "DDS"))
-    data[80:84] = bytes(4)  # the flags of its pixel format
-    with pytest.raises(ImageError, match="cannot decode"):
-        images.decode(bytes(data))
+@pytest.mark.parametrize("form", ["EPS", "DDS", "ICO"])
+def test_formats_that_are_no_photos_are_refused(form):
+    """To read EPS, Pillow would run Ghostscript."""
+    with pytest.raises(ImageError, match=r"(?s)not an image.*expected: *JPEG, PNG"):
+        images.decode(encoded(noise(24, 32), form))
+
+
+def test_a_phones_jpeg_of_two_pictures():
+    data = encoded(noise(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    assert images.decode(data).shape == (5, 7, 3)
 
 
 @pytest.mark.parametrize(("error", "raised"), [(AttributeError, ImageError), (MemoryError,) * 2])

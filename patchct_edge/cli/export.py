@@ -30,7 +30,8 @@ def export(
     calib: Annotated[
         Path | None,
         typer.Option(
-            help="Photos for INT8 and for the comparison: a data set or a folder.", metavar="DATA"
+            help="Photos for INT8 and for the comparison: a data set or a folder; none by default.",
+            metavar="DATA",
         ),
     ] = None,
     val: Annotated[

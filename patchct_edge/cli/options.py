@@ -30,7 +30,10 @@ Split = Annotated[
     str | None, typer.Option(help="Split of the data set, or 'all'; the one that fits by default.")
 ]
 Images = Annotated[
-    Path | None, typer.Option(help="Folder of the image files of a COCO JSON.", metavar="DIR")
+    Path | None,
+    typer.Option(
+        help="Folder of the image files of a COCO JSON; around it by default.", metavar="DIR"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

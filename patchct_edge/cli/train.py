@@ -25,7 +25,8 @@ def train(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Label set, one a line, with a prompt after a tab.", metavar="FILE"),
+        typer.Option(help="Label set, one a line, with a prompt after a tab; "
+            "the table's or the train split's by default.", metavar="FILE"),
     ] = None,
     images: options.Images = None,
     image_encoder: Annotated[
@@ -51,14 +52,20 @@ def train(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any setting, as NAME=VALUE; see --settings.", metavar="N=V"),
+        typer.Option(
+            "--set", help="Any setting, as NAME=VALUE; --settings lists the defaults.",
+            metavar="N=V",
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="config.json to start from, such as a run's.")
+        Path | None,
+        typer.Option(help="config.json with settings, such as a run's; none by default."),
     ] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="Run whose best weights to fine-tune.", metavar="RUN"),
+        typer.Option(
+            "--from", help="Run whose best weights to fine-tune; none by default.", metavar="RUN"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished epoch of --out.")

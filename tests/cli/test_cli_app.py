@@ -63,6 +63,19 @@ def test_the_help_of_a_command_states_units_and_defaults(run_cli, command):
     assert run_cli(command, "-h").stdout
 
 
+def test_every_option_says_its_default():
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, command in typer.main.get_command(app).commands.items()
+        for option in command.params
+        if option.param_type_name == "option"
+        and not (option.required or option.is_flag or option.name == "help")
+        and option.default in (None, ())
+        and "default" not in option.help
+    ]
+    assert silent == []
+
+
 def test_the_version(run_cli):
     assert run_cli("--version").stdout == f"patchct {patchct_edge.__version__}\n"
 

@@ -1,0 +1,250 @@
+"""Damaged files at every boundary where files of others come in: nothing but the errors we mean.
+
+    python tests/fuzzing.py --minutes 10 [TARGET ...]
+
+Input n of a target is always the same. The number under way stands in `fuzz-TARGET.txt` until the
+end, so that an input that kills the process can be found: `--from N --minutes 0` tries it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from patchct_edge import images
+from patchct_edge.bundle import Bundle, Manifest, Stage, fingerprint
+from patchct_edge.datasets import read_dataset
+from patchct_edge.errors import UserError
+from patchct_edge.preprocess import Recipe
+from patchct_edge.tagging import Calibration
+
+TOKENS = [
+    b"", b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b'"', b"'", b",", b";", b"\t", b"|", b"\n",
+    b"\r", b"{", b"}", b"[", b"]", b"<", b">", b"&", b"null", b"true", b"-1", b"0", b"1e999",
+    b"NaN", b"9" * 5000, b"{}", b"[]", b'""', b"../", b"/dev/zero", b"sep=;\n", b"<object>",
+    b"[" * 2000, b"\\ud800", b"<!DOCTYPE x>", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0",
+    b"\x80", b"\xed\xa0\x80",
+]  # fmt: skip
+
+
+def mutated(seeds: Sequence[bytes], n: int) -> bytes:
+    """Return a seed with one to eight pieces of damage, the same for the same n."""
+    rng = random.Random(n)
+    data = bytearray(rng.choice(seeds))
+    for _ in range(rng.choice((1, 1, 2, 4, 8))):
+        at = rng.randrange(len(data) + 1)
+        end = min(len(data), at + rng.choice((1, 1, 2, 4, 16, 200)))
+        kind = rng.randrange(7)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at:end] = rng.randbytes(end - at)
+        elif kind == 2:
+            del data[at:end]
+        elif kind == 3:
+            data[at:at] = data[at:end] * rng.choice((1, 2, 50))
+        elif kind == 4:
+            data[at : at + rng.choice((0, 1, 4))] = rng.choice(TOKENS)
+        elif kind == 5:
+            other = rng.choice(seeds)
+            start = rng.randrange(len(other) + 1)
+            data[at:end] = other[start : start + 64]
+        elif rng.random() < 0.3:
+            del data[at:]
+    return bytes(data)
+
+
+def pictures() -> list[bytes]:
+    """Return small pictures in every format and mode that can be written here."""
+    rgb = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    plain = Image.fromarray(rgb)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    animated = {"save_all": True, "append_images": [plain.rotate(90), plain.rotate(180)]}
+    forms: list[tuple[Image.Image, str, dict[str, object]]] = [
+        (plain, "JPEG", {"exif": turned}), (plain, "JPEG", {"progressive": True}),
+        (plain.convert("CMYK"), "JPEG", {}), (plain.convert("L"), "JPEG", {}),
+        (plain.resize((320, 240)), "JPEG", {"quality": 50}),
+        (plain, "PNG", {}), (plain.convert("P"), "PNG", {"transparency": 3}),
+        (plain, "PNG", animated),
+        (plain.convert("RGBA"), "PNG", {"exif": turned}), (plain.convert("1"), "PNG", {}),
+        (Image.fromarray(rgb[..., 0].astype(np.uint16) * 200), "PNG", {}),
+        (plain, "GIF", animated), (plain, "WEBP", {"lossless": True}), (plain, "WEBP", animated),
+        (plain, "TIFF", {}), (plain, "TIFF", {"compression": "tiff_lzw"}),
+        (plain, "TIFF", {"compression": "jpeg"}), (plain.convert("CMYK"), "TIFF", {}),
+        *((plain, form, {}) for form in ("BMP", "PPM", "AVIF", "JPEG2000", "MPO", "EPS")),
+    ]  # fmt: skip
+    found = []
+    for image, form, options in forms:
+        file = io.BytesIO()
+        try:
+            image.save(file, form, **options)
+        except (OSError, KeyError):
+            continue  # a codec that this Pillow lacks
+        found.append(file.getvalue())
+    return found
+
+
+def decode(data: bytes, folder: Path) -> None:
+    at_least = (None, 8, 448)[len(data) % 3]
+    rgb = images.decode(data, at_least)
+    assert rgb.dtype == np.uint8
+    assert rgb.ndim == 3
+    assert rgb.shape[2] == 3
+    assert rgb.size
+
+
+def manifests() -> list[bytes]:
+    """Return a manifest that fits the bundle of `read_manifest`, and its calibration."""
+    labels, recipe = ("cat", "Hund"), Recipe(8)
+    files = {"model.fp32.onnx": "graph", "calibration.json": CALIBRATION.decode()}
+    files = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+    stage = Stage("fp32", "graph", "openvino", 9, 0.0, 0.0, 0.0, map=0.9)
+    manifest = Manifest(
+        labels=labels, prompts=labels, label_source="learned", recipe=recipe, tau=0.1, grid=(2, 2),
+        made_by="tests", fingerprint=fingerprint(files["model.fp32.onnx"], labels, recipe),
+        stages=(stage,), files=files,
+    )  # fmt: skip
+    return [json.dumps(manifest.to_json(), indent=2).encode()]
+
+
+CALIBRATION = json.dumps({"fp32": Calibration.default(2).to_json(("cat", "Hund"))}).encode()
+
+
+def read_manifest(data: bytes, folder: Path) -> None:
+    """Read the damaged text as a manifest, and as a calibration that the manifest vouches for."""
+    (folder / "model.fp32.onnx").write_bytes(b"graph")
+    (folder / "calibration.json").write_bytes(CALIBRATION)
+    (folder / "manifest.json").write_bytes(data)
+    bundle = Bundle(folder)
+    bundle.verify()
+    bundle.calibration("fp32")
+    bundle.model("fp32")
+
+
+def calibrations() -> list[bytes]:
+    return [CALIBRATION]
+
+
+def read_calibration(data: bytes, folder: Path) -> None:
+    manifest = json.loads(manifests()[0])
+    manifest["files"]["calibration.json"] = hashlib.sha256(data).hexdigest()
+    (folder / "calibration.json").write_bytes(data)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    found = Bundle(folder).calibration("fp32")
+    assert found.thresholds.shape == (2,)
+
+
+def tables() -> list[bytes]:
+    return [
+        b"image,labels,split,difficult\na.jpg,dog|cat,train,cat\nb.jpg,,val,\n",
+        b'\xef\xbb\xbf"image";"labels"\r\n"a.jpg";"dog ""big"""\r\n',
+        "sep=;\r\nimage;labels\r\na.jpg;piñata\r\n".encode("utf-16"),
+    ]
+
+
+def coco_files() -> list[bytes]:
+    return [
+        json.dumps(
+            {
+                "images": [
+                    {"id": 1, "file_name": "a.jpg"},
+                    {"id": 2, "file_name": "b.jpg", "split": "val"},
+                ],
+                "categories": [{"id": 7, "name": "dog"}, {"id": 9, "name": "cat"}],
+                "annotations": [
+                    {"id": 1, "image_id": 1, "category_id": 7},
+                    {"id": 2, "image_id": 1, "category_id": 9, "iscrowd": 1},
+                ],
+            }
+        ).encode()
+    ]
+
+
+def annotations() -> list[bytes]:
+    entry = "<object><name>dog</name><difficult>{}</difficult></object>"
+    text = f"<annotation><filename>a.jpg</filename>{entry.format(0)}{entry.format(1)}</annotation>"
+    return [text.encode(), b'<?xml version="1.0" encoding="utf-8"?>\n' + text.encode()]
+
+
+def read_set(name: str) -> Callable[[bytes, Path], None]:
+    """Return what reads the damaged text as the file `name` of a data set."""
+
+    def read(data: bytes, folder: Path) -> None:
+        for picture in ("a.jpg", "b.jpg", "JPEGImages/a.jpg"):
+            (folder / picture).parent.mkdir(exist_ok=True)
+            (folder / picture).touch()
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+        data_set = read_dataset(folder if name.startswith("Annotations") else file)
+        data_set.targets()
+        data_set.fingerprint()
+
+    return read
+
+
+TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None]]] = {
+    "decode": (pictures, decode),
+    "manifest": (manifests, read_manifest),
+    "calibration": (calibrations, read_calibration),
+    "csv": (tables, read_set("labels.csv")),
+    "coco": (coco_files, read_set("coco.json")),
+    "voc": (annotations, read_set("Annotations/a.xml")),
+}
+
+
+def tried(name: str, n: int, seeds: Sequence[bytes], folder: Path) -> str:
+    """Try input n; return "read" or the error that it was refused with. Others come through."""
+    try:
+        TARGETS[name][1](mutated(seeds, n), folder)
+    except UserError as error:
+        return type(error).__name__
+    except Exception as error:
+        error.add_note(f"input {n} of {name}")
+        raise
+    return "read"
+
+
+def main() -> None:
+    """Fuzz each target for so many minutes; print what became of the inputs."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=" ".join(TARGETS))
+    parser.add_argument("--minutes", type=float, default=10, help="for each target")
+    parser.add_argument("--from", dest="first", type=int, default=0, help="number of the first")
+    args = parser.parse_args()
+    for name in args.targets or TARGETS:
+        seeds, ends, slowest, n = TARGETS[name][0](), Counter[str](), 0.0, args.first
+        began = time.monotonic()
+        place = Path(f"fuzz-{name}.txt")
+        with tempfile.TemporaryDirectory() as folder, place.open("w") as under_way:
+            while n == args.first or time.monotonic() - began < 60 * args.minutes:
+                os.pwrite(under_way.fileno(), f"{n:12}".encode(), 0)
+                start = time.monotonic()
+                ends[tried(name, n, seeds, Path(folder))] += 1
+                slowest = max(slowest, time.monotonic() - start)
+                n += 1
+        place.unlink()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"{name}: {n - args.first} inputs, {dict(ends)}, slowest {slowest:.2f} s, "
+            f"peak memory {peak:.0f} MB",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
