@@ -12,6 +12,7 @@ metrics.jsonl, .csv       one row an epoch
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -60,8 +61,13 @@ def write_run(
     files = {"last": weights, "state": _training_state(model, optimiser)}
     if best:
         files["best"] = weights
-    for name, tensors in files.items():
-        _save(tensors, run / f"{name}.tmp", state.epochs_done)
+    try:
+        for name, tensors in files.items():
+            _save(tensors, run / f"{name}.tmp", state.epochs_done)
+    except BaseException:
+        for name in files:
+            (run / f"{name}.tmp").unlink(missing_ok=True)  # room for the rest of the run
+        raise
     for name in files:
         os.replace(run / f"{name}.tmp", run / f"{name}.safetensors")
     _write_json(run / "run.json", {**asdict(state), "recipe": state.recipe.to_json()})
@@ -167,10 +173,11 @@ def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
     # A resumed epoch replaces the row of the one that did not finish.
     rows = [old for old in rows if old["epoch"] < row["epoch"]] + [dict(row)]
     _write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
-    with (run / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_text(run / "metrics.csv", table.getvalue())
 
 
 def _labels_like(run: Path, config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -198,7 +205,12 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 def _save(tensors: Mapping[str, Tensor], path: Path, epoch: int) -> None:
     """Write tensors; the copies make those that share memory storable."""
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(own, path, metadata={"epoch": str(epoch)})
+    try:
+        save_file(own, path, metadata={"epoch": str(epoch)})
+    except SafetensorError as error:  # in the place of an OSError
+        raise UserError(
+            f"cannot write {path}", got=error, fix="make room, then go on with --resume"
+        ) from None
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

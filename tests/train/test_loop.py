@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -239,6 +240,32 @@ def test_a_write_that_is_cut_off_leaves_the_epoch_before(
     assert run(data, None, "parts", epochs=3, resume=True)[0] == whole
     weights_equal(tmp_path / "parts", tmp_path / "whole", "best", "last", "state")
     assert not list((tmp_path / "parts").glob("*.tmp"))
+
+
+def test_a_full_disk_in_mid_epoch_keeps_the_epoch_before(run, colour_set, tmp_path, monkeypatch):
+    data = colour_set(16)
+    whole, _ = run(data, None, "whole", epochs=3)
+    saved = []
+    save = checkpoint.save_file
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_the_disk(*args, **options):
+        saved.append(args)
+        if len(saved) == 5:  # in epoch 2, after a file of it was written
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        save(*args, **options)
+
+    monkeypatch.setattr(checkpoint, "save_file", fill_the_disk)
+    try:
+        with pytest.raises(UserError, match=r"(?s)cannot write .*tmp.*too large.*--resume"):
+            run(data, None, "parts", epochs=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    monkeypatch.undo()
+    assert not list((tmp_path / "parts").glob("*.tmp"))
+    assert load_model(tmp_path / "parts")[1].epochs_done == 1
+    assert run(data, None, "parts", epochs=3, resume=True)[0] == whole
+    weights_equal(tmp_path / "parts", tmp_path / "whole", "best", "last", "state")
 
 
 @pytest.mark.parametrize("name", ["last", "state"])
