@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pytest
 
 from patchct_edge.errors import EngineError
-from patchct_edge.runtime.engines import openvino
 from patchct_edge.runtime.engines.base import Engine, Images
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
@@ -175,36 +174,6 @@ def test_of_an_arm_cpu_no_more_is_said_than_is_known(
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with ONNXRuntimeEngine(model, "fp16") as engine:
         assert engine.record.arithmetic == "fp16+fp32"
-
-
-@pytest.mark.parametrize("home", ["a file", "none"])
-def test_without_a_cache_folder_openvino_runs_all_the_same(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
-) -> None:
-    pytest.importorskip("openvino")
-    if home == "a file":
-        (tmp_path / "cache").touch()
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    else:
-
-        def unknown() -> Path:
-            raise RuntimeError("Could not determine home directory.")
-
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(Path, "home", unknown)
-    assert openvino.cache_folder() is None
-    with OpenVINOEngine(model, "fp32") as engine:
-        found = engine.infer(pictures(3)).logits
-    np.testing.assert_allclose(found, logits(pictures(3)), rtol=1e-4, atol=1e-4)
-
-
-def test_what_openvino_compiled_is_cached(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("openvino")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    OpenVINOEngine(model, "fp32").close()
-    assert list((tmp_path / "patchct-edge" / "openvino").iterdir())
 
 
 @pytest.mark.parametrize("data", [b"no graph at all", b"", None], ids=["text", "empty", "missing"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from patchct_edge.errors import EngineError
 from patchct_edge.runtime.engines.base import Engine, EngineRecord, Images, Outputs
+from patchct_edge.runtime.engines.cache import compiled
 
 NAME = "openvino"
 HALF = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
@@ -45,16 +45,16 @@ class OpenVINOEngine(Engine):
         except ImportError:
             raise EngineError(str(missing())) from None
         core = ov.Core()
-        cache = cache_folder()
-        if cache is not None:
-            core.set_property({"CACHE_DIR": str(cache)})
         try:
-            graph = core.read_model(model)
-            self._compiled = core.compile_model(
-                graph if similarity else _logits_alone(ov, graph),
-                "CPU",
-                _options(precision, latency),
-            )
+            with compiled(model) as cache:
+                if cache is not None:
+                    core.set_property({"CACHE_DIR": str(cache)})
+                graph = core.read_model(model)
+                self._compiled = core.compile_model(
+                    graph if similarity else _logits_alone(ov, graph),
+                    "CPU",
+                    _options(precision, latency),
+                )
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO cannot compile {model}", got=str(error).strip().splitlines()[-1]
@@ -114,20 +114,6 @@ class OpenVINOEngine(Engine):
         hint = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         floats = HALF.get(hint, hint)
         return f"int8+{floats}" if precision == "int8" else floats
-
-
-def cache_folder() -> Path | None:
-    """Return the user's cache folder for compiled models, made if needed; None where it cannot be.
-
-    A service often has no home, or one that is read-only: it compiles at each start.
-    """
-    try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "patchct-edge" / "openvino"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no home is known
-        return None
-    return folder
 
 
 def _options(precision: str, latency: bool) -> dict[str, str]:
