@@ -26,7 +26,8 @@ def find_images(inputs: Iterable[str], stdin: IO[bytes] | None = None) -> Iterat
             a file, yielded whatever its suffix, even where it does not exist;
             a folder, searched for the suffixes of images in it and all folders below, in the order
             of their names; what is hidden is left out, a folder that cannot be read is yielded;
-            a pattern with `*`, `?`, `[...]` or `**` (any depth), matched against files;
+            a pattern with `*`, `?`, `[...]` or `**` (any depth, links not followed), matched
+            against files;
             `-`, a list of paths on `stdin`, one a line (in LF or CR LF), or ended by NULs where
             there is one.
         stdin: the stream behind `-`, by default standard input.
@@ -55,10 +56,24 @@ def _expand(name: str, stdin: IO[bytes] | None) -> Iterator[str]:
     if _is_folder(_status(name)):
         return _walk(name)
     if WILDCARDS.intersection(name) and not os.path.lexists(name):
-        # Path.glob takes no absolute pattern, and would match what is hidden.
-        matches = sorted(glob.iglob(name, recursive=True))  # noqa: PTH207
-        return (path for path in matches if _may_be_read(_status(path)))
+        return (path for path in sorted(_matches(name)) if _may_be_read(_status(path)))
     return iter([name])
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    parts = Path(pattern).parts
+    if parts[-1] == "**":
+        parts += ("*",)
+    first = parts.index("**") if "**" in parts else len(parts)
+    # Path.glob takes no absolute pattern, and would match what is hidden; glob follows links below
+    # `**`, through cycles as well.
+    for start in glob.iglob(os.path.join(*parts[:first])) if first else ["."]:  # noqa: PTH207
+        if first == len(parts):
+            yield start
+            continue
+        for path in Path(start).glob("/".join(parts[first:])):
+            if not any(part.startswith(".") for part in path.relative_to(start).parts):
+                yield str(path)
 
 
 def _listed(stream: IO[bytes]) -> Iterator[str]:

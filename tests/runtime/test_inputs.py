@@ -183,3 +183,13 @@ def test_nothing_found_is_an_error_that_names_the_inputs(files: Make, inputs: st
     assert all(repr(name) in str(caught.value) for name in inputs.split())
     assert ".jpg" in str(caught.value)
     assert "fix:" in str(caught.value)
+
+
+def test_links_in_a_circle_end_in_a_pattern_too(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        for other in ("a", "b", "c"):
+            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
+    (tmp_path / "b" / "x.jpg").touch()
+    for pattern in ("**/*.jpg", "**", "**/**", "b/**", "?/x.*"):
+        assert list(find_images([f"{tmp_path}/{pattern}"])) == [tmp_path / "b" / "x.jpg"]
