@@ -25,7 +25,7 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Decoded, about 8 bytes a pixel for a moment. Pillow warns at this size, and refuses twice of it.
+# Decoded, up to 12 bytes a pixel for a moment. Pillow warns at this size, and refuses twice of it.
 MAX_PIXELS = 89_000_000
 # What Pillow warns of names no file; what matters is an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -91,8 +91,9 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        white = Image.new("RGB", rgba.size, "white")
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 
