@@ -251,9 +251,12 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         data = (path / MANIFEST).read_bytes()
     except OSError as error:
+        is_run = (path / "run.json").exists()
         raise BundleError(
-            f"{path} is no bundle", got=error.strerror, expected=f"a folder with {MANIFEST}"
-        ) from None
+            f"{path} is no bundle", got="a run of patchct train" if is_run else error.strerror,
+            expected=f"a folder with {MANIFEST}",
+            fix=f"patchct export {path} --out X.patchct" if is_run else None,
+        ) from None  # fmt: skip
     try:
         found = json.loads(data)
         version = found["format"]

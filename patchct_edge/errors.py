@@ -105,10 +105,11 @@ class FaultsError(UserError):
 
     def __init__(self, what: str, faults: Iterable[Fault], *, fix: str | None = None) -> None:
         self.faults = list(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
         shown = [f"  {fault}" for fault in self.faults[: self.SHOWN]]
         if len(self.faults) > self.SHOWN:
             shown.append(f"  ... and {len(self.faults) - self.SHOWN} more")
-        super().__init__("\n".join([f"{what} ({len(self.faults)} faults)", *shown]), fix=fix)
+        super().__init__("\n".join([f"{what} ({count})", *shown]), fix=fix)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

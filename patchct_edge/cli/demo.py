@@ -130,7 +130,8 @@ def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
 
     # A model that has learnt next to nothing flips tags at the slightest touch.
     gates = Gates(int8_map_drop=100, int8_flips=100) if quick else Gates()
-    choice = ExportOptions(("fp32", "int8"), Sources(data), gates=gates)
+    # The last epoch, not the best: no scene may choose what it then judges.
+    choice = ExportOptions(("fp32", "int8"), Sources(data), "last", gates)
     export_shown(run, bundle, choice, lambda message: None)
 
 

@@ -57,6 +57,8 @@ def doctor(as_json: options.Json = False) -> None:
         for each, version in found
     ]
     console.table(("library", "version", "for", "to install"), rows, text=4)
+    if any(each.name == "torch" and version is None for each, version in found):
+        typer.echo("Choose torch's build first, such as pip install torch==2.13.0: see the README.")
 
 
 def _version(distribution: str) -> str | None:

@@ -26,7 +26,7 @@ def show(
     if verify:
         opened.verify()
     manifest = opened.manifest
-    found = candidates(opened)
+    found = [each for each in candidates(opened) if each.engine != "fake"]
     if as_json:
         engines = [
             {"engine": c.engine, "precision": c.precision, "reason": c.reason} for c in found

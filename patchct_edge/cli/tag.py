@@ -84,7 +84,8 @@ def tag(
                 sink.write(row)
                 failed += row.error is not None
     if failed:
-        console.warn(f"{failed} files could not be read; their rows say why")
+        files = "1 file" if failed == 1 else f"{failed} files"
+        console.warn(f"{files} could not be read; see the error in each row")
         return ExitCode.SOME_INPUTS_FAILED
     return ExitCode.OK
 

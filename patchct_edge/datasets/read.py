@@ -126,7 +126,8 @@ def _of_split(
             "the data set has no split of that name",
             got=split,
             expected=" or ".join(splits),
-            fix=f"--split {splits[0]}, or --split {ALL}",
+            fix=f"ask for {splits[0]} or {ALL} where there is a --split; or name the split "
+            f"{split} in the data set, or none at all",
         )
     return tuple(sample for sample in samples if sample.split == split), ()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from patchct_edge import __version__
 from patchct_edge.bundle import (
     INT8_FOR_GPU,
+    PRECISIONS,
     Manifest,
     Stage,
     fingerprint,
@@ -103,7 +104,8 @@ def export(run: Path, target: Path, options: ExportOptions, report: Report) -> M
 
         graph.unlink()
         manifest = Manifest(
-            labels=state.labels, prompts=state.prompts, label_source=model.config.label_encoder,
+            labels=state.labels, prompts=state.prompts,
+            label_source=_public(model.config.label_encoder),
             recipe=state.recipe, tau=tau, grid=(grid, grid),
             made_by=f"patchct-edge {__version__}",
             fingerprint=fingerprint(sha256(fp32), state.labels, state.recipe),
@@ -141,17 +143,27 @@ class Stages:
         self.previous = name
 
 
+def _public(source: str) -> str:
+    """Name a hub id as it is, and a file or folder without the way to it on this machine."""
+    return Path(source).name if Path(source).exists() or Path(source).is_absolute() else source
+
+
 def _raise_for_gates(stages: Sequence[Stage], target: Path) -> None:
     failed = [stage for stage in stages if not stage.passed]
     if not failed:
         return
     stage = failed[0]
     drop = "" if stage.map_drop is None else f", mAP drop {stage.map_drop * 100:.2f} points"
+    names = ", ".join(f"'{each.name}'" for each in failed)
+    left_out = {each.name.split("-")[0] for each in failed}
+    rest = ",".join(each for each in PRECISIONS if each not in left_out)
+    leave_out = f"leave it out: --precision {rest}; or " if rest else ""
     raise StageFailed(
-        f"the stage '{stage.name}' is too far from '{stage.against}'",
+        f"too far from the stage before: {names}",
         stages=stages,
-        got=f"max difference {stage.max_difference:.2g}, flips {stage.flips:.2%}{drop}",
+        got=f"'{stage.name}': max difference {stage.max_difference:.2g}, flips {stage.flips:.2%}"
+        f"{drop}",
         expected=stage.gate,
-        fix=f"look into {target}.failed; more calibration photos, or leave "
-        f"{stage.name.split('-')[0]} out with --precision",
+        fix=f"{leave_out}move the gate (--max-..., see --help); more photos to train and calibrate "
+        f"with help INT8. What was made is in {target}.failed: patchct show, eval, tag take it",
     )

@@ -42,6 +42,8 @@ def find_images(inputs: Iterable[str], stdin: IO[bytes] | None = None) -> Iterat
             found = True
             yield Path(path)
     if not found:
+        if inputs == [STDIN]:
+            raise UserError("the list on stdin is empty", expected="paths, one a line")
         raise UserError(
             "no image was found",
             got=", ".join(map(repr, inputs)),

@@ -99,7 +99,8 @@ class Tagger:
             for path, logits, error in score_images(paths, self.engine, recipe, batch=batch):
                 if logits is None:
                     assert error is not None
-                    yield Row(str(path), error=(type(error).__name__, str(error)))
+                    message = "; ".join(line.strip() for line in str(error).splitlines())
+                    yield Row(str(path), error=(type(error).__name__, message))
                 else:
                     yield Row(str(path), self._tags(logits, threshold, top_k, all_scores))
         finally:

@@ -82,7 +82,7 @@ def read_state(run: Path) -> tuple[TrainConfig, RunState]:
     path = run / "run.json"
     if not path.is_file():
         raise UserError(
-            f"no finished epoch in {run}",
+            f"no finished epoch in {run}" if run.is_dir() else f"no such run: {run}",
             expected="a folder that `patchct train` wrote",
             fix=f"patchct train DATA --out {run}",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from safetensors import SafetensorError
 from transformers.utils import logging
 
@@ -17,6 +19,8 @@ def no_model(kind: str, source: str, error: Exception) -> UserError:
     """Say that an encoder cannot be loaded."""
     return UserError(
         f"cannot load the {kind} encoder",
-        got=f"{source} ({str(error).splitlines()[0]})",
+        got=f"no folder {source} here; {str(error).splitlines()[0]}"
+        if not Path(source).is_dir()
+        else f"{source} ({str(error).splitlines()[0]})",
         expected="a hub id, or a folder with config.json and model.safetensors",
     )

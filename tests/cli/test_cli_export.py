@@ -33,9 +33,9 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
     assert (rows["fp32"][-1], rows["fp16"][-1]) == ("passed", "FAILED")
     for words in (
-        "error: the stage 'fp16' is too far from 'fp32'", "got:      max difference",
-        "expected: max difference <= 1e-09", f"look into {target}.failed",
-        "leave fp16 out with --precision",
+        "error: too far from the stage before: 'fp16'", "got:      'fp16': max difference",
+        "expected: max difference <= 1e-09", f"What was made is in {target}.failed",
+        "leave it out: --precision fp32,int8; or move the gate (--max-",
     ):  # fmt: skip
         assert words in result.stderr
     assert not target.exists()

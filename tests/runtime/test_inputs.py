@@ -175,7 +175,7 @@ def test_standard_input_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(find_images(["-"])) == [Path("a.jpg")]
 
 
-@pytest.mark.parametrize("inputs", ["empty", "*.jpg", "no[a-z]/**", "-", "empty *.jpg -"])
+@pytest.mark.parametrize("inputs", ["empty", "*.jpg", "no[a-z]/**", "empty *.jpg -"])
 def test_nothing_found_is_an_error_that_names_the_inputs(files: Make, inputs: str) -> None:
     files("empty/notes.txt", "empty/.hidden.jpg")
     with pytest.raises(UserError, match="no image was found") as caught:
@@ -193,3 +193,8 @@ def test_links_in_a_circle_end_in_a_pattern_too(tmp_path):
     (tmp_path / "b" / "x.jpg").touch()
     for pattern in ("**/*.jpg", "**", "**/**", "b/**", "?/x.*"):
         assert list(find_images([f"{tmp_path}/{pattern}"])) == [tmp_path / "b" / "x.jpg"]
+
+
+def test_an_empty_list_is_told():
+    with pytest.raises(UserError, match="the list on stdin is empty"):
+        list(find_images(["-"], io.BytesIO(b"\n\n")))

@@ -169,3 +169,7 @@ def test_a_file_that_takes_too_long_is_given_up(photos, tmp_path, monkeypatch):
     found = list(score_images([before, tmp_path / "pipe.jpg", after], Counting(), RECIPE))
     assert [scored.error is None for scored in found] == [True, False, True]
     assert re.search(r"given up after 0\.3 s: .*pipe\.jpg", str(found[1].error))
+    (stuck,) = (t for t in threading.enumerate() if t.name == "decode")
+    os.close(os.open(tmp_path / "pipe.jpg", os.O_WRONLY))  # and now someone does
+    stuck.join(10)
+    assert not stuck.is_alive()

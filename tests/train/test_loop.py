@@ -317,7 +317,7 @@ def test_resuming_with_other_data_is_refused(run, colour_set):
 
 
 def test_resuming_what_never_began_is_refused(run, colour_set):
-    with pytest.raises(UserError, match="no finished epoch"):
+    with pytest.raises(UserError, match="no such run"):
         run(colour_set(8), resume=True)
 
 

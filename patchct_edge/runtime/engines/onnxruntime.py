@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib.util import find_spec
 from pathlib import Path
 
 from patchct_edge.errors import EngineError, MissingExtra
@@ -15,8 +14,11 @@ X86 = ("x86_64", "amd64")
 
 def missing() -> str | None:
     """Return why this engine cannot run here, or None."""
-    if find_spec("onnxruntime") is None:  # importing it takes a tenth of a second
+    try:
+        import onnxruntime
+    except ImportError:
         return "onnxruntime is not installed; pip install 'patchct-edge[onnxruntime]'"
+    del onnxruntime
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from patchct_edge.bundle import Bundle, known_precision
@@ -36,15 +37,18 @@ def candidates(
         engine, precision: the ones that were asked for; all others are then ruled out. The fake
             engine is taken only when asked for; a precision that did not pass its gate as well.
     """
+    return list(_candidates(bundle, engine, precision))
+
+
+def _candidates(bundle: Bundle, engine: str | None, precision: str | None) -> Iterator[Candidate]:
+    """Yield the candidates one by one: to ask for a library is to import it, which takes time."""
     if engine is not None and engine not in ENGINES:
         raise UserError("unknown engine", got=engine, expected=did_you_mean(engine, ENGINES))
     if precision is not None:
         known_precision(precision)
-    return [
-        Candidate(name, each, _reason(bundle, name, each, engine, precision))
-        for name in ENGINES
-        for each in PRECISIONS
-    ]
+    for name in ENGINES:
+        for each in PRECISIONS:
+            yield Candidate(name, each, _reason(bundle, name, each, engine, precision))
 
 
 def _reason(
@@ -87,9 +91,9 @@ def open_engine(
         EngineError: none fits; the reasons are listed.
         BundleError: the graph was altered, or is not the one of the manifest.
     """
-    found = candidates(bundle, engine, precision)
-    chosen = next((c for c in found if c.reason is None), None)
+    chosen = next((c for c in _candidates(bundle, engine, precision) if c.reason is None), None)
     if chosen is None:
+        found = candidates(bundle, engine, precision)
         reasons = "".join(f"\n    {c}" for c in found if engine in (None, c.engine))
         raise EngineError(f"no engine can run {bundle.path} here", got=reasons)
     opened = _open(bundle, chosen, similarity, latency)
