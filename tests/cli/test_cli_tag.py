@@ -124,6 +124,22 @@ def test_a_file_that_cannot_be_read_has_an_error_row_and_the_run_goes_on(tag, ph
     assert "2 files could not be read" in result.stderr
 
 
+def test_the_same_file_twice_has_two_rows(tag, photos):
+    result = tag(photos / "rose.jpg", photos / "rose.jpg", photos)
+    names = [Path(row["path"]).name for row in rows(result.stdout)]
+    assert names == ["rose.jpg", "rose.jpg", "amber.png", "dark.png", "rose.jpg"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_has_an_error_row(tag, photos, tmp_path):
+    locked = tmp_path / "locked.png"
+    locked.write_bytes((photos / "amber.png").read_bytes())
+    locked.chmod(0)
+    bad, good = rows(tag(locked, photos / "dark.png", code=1).stdout)
+    assert "Permission denied" in bad["error"]["message"]
+    assert good["tags"] == []
+
+
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_the_batch_changes_nothing(tag, photos, batch):
     assert tag(photos, "--batch", batch).stdout == tag(photos).stdout

@@ -120,3 +120,11 @@ def test_all_faults_are_listed_at_once(voc_set: Make) -> None:
         ("a.xml", None),
         ("b.xml", 1),
     ]
+
+
+def test_an_annotation_without_an_object_is_an_image_without_labels(
+    voc_set: Make, brief: Callable[..., Any]
+) -> None:
+    root = voc_set({"a": "dog", "b": ""})
+    (root / "Annotations" / "b.xml").write_text("<annotation/>")
+    assert brief(read_dataset(root)) == {"a.jpg": ("dog", "", None), "b.jpg": ("", "", None)}
