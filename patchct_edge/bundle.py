@@ -241,10 +241,36 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, with the hashes of all other files in the folder, as the last file."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     hashes = {name: sha256(folder / name) for name in names if name != MANIFEST}
-    found = {**manifest.to_json(), "files": hashes}
-    aside = folder / (MANIFEST + ".tmp")
-    aside.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(aside, folder / MANIFEST)
+    _replace(folder / MANIFEST, _manifest_text({**manifest.to_json(), "files": hashes}))
+
+
+def add_files(bundle: Bundle, contents: Mapping[str, bytes]) -> Bundle:
+    """Write files into a bundle, each aside and renamed, the manifest last; return it as it is now.
+
+    The hashes of all other files stay what they were: a damaged one is not made good by this.
+    """
+    for name, data in contents.items():
+        path = bundle.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    files = dict(sorted({**bundle.manifest.files, **hashes}.items()))
+    found = {**bundle.manifest.to_json(), "files": files}
+    _replace(bundle.path / MANIFEST, _manifest_text(found))
+    return Bundle(bundle.path)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(data)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _manifest_text(found: Mapping[str, Any]) -> bytes:
+    return (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -17,10 +17,10 @@ from patchct_edge import images
 
 PACKAGE = Path(patchct_edge.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
-COMMANDS = ("demo", "train", "export", "tag", "eval", "show", "doctor")
+COMMANDS = ("demo", "train", "export", "compile", "tag", "eval", "show", "doctor")
 WORKSHOP = (
     "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
-    "matplotlib", "sklearn", "scipy",
+    "matplotlib", "sklearn", "scipy", "tensorrt_rtx", "cuda",
 )  # fmt: skip
 
 
@@ -42,6 +42,10 @@ WORKSHOP = (
         ("onnxsim", "export/simplify.py"),
         ("nncf", "export/quantise.py"),
         ("scipy", "demo.py"),
+        ("tensorrt", ""),
+        ("tensorrt_rtx", ""),
+        ("cuda", "runtime/engines/tensorrt/library.py"),
+        ("pycuda", "runtime/engines/tensorrt/memory.py"),
     ],
 )
 def test_a_library_is_imported_in_its_own_files_only(library, places):

@@ -14,8 +14,9 @@ import typer
 
 from patchct_edge import __version__
 from patchct_edge.cli import console
+from patchct_edge.cli.compile import compile_
 from patchct_edge.cli.demo import demo
-from patchct_edge.cli.doctor import LIBRARIES, doctor
+from patchct_edge.cli.doctor import GPU_LIBRARIES, LIBRARIES, doctor
 from patchct_edge.cli.eval import evaluate
 from patchct_edge.cli.export import export
 from patchct_edge.cli.show import show
@@ -36,12 +37,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "train": train,
     "export": export,
+    "compile": compile_,
     "tag": tag,
     "eval": evaluate,
     "show": show,
     "doctor": doctor,
 }
-EXTRAS = {library.module: library for library in LIBRARIES if library.extra}
+EXTRAS = {library.module: library for library in (*LIBRARIES, *GPU_LIBRARIES) if library.extra}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

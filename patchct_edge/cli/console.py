@@ -83,6 +83,16 @@ def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
+@contextmanager
+def phases(text: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that shows a phase, and how many of its steps are done."""
+    with bar(text) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda phase, done, steps: progress.update(
+            task, description=phase, completed=done, total=steps
+        )
+
+
 def percent(share: float | None, digits: int = 2) -> str:
     """Return 0.8741 as "87.41"; what is undefined is a dash."""
     return "-" if share is None or share != share else f"{share * 100:.{digits}f}"

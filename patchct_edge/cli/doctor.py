@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
 from patchct_edge.cli import console, options
+from patchct_edge.errors import EngineError
 
 
 class Library(NamedTuple):
@@ -36,15 +38,23 @@ LIBRARIES = (
     Library("scikit-learn", "sklearn", "demo", "demo"),
     Library("scipy", "scipy", "demo", "demo"),
 )
+# Of a machine with an NVIDIA GPU: one of the first two is enough.
+GPU_LIBRARIES = (
+    Library("tensorrt", "tensorrt", "tag on an NVIDIA GPU", "tensorrt"),
+    Library("tensorrt-rtx", "tensorrt_rtx", "the same on RTX", "rtx"),
+    Library("cuda-bindings", "cuda", "tag on an NVIDIA GPU", "tensorrt"),
+    Library("pycuda", "pycuda", "in its place", ""),
+)
 
 
 def doctor(as_json: options.Json = False) -> None:
     """Say what is installed here, and how to install what is missing."""
-    found = [(library, _version(library.name)) for library in LIBRARIES]
+    found = [(library, _version(library.name)) for library in (*LIBRARIES, *GPU_LIBRARIES)]
     machine = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
+        "gpu": _gpu(),
     }
     if as_json:
         libraries = {library.name: version for library, version in found}
@@ -53,7 +63,7 @@ def doctor(as_json: options.Json = False) -> None:
     for name, value in machine.items():
         typer.echo(f"{name:<8}{value}")
     rows = [
-        (each.name, version or "missing", each.purpose, "" if version else _install(each.extra))
+        (each.name, version or "missing", each.purpose, "" if version else _install(each))
         for each, version in found
     ]
     console.table(("library", "version", "for", "to install"), rows, text=4)
@@ -68,8 +78,24 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _install(extra: str) -> str:
-    return f"pip install 'patchct-edge[{extra}]'" if extra else "pip install patchct-edge"
+def _install(library: Library) -> str:
+    if library.name == "tensorrt" and Path("/etc/nv_tegra_release").exists():
+        return "apt install nvidia-jetpack; python3 -m venv --system-site-packages"
+    if library.name == "pycuda":
+        return "pip install pycuda"
+    extra = f"[{library.extra}]" if library.extra else ""
+    return f"pip install 'patchct-edge{extra}'" if extra else "pip install patchct-edge"
+
+
+def _gpu() -> str:
+    """Name the GPU, its compute capability and what its driver serves, or say why there is none."""
+    from patchct_edge.runtime.engines.tensorrt.library import device
+
+    try:
+        found = device()
+    except EngineError as error:
+        return f"none: {error.what}"
+    return f"{found.name}; compute capability {found.compute_capability}, CUDA {found.driver}"
 
 
 def _cpu() -> str:

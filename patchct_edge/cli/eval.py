@@ -22,6 +22,7 @@ def evaluate(
     images: options.Images = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    trust_engine: options.TrustEngine = False,
     as_json: options.Json = False,
 ) -> ExitCode:
     """Measure mAP, precision, recall and F1 on a data set (its val split by default)."""
@@ -32,7 +33,7 @@ def evaluate(
     opened = Bundle(bundle)
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
     with (
-        open_engine(opened, engine=engine, precision=precision) as running,
+        open_engine(opened, engine=engine, precision=precision, trust=trust_engine) as running,
         console.counting("evaluating", len(found)) as progress,
     ):
         calibration = opened.calibration(running.record.precision)

@@ -21,10 +21,16 @@ Data = Annotated[
 BundlePath = Annotated[Path, typer.Argument(help="The bundle.", metavar="X.patchct")]
 Engine = Annotated[
     str | None,
-    typer.Option(help="openvino, onnxruntime or fake; the fastest that fits by default."),
+    typer.Option(help="tensorrt, openvino, onnxruntime or fake; the fastest that fits by default."),
 ]
 Precision = Annotated[
     str | None, typer.Option(help="fp32, fp16 or int8; the fastest that fits by default.")
+]
+TrustEngine = Annotated[
+    bool,
+    typer.Option(
+        "--trust-engine", help="Run an engine that was compiled on another machine: it is code."
+    ),
 ]
 Split = Annotated[
     str | None, typer.Option(help="Split of the data set, or 'all'; the one that fits by default.")

@@ -47,6 +47,7 @@ def tag(
     ] = False,
     engine: options.Engine = None,
     precision: options.Precision = None,
+    trust_engine: options.TrustEngine = False,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images a batch; the engine's choice by default.")
     ] = None,
@@ -65,7 +66,9 @@ def tag(
         _check_output(output, inputs)
     single = len(inputs) == 1 and _is_file(inputs[0])
     failed = 0
-    with Tagger.open(model, engine=engine, precision=precision, latency=single) as tagger:
+    with Tagger.open(
+        model, engine=engine, precision=precision, latency=single, trust=trust_engine
+    ) as tagger:
         record = tagger.engine.record
         about = {
             "patchct": __version__, "model": tagger.bundle.manifest.fingerprint,

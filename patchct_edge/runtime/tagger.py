@@ -39,19 +39,24 @@ class Tagger:
         engine: str | None = None,
         precision: str | None = None,
         latency: bool = False,
+        trust: bool = False,
     ) -> Tagger:
         """Open a bundle with the fastest engine that fits this machine.
 
         Args:
             engine, precision: choose for yourself.
             latency: for one image at a time, instead of the throughput of many.
+            trust: run a compiled engine that comes from another machine: it is code.
 
         Raises:
             BundleError: no bundle, or an altered one.
             EngineError: no engine can run it here.
         """
         opened = Bundle(bundle)
-        return cls(opened, open_engine(opened, engine=engine, precision=precision, latency=latency))
+        found = open_engine(
+            opened, engine=engine, precision=precision, latency=latency, trust=trust
+        )
+        return cls(opened, found)
 
     def tag(
         self,

@@ -42,6 +42,7 @@ HELP = {
     "eval": ["val split by default", "the fastest that fits by default"],
     "show": ["sha256", "JSON"],
     "doctor": ["JSON", "install"],
+    "compile": ["largest", "MiB. [default: 1024]", "[default: fp16]", "[default: 1,8,32]"],
 }  # fmt: skip
 
 

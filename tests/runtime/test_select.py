@@ -11,7 +11,7 @@ import pytest
 from patchct_edge.bundle import Bundle, Stage
 from patchct_edge.errors import BundleError, EngineError, ExitCode, UserError
 from patchct_edge.preprocess import Recipe
-from patchct_edge.runtime.engines.select import candidates, open_engine
+from patchct_edge.runtime.engines.select import Wish, candidates, open_engine
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
@@ -49,7 +49,11 @@ ORT, OV, INT8 = "--engine onnxruntime", "--engine openvino", "--precision int8"
 def test_every_candidate_has_its_reason(
     bundles, passed, engine, precision, openvino, onnxruntime, fake
 ):
-    found = candidates(bundles[passed], engine, precision)
+    on_gpu, found = [], []
+    for candidate in candidates(bundles[passed], Wish(engine, precision)):
+        (on_gpu if candidate.engine == "tensorrt" else found).append(candidate)
+    assert [c.precision for c in on_gpu] == ["int8", "fp16", "fp32"]
+    assert all(c.reason for c in on_gpu)
     assert [str(c).partition(":")[0] for c in found] == [
         f"{name} {each}"
         for name in ("openvino", "onnxruntime", "fake")
@@ -118,7 +122,7 @@ def test_a_precision_that_the_bundle_lacks_fits_nowhere(bundles):
     ("asked", "message"),
     [
         ({"engine": "openvinno"}, "did you mean 'openvino'"),
-        ({"engine": "zzz"}, "one of openvino, onnxruntime, fake"),
+        ({"engine": "zzz"}, "one of tensorrt, openvino, onnxruntime, fake"),
         ({"precision": "int88"}, "did you mean 'int8'"),
     ],
 )

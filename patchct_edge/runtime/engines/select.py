@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from patchct_edge.bundle import Bundle, known_precision
+from patchct_edge.bundle import INT8_FOR_GPU, Bundle, known_precision, model_name
 from patchct_edge.errors import BundleError, EngineError, UserError, did_you_mean
 from patchct_edge.runtime.engines import fake, onnxruntime, openvino
 from patchct_edge.runtime.engines.base import Engine
+from patchct_edge.runtime.engines.compiled import CompiledEngine
+from patchct_edge.runtime.engines.tensorrt.choose import choose, open_compiled
+from patchct_edge.runtime.engines.tensorrt.compile import NAME as TENSORRT
 
 # Fastest first (docs/results.md). On a CPU, FP16 saves space and no time, so FP32 comes before it.
-ENGINES = (openvino.NAME, onnxruntime.NAME, fake.NAME)
+ENGINES = (TENSORRT, openvino.NAME, onnxruntime.NAME, fake.NAME)
 PRECISIONS = ("int8", "fp32", "fp16")
+ON_GPU = ("int8", "fp16", "fp32")
 _MISSING = {openvino.NAME: openvino.missing, onnxruntime.NAME: onnxruntime.missing}
 
 
@@ -23,52 +27,69 @@ class Candidate:
     engine: str
     precision: str
     reason: str | None
+    compiled: CompiledEngine | None = None
 
     def __str__(self) -> str:
         return f"{self.engine} {self.precision}: {self.reason or 'fits'}"
 
 
-def candidates(
-    bundle: Bundle, engine: str | None = None, precision: str | None = None
-) -> list[Candidate]:
-    """Return every engine and precision, fastest first, each with the reason against it.
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for.
 
     Args:
-        engine, precision: the ones that were asked for; all others are then ruled out. The fake
-            engine is taken only when asked for; a precision that did not pass its gate as well.
+        engine, precision: all others are then ruled out. The fake engine is taken only when asked
+            for; a precision that did not pass its gate as well.
+        similarity: also return patch-label similarities.
+        trust: run a compiled engine that comes from another machine: it is code.
     """
-    return list(_candidates(bundle, engine, precision))
+
+    engine: str | None = None
+    precision: str | None = None
+    similarity: bool = False
+    trust: bool = False
 
 
-def _candidates(bundle: Bundle, engine: str | None, precision: str | None) -> Iterator[Candidate]:
-    """Yield the candidates one by one: to ask for a library is to import it, which takes time."""
+ANYTHING = Wish()
+
+
+def candidates(bundle: Bundle, wish: Wish = ANYTHING) -> Iterator[Candidate]:
+    """Yield every engine and precision, fastest first, each with the reason against it.
+
+    One by one: to ask for a library is to import it, which takes time.
+    """
+    engine, precision = wish.engine, wish.precision
     if engine is not None and engine not in ENGINES:
         raise UserError("unknown engine", got=engine, expected=did_you_mean(engine, ENGINES))
     if precision is not None:
         known_precision(precision)
     for name in ENGINES:
-        for each in PRECISIONS:
-            yield Candidate(name, each, _reason(bundle, name, each, engine, precision))
+        for each in ON_GPU if name == TENSORRT else PRECISIONS:
+            reason = _ruled_out(bundle, name, each, wish)
+            if reason is not None or name == fake.NAME:
+                yield Candidate(name, each, reason)
+            elif name == TENSORRT:
+                found = choose(bundle, each, similarity=wish.similarity, trust=wish.trust)
+                yield Candidate(name, each, found.reason, found.record)
+            else:
+                yield Candidate(name, each, _MISSING[name]())
 
 
-def _reason(
-    bundle: Bundle, name: str, each: str, engine: str | None, precision: str | None
-) -> str | None:
-    if engine not in (None, name):
-        return f"--engine {engine} was asked for"
-    if name == fake.NAME and engine is None:
+def _ruled_out(bundle: Bundle, name: str, precision: str, wish: Wish) -> str | None:
+    """Return what speaks against an engine before its library is asked."""
+    if wish.engine not in (None, name):
+        return f"--engine {wish.engine} was asked for"
+    if name == fake.NAME and wish.engine is None:
         return "a fake, taken only with --engine fake"
-    if precision not in (None, each):
-        return f"--precision {precision} was asked for"
+    if wish.precision not in (None, precision):
+        return f"--precision {wish.precision} was asked for"
     if name == fake.NAME:
         return None
-    if each not in bundle.precisions():
-        return f"the bundle has no {each} graph"
-    missing = _MISSING[name]()
-    if missing is not None:
-        return missing
-    failed = bundle.failed_stages(each)
-    if failed and precision is None:
+    graph = INT8_FOR_GPU if (name, precision) == (TENSORRT, "int8") else precision
+    if model_name(graph) not in bundle.manifest.files:
+        return f"the bundle has no {graph} graph"
+    failed = bundle.failed_stages(graph)
+    if failed and wish.precision is None:
         return f"its gate failed at export ({failed[0].gate})"
     return None
 
@@ -80,21 +101,23 @@ def open_engine(
     precision: str | None = None,
     similarity: bool = False,
     latency: bool = False,
+    trust: bool = False,
 ) -> Engine:
     """Open the fastest engine that fits.
 
     Args:
-        similarity: also return patch-label similarities.
+        engine, precision, similarity, trust: as of a `Wish`.
         latency: one batch at a time, as fast as it can be, instead of many overlapping ones.
 
     Raises:
         EngineError: none fits; the reasons are listed.
         BundleError: the graph was altered, or is not the one of the manifest.
     """
-    chosen = next((c for c in _candidates(bundle, engine, precision) if c.reason is None), None)
+    wish = Wish(engine, precision, similarity, trust)
+    chosen = next((c for c in candidates(bundle, wish) if c.reason is None), None)
     if chosen is None:
-        found = candidates(bundle, engine, precision)
-        reasons = "".join(f"\n    {c}" for c in found if engine in (None, c.engine))
+        found = [c for c in candidates(bundle, wish) if engine in (None, c.engine)]
+        reasons = "".join(f"\n    {c}" for c in found)
         raise EngineError(f"no engine can run {bundle.path} here", got=reasons)
     opened = _open(bundle, chosen, similarity, latency)
     expected = bundle.manifest.recipe.size, len(bundle.labels)
@@ -110,6 +133,8 @@ def open_engine(
 
 
 def _open(bundle: Bundle, chosen: Candidate, similarity: bool, latency: bool) -> Engine:
+    if chosen.compiled is not None:
+        return open_compiled(bundle, chosen.compiled)
     if chosen.engine == fake.NAME:
         rows, columns = bundle.manifest.grid
         return fake.FakeEngine(bundle.manifest.recipe.size, len(bundle.labels), rows * columns)

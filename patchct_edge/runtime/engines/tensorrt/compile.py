@@ -1,0 +1,93 @@
+"""A bundle's graph to an engine in the bundle, with its record and the timing cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+from patchct_edge.bundle import INT8_FOR_GPU, Bundle
+from patchct_edge.errors import EngineError
+from patchct_edge.runtime.engines.compiled import ANY, CompiledEngine, add_compiled
+from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, Progress, build
+from patchct_edge.runtime.engines.tensorrt.library import Device, device, is_rtx, name_of
+
+NAME = "tensorrt"
+ARITHMETIC = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp16"}
+
+
+def compile_engine(
+    trt: ModuleType, bundle: Bundle, precision: str, options: BuildOptions, progress: Progress
+) -> CompiledEngine:
+    """Compile one precision for the GPU of this machine and put it into the bundle.
+
+    Raises:
+        EngineError: no GPU (TensorRT for RTX builds without one), or the library refuses the graph.
+        BundleError: the bundle has no graph for this precision.
+    """
+    where = target(trt)
+    kind = INT8_FOR_GPU if precision == "int8" else precision
+    graph = bundle.model(kind)
+    cache = timing_cache(trt, where)
+    began = time.monotonic()
+    plan, timing = build(trt, graph, options, _read(cache), progress)
+    record = CompiledEngine(
+        name=_file_name(trt, precision, where, options), engine=NAME, precision=precision,
+        arithmetic=ARITHMETIC[precision], library=name_of(trt), device=where.name,
+        compute_capability=where.compute_capability, driver=where.driver, batches=options.batches,
+        similarity=options.similarity, build_seconds=round(time.monotonic() - began, 1),
+        model=bundle.manifest.fingerprint, graph=bundle.manifest.files[graph.name],
+    )  # fmt: skip
+    add_compiled(bundle, record, plan)
+    _write(cache, timing)
+    return record
+
+
+def target(trt: ModuleType) -> Device:
+    """Return the GPU to build for; TensorRT for RTX finishes its engines where they run."""
+    try:
+        found = device()
+    except EngineError:
+        if not is_rtx(trt):
+            raise
+        return Device(ANY, ANY, "")
+    return Device(ANY, ANY, found.driver) if is_rtx(trt) else found
+
+
+def timing_cache(trt: ModuleType, where: Device) -> Path | None:
+    """Return the file of what this version measured on this device; None without a home."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    name = _plain(f"{name_of(trt)} {where.name} {where.driver}")
+    return Path(base) / "patchct-edge" / NAME / f"{name}.timing"
+
+
+def _file_name(trt: ModuleType, precision: str, where: Device, options: BuildOptions) -> str:
+    similarity = " similarity" if options.similarity else ""
+    return _plain(f"{name_of(trt)} {where.name} {precision}{similarity}")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def _read(cache: Path | None) -> bytes:
+    try:
+        return cache.read_bytes() if cache else b""
+    except OSError:
+        return b""
+
+
+def _write(cache: Path | None, timing: bytes) -> None:
+    if cache is None or not timing:
+        return
+    with suppress(OSError):  # the next build only takes longer
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        aside = cache.with_suffix(f".{os.getpid()}")
+        aside.write_bytes(timing)
+        os.replace(aside, cache)
