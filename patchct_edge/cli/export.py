@@ -15,6 +15,7 @@ from patchct_edge.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from patchct_edge.bundle import Manifest, Stage
     from patchct_edge.export.build import ExportOptions
+    from patchct_edge.export.photos import Sources
 
 
 class Checkpoint(str, Enum):
@@ -49,6 +50,12 @@ def export(
     checkpoint: Annotated[
         Checkpoint, typer.Option(help="Weights of which epoch.")
     ] = Checkpoint.BEST,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity", help="Show what each group of layers costs in INT8; takes minutes."
+        ),
+    ] = False,
     max_fp32_difference: Annotated[
         float, typer.Option(help="Gate: largest score difference of FP32, 0..1.")
     ] = 1e-4,
@@ -63,14 +70,21 @@ def export(
     ] = 0.03,
 ) -> None:
     """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""
-    from patchct_edge.export.build import ExportOptions
+    from patchct_edge.export.build import ExportOptions, StageFailed
     from patchct_edge.export.parity import Gates
     from patchct_edge.export.photos import Sources
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
     photos = Sources(calib, val, split, images)
     choice = ExportOptions(_precisions(precision, calib), photos, checkpoint.value, gates)
-    manifest = export_shown(run, out, choice, console.note)
+    try:
+        manifest = export_shown(run, out, choice, console.note)
+    except StageFailed:
+        if sensitivity:
+            print_sensitivity(out.with_name(f"{out.name}.failed"), photos)
+        raise
+    if sensitivity:
+        print_sensitivity(out, photos)
     console.note(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
 
 
@@ -105,6 +119,35 @@ def print_stages(stages: Sequence[Stage]) -> None:
     for gate in dict.fromkeys(stage.gate for stage in stages):
         names = ", ".join(stage.name for stage in stages if stage.gate == gate)
         console.note(f"  {names}: {gate}")
+
+
+def print_sensitivity(bundle: Path, sources: Sources) -> None:
+    """Show what it costs to quantise each group of layers alone, the worst first."""
+    from patchct_edge.bundle import Bundle, model_name
+    from patchct_edge.export.photos import photos_from
+    from patchct_edge.export.sensitivity import sensitivity
+
+    opened = Bundle(bundle)
+    photos = photos_from(sources, opened.labels, opened.manifest.recipe)
+    if photos.calibration is None:
+        raise UserError("--sensitivity needs photos to calibrate with", fix="--calib DATA")
+    graph = opened.path / model_name("fp32")
+    found = []
+    for stage in sensitivity(graph, photos.calibration, photos.parity):
+        console.note(f"sensitivity: {stage.name}")
+        found.append(stage)
+    found.sort(key=lambda stage: -stage.flips)
+    console.table(
+        ("only this in INT8", "max", "mean", "flips%", "mAP", "drop"),
+        [
+            (
+                stage.name, f"{stage.max_difference:.0e}", f"{stage.mean_difference:.0e}",
+                console.percent(stage.flips), console.percent(stage.map),
+                console.percent(stage.map_drop),
+            )
+            for stage in found
+        ],
+    )  # fmt: skip
 
 
 def _row(stage: Stage) -> tuple[str, ...]:

@@ -96,6 +96,11 @@ def head_nodes(graph: onnx.ModelProto) -> set[str]:
     return head
 
 
+def products(graph: onnx.ModelProto) -> set[str]:
+    """Return the names of the matrix products."""
+    return {node.name for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")}
+
+
 def convolutions(graph: onnx.ModelProto) -> set[str]:
     """Return the names of the convolutions: the patch embedding, and those inside some encoders."""
     return {node.name for node in graph.graph.node if node.op_type == "Conv"}

@@ -24,11 +24,21 @@ def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
     of the speed (docs/experiments.md). NNCF itself leaves softmax and LayerNorm.
 
     Raises:
+        GateError: as `quantised_from_fp32`.
+    """
+    graph = onnx.load(source)
+    kept = head_nodes(graph) | convolutions(graph) | products_of_activations(graph)
+    quantised_from_fp32(source, target, calibration, kept)
+
+
+def quantised_from_fp32(source: Path, target: Path, calibration: Images, kept: set[str]) -> None:
+    """Write a graph in which all that the quantiser knows is INT8, but for the nodes in `kept`.
+
+    Raises:
         GateError: nothing is left to quantise, as in an encoder of convolutions alone.
     """
     graph = onnx.load(source)
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    kept = sorted(head_nodes(graph) | convolutions(graph) | products_of_activations(graph))
     with contextlib.redirect_stdout(sys.stderr):  # it shows progress, and stdout is for results
         quantised = nncf.quantize(
             graph,
@@ -36,7 +46,7 @@ def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric, as TensorRT wants it
             subset_size=len(calibration),
-            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=sorted(kept), validate=False),
         )
     if not any(node.op_type == "QuantizeLinear" for node in quantised.graph.node):
         raise GateError(
