@@ -59,7 +59,9 @@ def draw_photos(folder: Path, count: int) -> Path:
         rows.writerow(("image", "labels", "split"))
         for n in range(count):
             images.save(_photo(rng), folder / f"{n:04}.jpg")
-            rows.writerow((f"{n:04}.jpg", LABELS[n % len(LABELS)], "train" if n % 2 else "val"))
+            rows.writerow(
+                (f"{n:04}.jpg", LABELS[n % len(LABELS)], "train" if n // len(LABELS) % 2 else "val")
+            )
     return folder / "labels.csv"
 
 

@@ -277,7 +277,7 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         data = (path / MANIFEST).read_bytes()
     except OSError as error:
-        is_run = (path / "run.json").exists()
+        is_run = os.path.exists(path / "run.json")  # noqa: PTH110  (Path.exists may raise)
         raise BundleError(
             f"{path} is no bundle", got="a run of patchct train" if is_run else error.strerror,
             expected=f"a folder with {MANIFEST}",

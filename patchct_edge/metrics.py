@@ -8,6 +8,7 @@ not finite are a ValueError: a broken engine must not pass as a slightly worse o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -144,6 +145,7 @@ def bootstrap_interval(
     samples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[float, float]:
     """Return the bootstrap interval (low, high) of a statistic of n images.
 
@@ -156,6 +158,7 @@ def bootstrap_interval(
             those rows. For the difference of two models index both with the same rows: the interval
             of a paired difference is far narrower than the two intervals suggest.
         level: the share of the distribution that lies inside, 0..1.
+        bounds: the least and the most that the figure can be.
 
     A NaN (say, a sample without positives) is skipped; both ends are NaN where all are.
     """
@@ -167,7 +170,8 @@ def bootstrap_interval(
     low, middle, high = np.quantile(figures, [(1 - level) / 2, 0.5, (1 + level) / 2])
     value = statistic(np.arange(n))
     shift = 0.0 if np.isnan(value) else value - middle
-    return float(low + shift), float(high + shift)
+    low, high = np.clip((low + shift, high + shift), *bounds)
+    return float(low), float(high)
 
 
 def tag_flips(tags_a: Bools, tags_b: Bools) -> float:

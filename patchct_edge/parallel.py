@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet  # the built-in one from Python 3.11 on
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -97,6 +98,9 @@ class _Pool(Generic[T, R]):
                     return task.future.result()
                 if left > 0:
                     continue
+                # Not at once: this process may have been stopped, and the thread with it.
+                with suppress(NotYet):
+                    return task.future.result(GRACE)
                 self._replace(task.worker)
                 assert self._late is not None
                 return self._late(task.item)
@@ -104,13 +108,19 @@ class _Pool(Generic[T, R]):
     def close(self) -> None:
         """End the threads, and wait a moment for what they have begun."""
         self._tasks.put(None)
+        deadline = time.monotonic() + GRACE
         for thread in self._threads:
-            thread.join(GRACE)
+            thread.join(max(0, deadline - time.monotonic()))
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._work, name="decode", daemon=True)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left
+            self._threads.discard(thread)
+            self.close()
+            raise
 
     def _replace(self, worker: threading.Thread | None) -> None:
         assert worker is not None  # a task that has begun

@@ -384,3 +384,8 @@ def test_a_calibration_that_is_none_is_refused(bundle, text):
     write_manifest(bundle, manifest())
     with pytest.raises(BundleError, match="calibration"):
         Bundle(bundle).calibration("fp32")
+
+
+def test_a_path_that_cannot_be_looked_into_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="is no bundle"):
+        Bundle(tmp_path / ("x" * 300))

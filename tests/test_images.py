@@ -291,3 +291,16 @@ def test_a_colour_profile_is_not_read(profile):
     np.testing.assert_array_equal(
         images.decode(encoded(noise(), "JPEG", icc_profile=profile)), plain
     )
+
+
+def test_a_pgm_of_sixteen_bits_is_scaled_to_eight():
+    grey = np.linspace(0, 65535, 64).astype(">u2").reshape(8, 8)
+    out = images.decode(b"P5 8 8 65535\n" + grey.tobytes())
+    np.testing.assert_array_equal(out[..., 0], grey // 256)
+
+
+def test_whole_numbers_that_are_small_stay_what_they_are():
+    image = Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16))
+    np.testing.assert_array_equal(
+        images.decode(encoded(image, "TIFF"))[..., 1].reshape(-1), range(256)
+    )

@@ -237,6 +237,21 @@ def test_bootstrap_interval_is_reproducible_and_skips_nan():
     assert all(map(math.isnan, metrics.bootstrap_interval(lambda _: math.nan, 4, samples=3)))
 
 
+@pytest.mark.parametrize("positives", [1, 2, 3])
+def test_bootstrap_interval_of_rare_labels_holds_the_figure(positives):
+    """Resampling doubles positives, and would raise the whole interval above the figure."""
+    rng = np.random.default_rng(positives)
+    scores, targets = rng.random((128, 30)), np.zeros((128, 30), bool)
+    for m in range(30):
+        targets[rng.choice(128, positives, replace=False), m] = True
+
+    def figure(rows):
+        return metrics.mean_average_precision(scores[rows], targets[rows])
+
+    low, high = metrics.bootstrap_interval(figure, 128, samples=300, bounds=(0, 1))
+    assert 0 <= low < figure(np.arange(128)) < high <= 1
+
+
 def test_a_bootstrap_of_mean_average_precision_takes_seconds():
     rng = np.random.default_rng(2)
     scores, targets = rng.random((400, 20)), rng.random((400, 20)) < 0.1

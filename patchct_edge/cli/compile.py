@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from patchct_edge.runtime.engines.tensorrt.build import Progress
 
 
 class CompiledFor(str, Enum):
@@ -47,13 +54,35 @@ def compile_(
     names = [known_precision(name.strip()) for name in precision.split(",")]
     chosen = BuildOptions(_batches(batch), workspace, with_similarity)
     for name in names:
-        with console.phases(f"{engine.value} {name}") as progress:
+        with console.phases(f"{engine.value} {name}") as shown, _stoppable(shown) as progress:
             record = compile_engine(trt, opened, name, chosen, progress)
         opened = Bundle(bundle)
         console.note(
             f"compiled {record.name} in {record.build_seconds:.0f} s "
             f"({record.library}, {record.device}, batches {chosen.batches})"
         )
+
+
+@contextmanager
+def _stoppable(progress: Progress) -> Iterator[Progress]:
+    """Let Ctrl-C and SIGTERM end a build at its next step.
+
+    Raised as usual, the interrupt would come up inside the library's call, and be lost there.
+    """
+    stopped = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+
+    def step(phase: str, done: int, steps: int) -> None:
+        progress(phase, done, steps)
+        if stopped.is_set():
+            raise KeyboardInterrupt
+
+    try:
+        yield step
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _batches(text: str) -> tuple[int, int, int]:

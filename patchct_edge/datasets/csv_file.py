@@ -62,7 +62,7 @@ def _records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, 
     # newline="" keeps the line ends inside quoted cells as they are.
     stream = io.StringIO(text, newline="")
     first = stream.readline()
-    named = re.fullmatch(r"sep=(.)\s*", first)  # Excel's own line before the header
+    named = re.fullmatch(r"sep=([^\r\n])\s*", first)  # Excel's own line before the header
     separator = named[1] if named else max(SEPARATORS, key=first.count)
     stream.seek(len(first) if named else 0)
     # Strict: otherwise a quote that is never closed swallows the rest of the file in silence.

@@ -111,7 +111,7 @@ def _map_figures(logits: Floats, reference: Floats, pictures: Pictures) -> dict[
     value = map_of(every)
     if np.isnan(value):
         return {}
-    low, high = bootstrap_interval(map_of, len(targets))
+    low, high = bootstrap_interval(map_of, len(targets), bounds=(0, 1))
     drop = map_of(every, reference) - value
     return {"map": value, "map_low": low, "map_high": high, "map_drop": drop}
 

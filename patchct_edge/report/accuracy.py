@@ -105,6 +105,7 @@ def figures(
     low, high = bootstrap_interval(
         lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]),
         len(logits),
+        bounds=(0, 1),
     )
     counted = ~ignored
     positives = (targets & counted).sum(0)

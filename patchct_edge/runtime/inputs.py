@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -63,7 +65,8 @@ def _expand(name: str, stdin: IO[bytes] | None) -> Iterator[str]:
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    parts = Path(pattern).parts
+    # `**` is a whole part or, as in a shell, no more than `*`.
+    parts = tuple(re.sub(r"\*\*+", "*", p) if p != "**" else p for p in Path(pattern).parts)
     if parts[-1] == "**":
         parts += ("*",)
     first = parts.index("**") if "**" in parts else len(parts)
@@ -73,9 +76,11 @@ def _matches(pattern: str) -> Iterator[str]:
         if first == len(parts):
             yield start
             continue
-        for path in Path(start).glob("/".join(parts[first:])):
-            if not any(part.startswith(".") for part in path.relative_to(start).parts):
-                yield str(path)
+        with suppress(OSError):  # a folder that goes away meanwhile, a part that is too long
+            for path in Path(start).glob("/".join(parts[first:])):
+                below = set(path.relative_to(start).parts) - set(parts)
+                if not any(part.startswith(".") for part in below):
+                    yield str(path)
 
 
 def _listed(stream: IO[bytes]) -> Iterator[str]:

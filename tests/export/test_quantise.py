@@ -8,11 +8,14 @@ import pytest
 from onnx import numpy_helper
 
 from patchct_edge import preprocess
+from patchct_edge.bundle import Bundle, model_name
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import GateError
 from patchct_edge.export import quantise
 from patchct_edge.export.graph import head_nodes
+from patchct_edge.export.parity import Pictures
 from patchct_edge.export.quantise import int8_from_fp32
+from patchct_edge.export.sensitivity import groups, sensitivity
 from patchct_edge.images import decode
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
@@ -151,3 +154,16 @@ def test_a_graph_without_anything_to_quantise_is_no_int8(export_random, pictures
         with pytest.raises(GateError, match="nothing in the graph"):
             int8_from_fp32(export_random("vit").path, tmp_path / "x.onnx", pictures(4))
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_the_sensitivity_finds_the_layers_that_must_not_be_quantised(exported_bundle, squares):
+    source = exported_bundle / model_name("fp32")
+    found = groups(onnx.load(source))
+    assert {"head", "convolutions", "attention products", "MLP, second product"} <= set(found)
+    names = [name for each in found.values() for name in each]
+    assert len(names) == len(set(names))
+    data = read_dataset(squares, split="val")
+    pixels = np.stack([Bundle(exported_bundle).manifest.recipe.read(path) for path in data.paths])
+    stages = list(sensitivity(source, pixels[:24], Pictures(pixels, *data.targets())))
+    assert [stage.name for stage in stages] == list(found)
+    assert all(stage.map is not None and stage.flips >= 0 for stage in stages)

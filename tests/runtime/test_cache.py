@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,19 @@ def test_without_a_folder_it_runs_all_the_same(model, tmp_path, monkeypatch, fol
     with cache.compiled(model) as found:
         assert found is None
     np.testing.assert_array_equal(scores(model), expected)
+
+
+def test_processes_that_start_at_once_do_not_disturb_each_other(model, folder):
+    """What one compiles is unsealed, and would be damaged in the eyes of another."""
+    code = (
+        "import sys, numpy as np; from pathlib import Path;"
+        "from patchct_edge.runtime.engines.openvino import OpenVINOEngine;"
+        "images = np.full((1, 8, 8, 3), 255, np.uint8);"
+        "print(OpenVINOEngine(Path(sys.argv[1]), 'fp32').infer(images).logits.round().tolist())"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert {process.communicate(timeout=120)[0] for process in running} == {"[[4.0, 4.0, 4.0]]\n"}
+    assert len(blobs(folder)) == 1

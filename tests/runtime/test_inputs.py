@@ -198,3 +198,17 @@ def test_links_in_a_circle_end_in_a_pattern_too(tmp_path):
 def test_an_empty_list_is_told():
     with pytest.raises(UserError, match="the list on stdin is empty"):
         list(find_images(["-"], io.BytesIO(b"\n\n")))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("d/**/x**.jpg", ["d/b/x1.jpg", "d/x0.jpg"]),
+        ("d/**/.thumbs/*.jpg", ["d/.thumbs/t.jpg"]),
+        ("d/**/../x*.jpg", ["d/b/../x0.jpg"]),
+        (f"d/**/{'x' * 300}*", []),
+    ],
+)
+def test_parts_that_are_named_and_parts_that_are_odd(files: Make, pattern, names):
+    files("d/x0.jpg", "d/b/x1.jpg", "d/.thumbs/t.jpg", "d/.hidden/x2.jpg")
+    assert sorted(found(pattern, "d/x0.jpg")) == sorted([*names, "d/x0.jpg"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
 
 from patchct_edge.bundle import Bundle, model_name
+from patchct_edge.cli import console
 from patchct_edge.errors import EngineError, UserError
 from patchct_edge.export.graph import head_nodes
 from patchct_edge.runtime.engines.compiled import read_compiled
@@ -128,8 +133,6 @@ def test_options_that_make_no_sense_are_refused(wrong):
 
 
 def test_the_command(run_cli, exported_bundle, tmp_path, monkeypatch):
-    import shutil
-
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     path = tmp_path / "x.patchct"
     shutil.copytree(exported_bundle, path)
@@ -172,3 +175,23 @@ def test_without_the_library_the_install_line_is_named(run_cli, exported_bundle,
 def test_without_a_driver_it_is_told_before_anything_is_made():
     with pytest.raises(EngineError, match=r"no NVIDIA driver|no such GPU|does not start"):
         library.device(99)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_a_build_stops_the_command(
+    run_cli, exported_bundle, tmp_path, monkeypatch, number
+):
+    path = tmp_path / "x.patchct"
+    shutil.copytree(exported_bundle, path)
+    before = signal.getsignal(number)
+
+    @contextlib.contextmanager
+    def interrupted(text):
+        yield lambda *step: os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(console, "phases", interrupted)
+    found = run_cli("compile", path, "--precision", "fp32", code=130)
+    assert "interrupted" in found.stderr
+    assert not (path / "engines").exists()
+    assert signal.getsignal(number) is before
+    Bundle(path).verify()

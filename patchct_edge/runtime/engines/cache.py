@@ -12,8 +12,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from patchct_edge.bundle import sha256
 
@@ -27,19 +28,21 @@ def compiled(model: Path) -> Iterator[Path | None]:
 
     None where there can be no such folder: a service often has no home, or one that is read-only.
     """
-    folder = _opened(model)
-    yield folder
-    if folder is not None:
-        with suppress(OSError):  # unsealed it is compiled anew
-            _seal(folder)
+    with ExitStack() as stack:
+        folder = _opened(model, stack)
+        yield folder
+        if folder is not None:
+            with suppress(OSError):  # unsealed it is compiled anew
+                _seal(folder)
 
 
-def _opened(model: Path) -> Path | None:
+def _opened(model: Path, stack: ExitStack) -> Path | None:
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(base) / "patchct-edge" / "openvino" / sha256(model)[:16]
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()
+        _lock(stack.enter_context((folder / "lock").open("w")))
         _forget_old(folder.parent)
         sealed = _sealed(folder)
         for blob in folder.glob("*.blob"):
@@ -48,6 +51,15 @@ def _opened(model: Path) -> Path | None:
     except (OSError, RuntimeError):  # RuntimeError: no home is known
         return None
     return folder
+
+
+def _lock(file: IO[str]) -> None:
+    """Wait for other processes: what one compiles, another would take for damaged."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
 
 
 def _sealed(folder: Path) -> dict[str, str]:
