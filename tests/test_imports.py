@@ -45,7 +45,7 @@ WORKSHOP = (
         ("tensorrt", ""),
         ("tensorrt_rtx", ""),
         ("cuda", "runtime/engines/tensorrt/library.py"),
-        ("pycuda", "runtime/engines/tensorrt/memory.py"),
+        ("pycuda", "runtime/engines/tensorrt/*.py"),
     ],
 )
 def test_a_library_is_imported_in_its_own_files_only(library, places):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.errors import EngineError
+
+JETSON = Path("/etc/nv_tegra_release")  # what NVIDIA's system for Jetsons leaves there
 
 
 class Library(NamedTuple):
@@ -40,9 +43,9 @@ LIBRARIES = (
 )
 # Of a machine with an NVIDIA GPU: one of the first two is enough.
 GPU_LIBRARIES = (
-    Library("tensorrt", "tensorrt", "tag on an NVIDIA GPU", "tensorrt"),
-    Library("tensorrt-rtx", "tensorrt_rtx", "the same on RTX", "rtx"),
-    Library("cuda-bindings", "cuda", "tag on an NVIDIA GPU", "tensorrt"),
+    Library("tensorrt", "tensorrt", "NVIDIA GPU", ""),
+    Library("tensorrt-rtx", "tensorrt_rtx", "RTX GPU", "rtx"),
+    Library("cuda-bindings", "cuda", "either GPU", "tensorrt"),
     Library("pycuda", "pycuda", "in its place", ""),
 )
 
@@ -55,6 +58,7 @@ def doctor(as_json: options.Json = False) -> None:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "gpu": _gpu(),
+        **_jetson(),
     }
     if as_json:
         libraries = {library.name: version for library, version in found}
@@ -79,10 +83,10 @@ def _version(distribution: str) -> str | None:
 
 
 def _install(library: Library) -> str:
-    if library.name == "tensorrt" and Path("/etc/nv_tegra_release").exists():
+    if library.name == "tensorrt" and JETSON.exists():
         return "apt install nvidia-jetpack; python3 -m venv --system-site-packages"
-    if library.name == "pycuda":
-        return "pip install pycuda"
+    if not library.extra and library in GPU_LIBRARIES:
+        return f"pip install {library.name}"
     extra = f"[{library.extra}]" if library.extra else ""
     return f"pip install 'patchct-edge{extra}'" if extra else "pip install patchct-edge"
 
@@ -96,6 +100,21 @@ def _gpu() -> str:
     except EngineError as error:
         return f"none: {error.what}"
     return f"{found.name}; compute capability {found.compute_capability}, CUDA {found.driver}"
+
+
+def _jetson() -> dict[str, str]:
+    """Name the release of a Jetson's system and its power mode; nothing elsewhere."""
+    if not JETSON.exists():
+        return {}
+    release = JETSON.read_text(errors="replace").partition(",  GCID")[0].lstrip("# ").strip()
+    try:
+        said = subprocess.run(
+            ["nvpmodel", "-q"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        said = ""
+    mode = next((line for line in said.splitlines() if "Power Mode" in line), "power mode unknown")
+    return {"jetson": f"{release}; {mode.strip()}"}
 
 
 def _cpu() -> str:

@@ -69,3 +69,19 @@ def test_every_library_that_is_imported_is_known():
     everywhere = {*sys.stdlib_module_names, "patchct_edge", "numpy", "PIL", "typer", "rich"}
     known = (*doctor.LIBRARIES, *doctor.GPU_LIBRARIES)
     assert found - everywhere <= {library.module for library in known}
+
+
+@pytest.mark.parametrize("tool", ["NV Power Mode: MAXN", None])
+def test_a_jetson_is_named(run_cli, monkeypatch, tmp_path, tool):
+    release = tmp_path / "nv_tegra_release"
+    release.write_text("# R36 (release), REVISION: 4.3,  GCID: 38968081, BOARD: generic\n")
+    monkeypatch.setattr(doctor, "JETSON", release)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if tool:
+        (tmp_path / "nvpmodel").write_text(f"#!/bin/sh\necho '{tool}'\necho 0\n")
+        (tmp_path / "nvpmodel").chmod(0o755)
+    said = run_cli("doctor").stdout
+    mode = tool or "power mode unknown"
+    assert f"jetson  R36 (release), REVISION: 4.3; {mode}" in said
+    (row,) = (line for line in said.splitlines() if line.split()[:1] == ["tensorrt"])
+    assert "missing" not in row or "apt install" in row

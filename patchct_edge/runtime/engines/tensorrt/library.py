@@ -70,6 +70,8 @@ def device(number: int = 0) -> Device:
     Raises:
         EngineError: there is no driver, none that serves this library, or no GPU.
     """
+    if serves_pycuda():
+        return _device_of_pycuda(number)
     driver = initialised()
     handle = checked(driver, driver.cuDeviceGet(number), "there is no such GPU")
     attribute = driver.CUdevice_attribute
@@ -82,9 +84,32 @@ def device(number: int = 0) -> Device:
     )
     name = checked(driver, driver.cuDeviceGetName(96, handle), "the GPU does not answer")
     serves = checked(driver, driver.cuDriverGetVersion(), "the driver does not answer")
-    return Device(
-        name.split(b"\0")[0].decode(), f"{major}.{minor}", f"{serves // 1000}.{serves % 1000 // 10}"
-    )
+    return Device(name.split(b"\0")[0].decode(), f"{major}.{minor}", _cuda_version(serves))
+
+
+def serves_pycuda() -> bool:
+    """Whether pycuda stands in for cuda-bindings, which are not here."""
+    try:
+        has_bindings = find_spec("cuda.bindings") is not None
+    except ModuleNotFoundError:  # not even `cuda`
+        has_bindings = False
+    return not has_bindings and find_spec("pycuda") is not None
+
+
+def _device_of_pycuda(number: int) -> Device:
+    import pycuda.driver as cuda
+
+    try:
+        cuda.init()
+        found = cuda.Device(number)
+    except cuda.Error as error:
+        raise EngineError("CUDA: there is no such GPU, or no driver", got=error) from None
+    capability = ".".join(map(str, found.compute_capability()))
+    return Device(found.name(), capability, _cuda_version(cuda.get_driver_version()))
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def checked(driver: Any, answer: tuple[Any, ...], what: str) -> Any:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ctypes
 from abc import ABC, abstractmethod
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from patchct_edge.runtime.engines.tensorrt.library import checked, initialised
+from patchct_edge.runtime.engines.tensorrt.library import checked, initialised, serves_pycuda
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -177,6 +176,4 @@ def open_memory() -> DeviceMemory:
     Raises:
         EngineError: there are none, or no driver or GPU for them.
     """
-    if find_spec("cuda.bindings") is None and find_spec("pycuda") is not None:
-        return PyCUDA()
-    return CudaBindings()
+    return PyCUDA() if serves_pycuda() else CudaBindings()
