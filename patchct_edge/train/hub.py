@@ -15,6 +15,13 @@ logging.disable_progress_bar()
 LOAD_ERRORS = (OSError, ValueError, SafetensorError)
 
 
+def refuse_missing_folder(kind: str, source: str) -> None:
+    """Refuse what can be no hub id and is no folder, before the hub is asked for it."""
+    is_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if is_a_path and not Path(source).is_dir():
+        raise no_model(kind, source, FileNotFoundError("and no hub id has that form"))
+
+
 def no_model(kind: str, source: str, error: Exception) -> UserError:
     """Say that an encoder cannot be loaded."""
     return UserError(

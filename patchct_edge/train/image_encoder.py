@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import cached_file
 
 from patchct_edge.errors import UserError
-from patchct_edge.train.hub import LOAD_ERRORS, no_model
+from patchct_edge.train.hub import LOAD_ERRORS, no_model, refuse_missing_folder
 
 
 class Tokens(NamedTuple):
@@ -86,6 +86,7 @@ class ImageEncoder(nn.Module):
         Raises:
             UserError: there is no such model, or its folder lacks the weights.
         """
+        refuse_missing_folder("image", source)
         try:
             config = AutoConfig.from_pretrained(source)
             config = getattr(config, "vision_config", config)  # CLIP and its kind: the image half

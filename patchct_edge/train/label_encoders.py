@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from patchct_edge.errors import UserError, did_you_mean
-from patchct_edge.train.hub import LOAD_ERRORS, no_model
+from patchct_edge.train.hub import LOAD_ERRORS, no_model, refuse_missing_folder
 
 DEFAULT_PROMPT = "A photo of a {label}."
 
@@ -72,6 +72,7 @@ def text_labels(source: str, prompts: Sequence[str]) -> TextLabels:
     Raises:
         UserError: there is no such model or tokenizer.
     """
+    refuse_missing_folder("text", source)
     try:
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
         tokens = AutoTokenizer.from_pretrained(source)(

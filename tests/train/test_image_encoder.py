@@ -146,6 +146,13 @@ def test_a_spoilt_folder_is_named(spoil, vit, bert, tmp_path):
         assert str(copy) in str(caught.value)
 
 
+@pytest.mark.parametrize("source", ["./vit", "../vit", "~/vit", "/nowhere/vit", "runs/1/vit"])
+def test_what_can_be_no_hub_id_is_not_asked_of_the_hub(monkeypatch, source):
+    monkeypatch.setattr("patchct_edge.train.image_encoder.AutoConfig", None)
+    with pytest.raises(UserError, match=f"no folder {source} here"):
+        ImageEncoder.load(source, (-1,), True)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     gone = str(tmp_path / "gone")
     for load in (

@@ -20,6 +20,7 @@ from patchct_edge.bundle import Bundle, add_files
 from patchct_edge.errors import BundleError
 
 FOLDER = "engines"
+TENSORRT = "tensorrt"
 ANY = "any"  # device or compute capability: the library finishes the engine where it runs
 
 
@@ -53,6 +54,11 @@ class CompiledEngine:
             if mine not in (here, ANY):
                 return f"compiled for {what} {mine}, here it is {here}"
         return None
+
+
+def has_compiled(bundle: Bundle) -> bool:
+    """Whether there is any compiled engine in a bundle."""
+    return any(name.startswith(f"{FOLDER}/") for name in bundle.manifest.files)
 
 
 def read_compiled(bundle: Bundle, engine: str) -> list[CompiledEngine]:

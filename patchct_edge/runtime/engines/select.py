@@ -9,9 +9,7 @@ from patchct_edge.bundle import INT8_FOR_GPU, Bundle, known_precision, model_nam
 from patchct_edge.errors import BundleError, EngineError, UserError, did_you_mean
 from patchct_edge.runtime.engines import fake, onnxruntime, openvino
 from patchct_edge.runtime.engines.base import Engine
-from patchct_edge.runtime.engines.compiled import CompiledEngine
-from patchct_edge.runtime.engines.tensorrt.choose import choose, open_compiled
-from patchct_edge.runtime.engines.tensorrt.compile import NAME as TENSORRT
+from patchct_edge.runtime.engines.compiled import TENSORRT, CompiledEngine, has_compiled
 
 # Fastest first (docs/results.md). On a CPU, FP16 saves space and no time, so FP32 comes before it.
 ENGINES = (TENSORRT, openvino.NAME, onnxruntime.NAME, fake.NAME)
@@ -69,6 +67,8 @@ def candidates(bundle: Bundle, wish: Wish = ANYTHING) -> Iterator[Candidate]:
             if reason is not None or name == fake.NAME:
                 yield Candidate(name, each, reason)
             elif name == TENSORRT:
+                from patchct_edge.runtime.engines.tensorrt.choose import choose  # 10 ms
+
                 found = choose(bundle, each, similarity=wish.similarity, trust=wish.trust)
                 yield Candidate(name, each, found.reason, found.record)
             else:
@@ -88,6 +88,8 @@ def _ruled_out(bundle: Bundle, name: str, precision: str, wish: Wish) -> str | N
     graph = INT8_FOR_GPU if (name, precision) == (TENSORRT, "int8") else precision
     if model_name(graph) not in bundle.manifest.files:
         return f"the bundle has no {graph} graph"
+    if name == TENSORRT and not has_compiled(bundle):
+        return f"not compiled; patchct compile {bundle.path} --engine tensorrt"
     failed = bundle.failed_stages(graph)
     if failed and wish.precision is None:
         return f"its gate failed at export ({failed[0].gate})"
@@ -134,6 +136,8 @@ def open_engine(
 
 def _open(bundle: Bundle, chosen: Candidate, similarity: bool, latency: bool) -> Engine:
     if chosen.compiled is not None:
+        from patchct_edge.runtime.engines.tensorrt.choose import open_compiled
+
         return open_compiled(bundle, chosen.compiled)
     if chosen.engine == fake.NAME:
         rows, columns = bundle.manifest.grid

@@ -9,12 +9,13 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.errors import EngineError
 from patchct_edge.runtime.engines.base import Engine, EngineRecord
 from patchct_edge.runtime.engines.compiled import (
+    TENSORRT,
     CompiledEngine,
     is_trusted,
     plan_of,
     read_compiled,
 )
-from patchct_edge.runtime.engines.tensorrt.compile import NAME, target
+from patchct_edge.runtime.engines.tensorrt.compile import target
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
 from patchct_edge.runtime.engines.tensorrt.library import device, library, name_of
 from patchct_edge.runtime.engines.tensorrt.memory import open_memory
@@ -42,7 +43,7 @@ def choose(bundle: Bundle, precision: str, *, similarity: bool, trust: bool) -> 
         again += " --with-similarity"
     records = [
         each
-        for each in read_compiled(bundle, NAME)
+        for each in read_compiled(bundle, TENSORRT)
         if each.precision == precision and each.similarity >= similarity
     ]
     if not records:
@@ -73,6 +74,6 @@ def open_compiled(bundle: Bundle, record: CompiledEngine) -> Engine:
     """
     trt: ModuleType = library()
     about = EngineRecord(
-        NAME, record.precision, record.arithmetic, record.library, device().name
+        TENSORRT, record.precision, record.arithmetic, record.library, device().name
     )  # fmt: skip
     return TensorRTEngine(trt, plan_of(bundle, record), about, open_memory())

@@ -11,11 +11,10 @@ from types import ModuleType
 
 from patchct_edge.bundle import INT8_FOR_GPU, Bundle
 from patchct_edge.errors import EngineError
-from patchct_edge.runtime.engines.compiled import ANY, CompiledEngine, add_compiled
+from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, Progress, build
 from patchct_edge.runtime.engines.tensorrt.library import Device, device, is_rtx, name_of
 
-NAME = "tensorrt"
 ARITHMETIC = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp16"}
 
 
@@ -35,7 +34,7 @@ def compile_engine(
     began = time.monotonic()
     plan, timing = build(trt, graph, options, _read(cache), progress)
     record = CompiledEngine(
-        name=_file_name(trt, precision, where, options), engine=NAME, precision=precision,
+        name=_file_name(trt, precision, where, options), engine=TENSORRT, precision=precision,
         arithmetic=ARITHMETIC[precision], library=name_of(trt), device=where.name,
         compute_capability=where.compute_capability, driver=where.driver, batches=options.batches,
         similarity=options.similarity, build_seconds=round(time.monotonic() - began, 1),
@@ -64,7 +63,7 @@ def timing_cache(trt: ModuleType, where: Device) -> Path | None:
     except RuntimeError:
         return None
     name = _plain(f"{name_of(trt)} {where.name} {where.driver}")
-    return Path(base) / "patchct-edge" / NAME / f"{name}.timing"
+    return Path(base) / "patchct-edge" / TENSORRT / f"{name}.timing"
 
 
 def _file_name(trt: ModuleType, precision: str, where: Device, options: BuildOptions) -> str:
