@@ -27,7 +27,7 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Decoded, up to 12 bytes a pixel for a moment. Pillow warns at this size, and refuses twice of it.
+# Decoded, up to 20 bytes a pixel for a moment. Pillow warns at this size, and refuses twice of it.
 MAX_PIXELS = 89_000_000
 # What Pillow warns of names no file; what matters is an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
