@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from patchct_edge.errors import BundleError, UserError, did_you_mean
+from patchct_edge.files import replace_file
 from patchct_edge.preprocess import Recipe
 from patchct_edge.tagging import Calibration
 
@@ -241,7 +242,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, with the hashes of all other files in the folder, as the last file."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     hashes = {name: sha256(folder / name) for name in names if name != MANIFEST}
-    _replace(folder / MANIFEST, _manifest_text({**manifest.to_json(), "files": hashes}))
+    replace_file(folder / MANIFEST, _manifest_text({**manifest.to_json(), "files": hashes}))
 
 
 def add_files(bundle: Bundle, contents: Mapping[str, bytes]) -> Bundle:
@@ -252,21 +253,12 @@ def add_files(bundle: Bundle, contents: Mapping[str, bytes]) -> Bundle:
     for name, data in contents.items():
         path = bundle.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
+        replace_file(path, data)
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     files = dict(sorted({**bundle.manifest.files, **hashes}.items()))
     found = {**bundle.manifest.to_json(), "files": files}
-    _replace(bundle.path / MANIFEST, _manifest_text(found))
+    replace_file(bundle.path / MANIFEST, _manifest_text(found))
     return Bundle(bundle.path)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _manifest_text(found: Mapping[str, Any]) -> bytes:

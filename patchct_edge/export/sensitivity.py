@@ -28,8 +28,9 @@ def groups(graph: onnx.ModelProto) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"convolutions": convs - head, "head": head & products(graph)}
     shapes = {each.name: tuple(each.dims) for each in graph.graph.initializer}
     after_gelu = products_of_activations(graph)
+    of_encoder = products(graph) - head
     for node in graph.graph.node:
-        if node.name not in products(graph) - head - convs:
+        if node.name not in of_encoder:
             continue
         weight = next((shapes[name] for name in node.input if name in shapes), None)
         if weight is None:

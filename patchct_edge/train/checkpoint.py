@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from patchct_edge.errors import UserError
+from patchct_edge.files import replace_file
 from patchct_edge.preprocess import Recipe
 from patchct_edge.train.config import TrainConfig, config_from_file
 from patchct_edge.train.image_encoder import ImageEncoder
@@ -172,12 +173,12 @@ def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
     rows = [json.loads(line) for line in lines]
     # A resumed epoch replaces the row of the one that did not finish.
     rows = [old for old in rows if old["epoch"] < row["epoch"]] + [dict(row)]
-    _write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
+    replace_file(path, "".join(json.dumps(r) + "\n" for r in rows).encode())
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(row), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _write_text(run / "metrics.csv", table.getvalue())
+    replace_file(run / "metrics.csv", table.getvalue().encode())
 
 
 def _labels_like(run: Path, config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -214,10 +215,4 @@ def _save(tensors: Mapping[str, Tensor], path: Path, epoch: int) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    aside = path.with_suffix(".tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    replace_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -9,7 +9,6 @@ with it: so a file without its recorded hash is thrown away.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from patchct_edge.bundle import sha256
+from patchct_edge.files import replace_file, user_folder
 
 GRAPHS = 8  # kept, those used last
 SEAL = "sha256.json"
@@ -38,8 +38,7 @@ def compiled(model: Path) -> Iterator[Path | None]:
 
 def _opened(model: Path, stack: ExitStack) -> Path | None:
     try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "patchct-edge" / "openvino" / sha256(model)[:16]
+        folder = user_folder("cache") / "openvino" / sha256(model)[:16]
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()
         _lock(stack.enter_context((folder / "lock").open("w")))
@@ -73,9 +72,7 @@ def _sealed(folder: Path) -> dict[str, str]:
 def _seal(folder: Path) -> None:
     hashes = {blob.name: sha256(blob) for blob in folder.glob("*.blob")}
     if hashes != _sealed(folder):
-        aside = folder / f"{SEAL}.{os.getpid()}"
-        aside.write_text(json.dumps(hashes), encoding="utf-8")
-        os.replace(aside, folder / SEAL)
+        replace_file(folder / SEAL, json.dumps(hashes).encode())
 
 
 def _forget_old(cache: Path) -> None:

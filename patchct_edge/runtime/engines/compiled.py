@@ -10,7 +10,6 @@ folder; any other one runs only when asked for knowingly.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from patchct_edge.bundle import Bundle, add_files
 from patchct_edge.errors import BundleError
+from patchct_edge.files import replace_file, user_folder
 
 FOLDER = "engines"
 TENSORRT = "tensorrt"
@@ -110,9 +110,7 @@ def trust(digest: str) -> None:
     """Remember the sha256 of an engine that was compiled here."""
     path = _state_file()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(sorted({*_trusted(), digest}), indent=1), encoding="utf-8")
-    os.replace(aside, path)
+    replace_file(path, json.dumps(sorted({*_trusted(), digest}), indent=1).encode())
 
 
 def _trusted() -> set[str]:
@@ -124,5 +122,4 @@ def _trusted() -> set[str]:
 
 
 def _state_file() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "patchct-edge" / "trusted-engines.json"
+    return user_folder("state") / "trusted-engines.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from contextlib import suppress
@@ -11,6 +10,7 @@ from types import ModuleType
 
 from patchct_edge.bundle import INT8_FOR_GPU, Bundle
 from patchct_edge.errors import EngineError
+from patchct_edge.files import replace_file, user_folder
 from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, Progress, build
 from patchct_edge.runtime.engines.tensorrt.library import Device, device, is_rtx, name_of
@@ -59,11 +59,11 @@ def target(trt: ModuleType) -> Device:
 def timing_cache(trt: ModuleType, where: Device) -> Path | None:
     """Return the file of what this version measured on this device; None without a home."""
     try:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = user_folder("cache") / TENSORRT
     except RuntimeError:
         return None
     name = _plain(f"{name_of(trt)} {where.name} {where.driver}")
-    return Path(base) / "patchct-edge" / TENSORRT / f"{name}.timing"
+    return folder / f"{name}.timing"
 
 
 def _file_name(trt: ModuleType, precision: str, where: Device, options: BuildOptions) -> str:
@@ -87,6 +87,4 @@ def _write(cache: Path | None, timing: bytes) -> None:
         return
     with suppress(OSError):  # the next build only takes longer
         cache.parent.mkdir(parents=True, exist_ok=True)
-        aside = cache.with_suffix(f".{os.getpid()}")
-        aside.write_bytes(timing)
-        os.replace(aside, cache)
+        replace_file(cache, timing)

@@ -1,0 +1,31 @@
+"""Files that are whole or not there, and the folders that a user's files belong in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOMES = {
+    "cache": ("XDG_CACHE_HOME", ".cache"),
+    "state": ("XDG_STATE_HOME", ".local/state"),
+}
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file aside and rename it: what stood there is lost only when the new one is whole."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(data)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def user_folder(kind: str) -> Path:
+    """Return this package's folder of a kind of `HOMES`; it may not be there yet.
+
+    Raises:
+        RuntimeError: no home is known.
+    """
+    variable, below_home = HOMES[kind]
+    return Path(os.environ.get(variable) or Path.home() / below_home) / "patchct-edge"

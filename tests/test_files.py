@@ -1,0 +1,37 @@
+"""Files that are whole or not there, and a user's folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from patchct_edge.files import replace_file, user_folder
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    for data in (b"old", b"", b"new\r\n"):
+        replace_file(tmp_path / "x.json", data)
+        assert (tmp_path / "x.json").read_bytes() == data
+    assert os.listdir(tmp_path) == ["x.json"]  # noqa: PTH208
+
+
+def test_a_write_that_fails_leaves_what_stood_there(tmp_path, monkeypatch):
+    replace_file(tmp_path / "x.json", b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        replace_file(tmp_path / "x.json", b"new")
+    assert (tmp_path / "x.json").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x.json"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "below_home"),
+    [("cache", "XDG_CACHE_HOME", ".cache"), ("state", "XDG_STATE_HOME", ".local/state")],
+)
+def test_a_folder_of_the_user(monkeypatch, tmp_path, kind, variable, below_home):
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert user_folder(kind) == tmp_path / "patchct-edge"
+    monkeypatch.setenv(variable, "")
+    assert user_folder(kind) == Path.home() / below_home / "patchct-edge"
