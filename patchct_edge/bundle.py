@@ -13,87 +13,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from patchct_edge.errors import BundleError, UserError, did_you_mean
 from patchct_edge.files import replace_file
+from patchct_edge.manifest import FORMAT, Manifest, Stage
 from patchct_edge.preprocess import Recipe
 from patchct_edge.tagging import Calibration
 
-FORMAT = 1
 SUFFIX = ".patchct"
 MANIFEST = "manifest.json"
 CALIBRATION = "calibration.json"
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_FOR_GPU = "int8-fp16"  # the INT8 graph with FP16 around, for TensorRT
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One export stage compared with the one before, on the same pictures.
-
-    Score differences are of probabilities, 0..1; `flips` is `metrics.tag_flips`; `map` and its
-    interval are of this stage, `map_drop` is against `against`, all None without labels.
-    """
-
-    name: str
-    against: str
-    engine: str
-    images: int
-    max_difference: float
-    mean_difference: float
-    flips: float
-    map: float | None = None
-    map_low: float | None = None
-    map_high: float | None = None
-    map_drop: float | None = None
-    gate: str = ""
-    passed: bool = True
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle says of itself. `grid` is (rows, columns) of patches; `tau` is a scalar."""
-
-    labels: tuple[str, ...]
-    prompts: tuple[str, ...]
-    label_source: str
-    recipe: Recipe
-    tau: float
-    grid: tuple[int, int]
-    made_by: str
-    fingerprint: str = ""
-    calibration_data: str | None = None
-    stages: tuple[Stage, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
-    format: int = FORMAT
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "recipe": self.recipe.to_json()}
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Manifest:
-        """Read what `to_json` returned; a ValueError, KeyError or TypeError where it is damaged."""
-        values = {f.name: found[f.name] for f in fields(cls)}
-        for name, kind in (("labels", str), ("prompts", str), ("grid", int)):
-            if not all(isinstance(value, kind) for value in values[name]):
-                raise ValueError(f"{name} {values[name]}")
-            values[name] = tuple(values[name])
-        values["recipe"] = Recipe.from_json(values["recipe"])
-        values["stages"] = tuple(Stage(**stage) for stage in values["stages"])
-        manifest = cls(**values)
-        if not 0 < len(manifest.labels) == len(manifest.prompts):
-            raise ValueError(f"{len(manifest.labels)} labels, {len(manifest.prompts)} prompts")
-        if len(manifest.grid) != 2 or min(manifest.grid) < 1 or not 0 < manifest.tau < math.inf:
-            raise ValueError(f"grid {manifest.grid}, tau {manifest.tau}")
-        return manifest
 
 
 class Bundle:

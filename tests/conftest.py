@@ -16,13 +16,13 @@ import pytest
 from patchct_edge import images
 from patchct_edge.bundle import (
     CALIBRATION,
-    Manifest,
     fingerprint,
     model_name,
     sha256,
     write_manifest,
     written_aside,
 )
+from patchct_edge.manifest import Manifest
 from patchct_edge.preprocess import Recipe
 
 LABELS = ("red", "green", "blue")

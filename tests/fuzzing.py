@@ -25,9 +25,10 @@ import numpy as np
 from PIL import Image
 
 from patchct_edge import images
-from patchct_edge.bundle import Bundle, Manifest, Stage, fingerprint
+from patchct_edge.bundle import Bundle, fingerprint
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import UserError
+from patchct_edge.manifest import Manifest, Stage
 from patchct_edge.preprocess import Recipe
 from patchct_edge.tagging import Calibration
 

@@ -12,10 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from patchct_edge.bundle import (
-    FORMAT,
     Bundle,
-    Manifest,
-    Stage,
     fingerprint,
     known_precision,
     sha256,
@@ -23,6 +20,7 @@ from patchct_edge.bundle import (
     written_aside,
 )
 from patchct_edge.errors import BundleError, UserError
+from patchct_edge.manifest import FORMAT, Manifest, Stage
 from patchct_edge.preprocess import Recipe
 
 EXACT = b"exact"

@@ -13,9 +13,9 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle import Manifest, Stage
     from patchct_edge.export.build import ExportOptions
     from patchct_edge.export.photos import Sources
+    from patchct_edge.manifest import Manifest, Stage
 
 
 class Checkpoint(str, Enum):

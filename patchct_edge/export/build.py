@@ -10,8 +10,6 @@ from patchct_edge import __version__
 from patchct_edge.bundle import (
     INT8_FOR_GPU,
     PRECISIONS,
-    Manifest,
-    Stage,
     fingerprint,
     model_name,
     sha256,
@@ -25,6 +23,7 @@ from patchct_edge.export.parity import Gates, Run, compared, run_of_engine, run_
 from patchct_edge.export.photos import Photos, Sources, photos_from
 from patchct_edge.export.quantise import int8_from_fp32
 from patchct_edge.export.simplify import simplified_from_graph
+from patchct_edge.manifest import Manifest, Stage
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.train.checkpoint import load_model

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from patchct_edge.bundle import Stage
 from patchct_edge.export.graph import EngineGraph
+from patchct_edge.manifest import Stage
 from patchct_edge.metrics import bootstrap_interval, mean_average_precision, tag_flips
 from patchct_edge.runtime.engines.base import Engine, Images
 from patchct_edge.tagging import Calibration

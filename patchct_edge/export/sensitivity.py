@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
-from patchct_edge.bundle import Stage
 from patchct_edge.errors import GateError
 from patchct_edge.export.graph import convolutions, head_nodes, products, products_of_activations
 from patchct_edge.export.parity import Gates, Pictures, compared, run_of_engine
 from patchct_edge.export.quantise import quantised_from_fp32
+from patchct_edge.manifest import Stage
 from patchct_edge.runtime.engines.base import Images
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 

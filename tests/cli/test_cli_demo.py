@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle import Bundle, Stage
+from patchct_edge.bundle import Bundle
 from patchct_edge.cli import console, demo
 from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.demo import DIGITS
+from patchct_edge.manifest import Stage
 
 
 def test_a_folder_with_a_demo_is_refused(run_cli, tmp_path):

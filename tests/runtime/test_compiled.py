@@ -9,8 +9,9 @@ import types
 import numpy as np
 import pytest
 
-from patchct_edge.bundle import Bundle, Stage, add_files
+from patchct_edge.bundle import Bundle, add_files
 from patchct_edge.errors import BundleError, EngineError
+from patchct_edge.manifest import Stage
 from patchct_edge.runtime.engines.base import EngineRecord
 from patchct_edge.runtime.engines.compiled import (
     CompiledEngine,

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from patchct_edge.bundle import Bundle, Stage
+from patchct_edge.bundle import Bundle
 from patchct_edge.errors import BundleError, EngineError, ExitCode, UserError
+from patchct_edge.manifest import Stage
 from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.select import Wish, candidates, open_engine
 
