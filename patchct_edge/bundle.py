@@ -65,20 +65,41 @@ class Bundle:
         return self.path / name
 
     def calibration(self, precision: str) -> Calibration:
-        """Return the thresholds and temperature of a precision, or the defaults."""
-        if CALIBRATION not in self.manifest.files:
+        """Return the calibration of a precision, or the default."""
+        found = self.calibration_record(precision)
+        if found is None:
             return Calibration.default(len(self.labels))
+        return Calibration.from_json(found, self.labels)
+
+    def calibration_record(self, precision: str) -> dict[str, Any] | None:
+        """Return what calibration.json says of a precision: also what it was made from."""
+        if CALIBRATION not in self.manifest.files:
+            return None
         self.verify(CALIBRATION)
         try:
-            found = json.loads((self.path / CALIBRATION).read_bytes())
-            fields = found.get(precision)
+            found: dict[str, Any] | None = self._calibrations().get(precision)
         except (ValueError, AttributeError, RecursionError) as error:
             raise BundleError(
                 f"{self.path / CALIBRATION} cannot be read", got=repr(error), fix=_EXPORT_AGAIN
             ) from None
-        if fields is None:
-            return Calibration.default(len(self.labels))
-        return Calibration.from_json(fields, self.labels)
+        return found
+
+    def calibrated(self, records: Mapping[str, dict[str, Any]]) -> Bundle:
+        """Write the calibrations of some precisions, keep the others; return the bundle as it is.
+
+        Args:
+            records: for each precision what `Calibration.to_json` returned, and what it was made
+                from.
+        """
+        try:
+            kept = self._calibrations() if CALIBRATION in self.manifest.files else {}
+        except (ValueError, OSError, RecursionError):
+            kept = {}  # damaged: no precision of it can be used
+        text = json.dumps({**kept, **records}, indent=2, ensure_ascii=False) + "\n"
+        return add_files(self, {CALIBRATION: text.encode()})
+
+    def _calibrations(self) -> Any:
+        return json.loads((self.path / CALIBRATION).read_bytes())
 
     def failed_stages(self, precision: str) -> list[Stage]:
         """Return the stages of a precision that did not pass their gate."""

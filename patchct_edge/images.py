@@ -81,6 +81,14 @@ def decode(source: str | os.PathLike[str] | bytes, at_least: int | None = None) 
         raise ImageError(f"cannot decode {name}: {error}") from None
 
 
+def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (width, height) of an image that can be decoded, EXIF orientation applied."""
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION, 1) >= 5
+    return (height, width) if turned else (width, height)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # turns a TIFF upright itself, and takes the tag away
     # Not Pillow's exif_transpose: it writes the EXIF anew, and fails where another tag is damaged.

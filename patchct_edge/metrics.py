@@ -121,21 +121,56 @@ def expected_calibration_error(
 def best_f1_threshold(scores: Floats, targets: Bools) -> tuple[float, float]:
     """Return (threshold, F1) of the highest F1 of `scores >= threshold`, from (N,) arrays.
 
-    The threshold lies midway between the lowest accepted score and the next one down, and is that
-    lowest score where every image is accepted; of equal F1 the highest threshold. Both are NaN
-    without positives.
+    Of equal F1 the highest threshold. Both are NaN without positives.
     """
     if not targets.any():
         return float("nan"), float("nan")
-    scores, targets = scores[:, None], targets[:, None]
-    counted = _counted(scores, targets, None)
-    (ranked,), (last,), (hits,), (predicted,) = _sweep(scores, targets, counted)
+    ranked, last, hits, predicted = _sweep_one(scores, targets)
     f1 = np.where(last, 2 * hits / (predicted + hits[-1]), 0)
     best = int(f1.argmax())
-    accepted, rejected = ranked[best], ranked[min(best + 1, len(ranked) - 1)]
+    return _threshold_after(ranked, best), float(f1[best])
+
+
+def precision_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
+    """Return the lowest threshold, of the most recall, whose precision is at least `wanted`.
+
+    From (N,) arrays. NaN without positives, and where no threshold has that precision.
+    """
+    ranked, last, hits, predicted = _sweep_one(scores, targets)
+    reached = np.flatnonzero(last & (hits > 0) & (hits >= wanted * predicted))
+    return _threshold_after(ranked, int(reached[-1])) if reached.size else float("nan")
+
+
+def recall_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
+    """Return the highest threshold, of the most precision, whose recall is at least `wanted`.
+
+    From (N,) arrays. NaN without positives.
+    """
+    if not targets.any():
+        return float("nan")
+    ranked, last, hits, _ = _sweep_one(scores, targets)
+    reached = np.flatnonzero(last & (hits >= wanted * hits[-1]))
+    return _threshold_after(ranked, int(reached[0]))
+
+
+def _sweep_one(
+    scores: Floats, targets: Bools
+) -> tuple[Floats, Bools, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the rows of `_sweep` for one label, from (N,) arrays."""
+    scores, targets = scores[:, None], targets[:, None]
+    ranked, last, hits, predicted = _sweep(scores, targets, _counted(scores, targets, None))
+    return ranked[0], last[0], hits[0], predicted[0]
+
+
+def _threshold_after(ranked: Floats, n: int) -> float:
+    """Return the threshold that accepts ranked[n] and rejects ranked[n + 1], midway between them.
+
+    The lowest score is itself the threshold that accepts every image.
+    """
+    accepted, rejected = ranked[n], ranked[min(n + 1, len(ranked) - 1)]
     midway = accepted / 2 + rejected / 2
     # Between two adjacent floats there is no middle, and rounding could let the lower one in.
-    return float(midway if midway > rejected else accepted), float(f1[best])
+    return float(midway if midway > rejected else accepted)
 
 
 def bootstrap_interval(

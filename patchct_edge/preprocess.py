@@ -63,6 +63,17 @@ class Recipe:
         canvas[y : y + h, x : x + w] = inner
         return canvas
 
+    def seen(self, width: int, height: int) -> images.Box:
+        """Return where the input square lies on a picture, as fractions of its width and height.
+
+        (0, 0, 1, 1) is the whole; `crop` sees less of it, and the bars of `pad` lie outside.
+        """
+        if self.fit == "squash":
+            return 0.0, 0.0, 1.0, 1.0
+        side = min(width, height) if self.fit == "crop" else max(width, height)
+        x, y = side / width / 2, side / height / 2
+        return 0.5 - x, 0.5 - y, 0.5 + x, 0.5 + y
+
     def read(self, source: str | os.PathLike[str] | bytes) -> images.RGB:
         """Decode an image no larger than needed, and fit the whole picture.
 

@@ -22,34 +22,36 @@ class Calibration:
     Args:
         thresholds: float64 (M,), probabilities; a label is a tag from its threshold on.
         temperature: positive; the logits are divided by it.
+        bias: added to what results.
     """
 
     thresholds: npt.NDArray[np.float64]
     temperature: float = 1.0
+    bias: float = 0.0
 
     @classmethod
     def default(cls, m: int) -> Calibration:
-        """Return the calibration of m labels that nobody calibrated: 0.5 and no temperature."""
+        """Return the calibration of m labels that nobody calibrated: 0.5, logits as they are."""
         return cls(np.full(m, 0.5))
 
     def scores(self, logits: Floats) -> npt.NDArray[np.float32]:
-        """Return sigmoid(logits / temperature), float32 (B, M), 0..1.
+        """Return sigmoid(logits / temperature + bias), float32 (B, M), 0..1.
 
         In float32 the score of a logit above about 17 temperatures is 1: rank by logits instead.
         """
-        z = np.asarray(logits, np.float32) / np.float32(self.temperature)
+        z = np.asarray(logits, np.float32) / np.float32(self.temperature) + np.float32(self.bias)
         small = np.exp(-np.abs(z))  # never overflows, and keeps the digits of scores near 0
         scores: npt.NDArray[np.float32] = np.where(z >= 0, np.float32(1), small) / (1 + small)
         return scores
 
     def to_json(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Return `{"temperature": ..., "thresholds": {label: threshold}}`."""
+        """Return `{"temperature": ..., "bias": ..., "thresholds": {label: threshold}}`."""
         thresholds = dict(zip(labels, self.thresholds.tolist(), strict=True))
-        return {"temperature": self.temperature, "thresholds": thresholds}
+        return {"temperature": self.temperature, "bias": self.bias, "thresholds": thresholds}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], labels: Sequence[str]) -> Calibration:
-        """Read what `to_json` returned, in the order of `labels`.
+        """Read what `to_json` returned, in the order of `labels`; without a bias it is 0.
 
         Raises:
             BundleError: a field is missing, no number or out of range, or a label is not named.
@@ -62,12 +64,14 @@ class Calibration:
         if missing or unknown:
             raise _damaged(f"labels missing: {missing}, unknown: {unknown}")
         values = [thresholds[label] for label in labels]
-        temperature = fields.get("temperature")
+        temperature, bias = fields.get("temperature"), fields.get("bias", 0)
         if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values):
             raise _damaged("a threshold that is not within 0..1")
         if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
             raise _damaged(f"temperature {temperature}")
-        return cls(np.array(values, np.float64), float(temperature))
+        if not isinstance(bias, (int, float)) or not math.isfinite(bias):
+            raise _damaged(f"bias {bias}")
+        return cls(np.array(values, np.float64), float(temperature), float(bias))
 
 
 @dataclass(frozen=True)
@@ -105,5 +109,5 @@ def _damaged(got: str) -> BundleError:
         "the calibration does not fit the bundle's labels",
         got=got,
         expected="a positive temperature and one threshold for every label",
-        fix="copy the bundle again, or make it anew with patchct export (every threshold 0.5)",
+        fix="copy the bundle again, or calibrate it anew with patchct calibrate",
     )

@@ -14,6 +14,7 @@ import typer
 
 from patchct_edge import __version__
 from patchct_edge.cli import console
+from patchct_edge.cli.calibrate import calibrate
 from patchct_edge.cli.compile import compile_
 from patchct_edge.cli.demo import demo
 from patchct_edge.cli.doctor import GPU_LIBRARIES, LIBRARIES, doctor
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compile": compile_,
     "tag": tag,
     "eval": evaluate,
+    "calibrate": calibrate,
     "show": show,
     "doctor": doctor,
 }

@@ -137,6 +137,7 @@ def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
 
 def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
     from patchct_edge.report.accuracy import accuracy
+    from patchct_edge.report.judged import judged
     from patchct_edge.runtime.sinks import open_sink
     from patchct_edge.runtime.tagger import Tagger
 
@@ -146,7 +147,8 @@ def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
             for row in tagger.tag_files(scenes.paths):
                 sink.write(row)
         calibration = tagger.bundle.calibration("int8")
-        return accuracy(tagger.engine, tagger.bundle.manifest.recipe, calibration, scenes)
+        found = judged(tagger.engine, tagger.bundle.manifest.recipe, scenes)
+        return accuracy(found, calibration)
 
 
 def _draw(bundle: Path, data: Path, target: Path) -> None:

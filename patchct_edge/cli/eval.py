@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from patchct_edge.cli import console, options
+from patchct_edge.cli.pointing import pointing_shown
 from patchct_edge.errors import ExitCode
 
 if TYPE_CHECKING:
+    from patchct_edge.datasets import DataSet
     from patchct_edge.metrics import MultiLabelFigures
     from patchct_edge.report.accuracy import Accuracy
 
@@ -20,34 +23,61 @@ def evaluate(
     data: options.Data,
     split: options.Split = None,
     images: options.Images = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV image,label,xmin,ymin,xmax,ymax: do the heat maps point there?",
+            metavar="FILE",
+        ),
+    ] = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
+    uncalibrated: options.Uncalibrated = False,
     as_json: options.Json = False,
 ) -> ExitCode:
     """Measure mAP, precision, recall and F1 on a data set (its val split by default)."""
     from patchct_edge.bundle import Bundle
+    from patchct_edge.datasets import read_boxes
     from patchct_edge.report.accuracy import accuracy
+    from patchct_edge.report.judged import judged
     from patchct_edge.runtime.engines.select import open_engine
+    from patchct_edge.tagging import Calibration
 
     opened = Bundle(bundle)
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
+    boxed = None if boxes is None else read_boxes(boxes, opened.labels)
     with (
         open_engine(opened, engine=engine, precision=precision, trust=trust_engine) as running,
         console.counting("evaluating", len(found)) as progress,
     ):
-        calibration = opened.calibration(running.record.precision)
-        result = accuracy(running, opened.manifest.recipe, calibration, found, progress)
-        record = running.record
+        said = judged(running, opened.manifest.recipe, found, progress)
+    record = said.record
+    calibration = opened.calibration(record.precision)
+    if uncalibrated:
+        calibration = Calibration.default(len(opened.labels))
+    else:
+        _note_if_seen(opened.calibration_record(record.precision), found)
+    result = accuracy(said, calibration)
     for failure in result.failed:
         console.warn(failure)
-    if as_json:
-        about = {"model": opened.manifest.fingerprint, "engine": record.to_json()}
-        typer.echo(json.dumps({**about, **result.to_json()}, indent=2, ensure_ascii=False))
-    else:
+    about = {"model": opened.manifest.fingerprint, "engine": record.to_json(), **result.to_json()}
+    if not as_json:
         console.note(str(record))
         _print(result)
+    if boxed is not None:
+        about["pointing"] = pointing_shown(opened, said.record, found, boxed, trust_engine, as_json)
+    if as_json:
+        typer.echo(json.dumps(about, indent=2, ensure_ascii=False))
     return ExitCode.SOME_INPUTS_FAILED if result.failed else ExitCode.OK
+
+
+def _note_if_seen(record: dict[str, Any] | None, data: DataSet) -> None:
+    if record is not None and record.get("data") == data.fingerprint():
+        console.note(
+            "the thresholds were set on these very images: precision, recall and F1 look better "
+            "than they are; patchct report has them cross-fitted"
+        )
 
 
 def _print(result: Accuracy) -> None:

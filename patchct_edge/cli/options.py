@@ -32,6 +32,10 @@ TrustEngine = Annotated[
         "--trust-engine", help="Run an engine that was compiled on another machine: it is code."
     ),
 ]
+Uncalibrated = Annotated[
+    bool,
+    typer.Option("--uncalibrated", help="As before patchct calibrate: every threshold 0.5."),
+]
 Split = Annotated[
     str | None, typer.Option(help="Split of the data set, or 'all'; the one that fits by default.")
 ]

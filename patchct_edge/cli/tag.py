@@ -48,6 +48,7 @@ def tag(
     engine: options.Engine = None,
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
+    uncalibrated: options.Uncalibrated = False,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images a batch; the engine's choice by default.")
     ] = None,
@@ -67,8 +68,9 @@ def tag(
     single = len(inputs) == 1 and _is_file(inputs[0])
     failed = 0
     with Tagger.open(
-        model, engine=engine, precision=precision, latency=single, trust=trust_engine
-    ) as tagger:
+        model, engine=engine, precision=precision, latency=single, trust=trust_engine,
+        calibrated=not uncalibrated,
+    ) as tagger:  # fmt: skip
         record = tagger.engine.record
         about = {
             "patchct": __version__, "model": tagger.bundle.manifest.fingerprint,

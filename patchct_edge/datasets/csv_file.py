@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from patchct_edge.datasets.files import file_problem, read_text
+from patchct_edge.datasets.files import csv_records, file_problem, read_text
 from patchct_edge.datasets.sample import DataSet, Sample
 from patchct_edge.errors import Fault, FaultsError, did_you_mean
 
 REQUIRED = ("image", "labels")
 COLUMNS = (*REQUIRED, "split", "difficult")
-SEPARATORS = ",;\t"
 
 
 def read_csv(path: Path) -> DataSet:
@@ -26,7 +22,7 @@ def read_csv(path: Path) -> DataSet:
     """
     what = f"cannot read the data set {path}"
     faults: list[Fault] = []
-    records = _records(path, read_text(path, what), faults)
+    records = csv_records(path, read_text(path, what), faults)
     header_row, header = next(records, (1, []))
     faults += [Fault(str(path), header_row, message) for message in _header_faults(header)]
     if not set(header).issuperset(REQUIRED):
@@ -55,30 +51,6 @@ def read_csv(path: Path) -> DataSet:
     if faults:
         raise FaultsError(what, faults)
     return DataSet(tuple(samples), tuple(sorted({label for s in samples for label in s.labels})))
-
-
-def _records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (row, cells) of every record that is not blank; what is no CSV becomes a fault."""
-    # newline="" keeps the line ends inside quoted cells as they are.
-    stream = io.StringIO(text, newline="")
-    first = stream.readline()
-    named = re.fullmatch(r"sep=([^\r\n])\s*", first)  # Excel's own line before the header
-    separator = named[1] if named else max(SEPARATORS, key=first.count)
-    stream.seek(len(first) if named else 0)
-    # Strict: otherwise a quote that is never closed swallows the rest of the file in silence.
-    reader = csv.reader(stream, delimiter=separator, strict=True)
-    while True:
-        # A record stands where it begins: a quoted cell may run over several lines.
-        row = reader.line_num + (2 if named else 1)
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            faults.append(Fault(str(path), row, f"not CSV: {error}"))
-            continue
-        if cells:
-            yield row, cells
 
 
 def _labels(cell: str) -> tuple[str, ...]:

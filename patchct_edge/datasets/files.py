@@ -1,13 +1,18 @@
-"""What the readers share: the text of a file, the file that is there, the labels of objects."""
+"""What the readers share: text and records of a file, the file that is there, labels of objects."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
+import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from patchct_edge.errors import Fault, FaultsError
+
+SEPARATORS = ",;\t"
 
 
 def read_text(path: Path, what: str) -> str:
@@ -27,6 +32,30 @@ def read_text(path: Path, what: str) -> str:
         row = error.object.count(b"\n", 0, error.start) + 1
         fault = Fault(str(path), row, "not UTF-8 text; save the file as UTF-8")
     raise FaultsError(what, [fault])
+
+
+def csv_records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (row, cells) of every record that is not blank; what is no CSV becomes a fault."""
+    # newline="" keeps the line ends inside quoted cells as they are.
+    stream = io.StringIO(text, newline="")
+    first = stream.readline()
+    named = re.fullmatch(r"sep=([^\r\n])\s*", first)  # Excel's own line before the header
+    separator = named[1] if named else max(SEPARATORS, key=first.count)
+    stream.seek(len(first) if named else 0)
+    # Strict: otherwise a quote that is never closed swallows the rest of the file in silence.
+    reader = csv.reader(stream, delimiter=separator, strict=True)
+    while True:
+        # A record stands where it begins: a quoted cell may run over several lines.
+        row = reader.line_num + (2 if named else 1)
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            faults.append(Fault(str(path), row, f"not CSV: {error}"))
+            continue
+        if cells:
+            yield row, cells
 
 
 def file_problem(path: Path) -> str | None:

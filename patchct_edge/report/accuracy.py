@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from patchct_edge.datasets import DataSet
-from patchct_edge.errors import UserError
 from patchct_edge.metrics import (
     MultiLabelFigures,
     average_precisions,
@@ -19,9 +16,8 @@ from patchct_edge.metrics import (
     multi_label_figures,
     top_k_predictions,
 )
-from patchct_edge.preprocess import Recipe
-from patchct_edge.runtime.engines.base import Engine, Floats
-from patchct_edge.runtime.pipeline import score_images
+from patchct_edge.report.judged import Bools, Judged
+from patchct_edge.runtime.engines.base import Floats
 from patchct_edge.tagging import Calibration
 
 
@@ -53,49 +49,20 @@ class Accuracy:
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures; what is undefined is null."""
-        return _without_nan(asdict(self))  # type: ignore[no-any-return]
+        return without_nan(asdict(self))  # type: ignore[no-any-return]
 
 
-def accuracy(
-    engine: Engine,
-    recipe: Recipe,
-    calibration: Calibration,
-    data: DataSet,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Accuracy:
-    """Run an engine over a data set and compare with its labels.
-
-    Images that cannot be read are left out and named in `failed`.
-
-    Args:
-        progress: called with the number of images done.
-
-    Raises:
-        UserError: no image could be read, or no label has a positive.
-    """
-    rows, logits, failed = [], [], []
-    for n, scored in enumerate(score_images(data.paths, engine, recipe)):
-        if scored.logits is None:
-            failed.append(f"{scored.path}: {scored.error}")
-        else:
-            rows.append(n)
-            logits.append(scored.logits)
-        progress(n + 1)
-    if not rows:
-        raise UserError("no image of the data set could be read", got=failed[0] if failed else None)
-    targets, ignored = (flags[rows] for flags in data.targets())
-    if not (targets & ~ignored).any():
-        raise UserError(
-            "no image of the data set has a label of the model",
-            expected=", ".join(data.label_set),
-        )
-    return figures(np.stack(logits), targets, ignored, calibration, data.label_set, tuple(failed))
+def accuracy(judged: Judged, calibration: Calibration) -> Accuracy:
+    """Compare what an engine said of a data set with the labels."""
+    return figures(
+        judged.logits, judged.targets, judged.ignored, calibration, judged.labels, judged.failed
+    )
 
 
 def figures(
     logits: Floats,
-    targets: npt.NDArray[np.bool_],
-    ignored: npt.NDArray[np.bool_],
+    targets: Bools,
+    ignored: Bools,
     calibration: Calibration,
     labels: tuple[str, ...],
     failed: tuple[str, ...] = (),
@@ -107,12 +74,9 @@ def figures(
         len(logits),
         bounds=(0, 1),
     )
-    counted = ~ignored
-    positives = (targets & counted).sum(0)
-    predicted = (predictions & counted).sum(0)
-    hits = (predictions & targets & counted).sum(0)
-    with np.errstate(invalid="ignore"):
-        precision, recall = hits / np.maximum(predicted, 1), hits / positives
+    positives = (targets & ~ignored).sum(0)
+    predicted = (predictions & ~ignored).sum(0)
+    precision, recall = precision_and_recall(predictions, targets, ignored)
     aps = average_precisions(logits, targets, ignored)
     return Accuracy(
         images=len(logits),
@@ -137,11 +101,22 @@ def figures(
     )
 
 
-def _without_nan(value: Any) -> Any:
+def precision_and_recall(
+    predictions: Bools, targets: Bools, ignored: Bools
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return both for each label, (M,), 0..1, of bool (N, M); NaN recall without a positive."""
+    hits = (predictions & targets & ~ignored).sum(0)
+    with np.errstate(invalid="ignore"):
+        precision = hits / np.maximum((predictions & ~ignored).sum(0), 1)
+        return precision, hits / (targets & ~ignored).sum(0)
+
+
+def without_nan(value: Any) -> Any:
+    """Return figures with null in the place of NaN, which JSON has not."""
     if isinstance(value, float) and np.isnan(value):
         return None
     if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
+        return {name: without_nan(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     return value

@@ -22,11 +22,15 @@ PATIENCE = 30.0  # seconds for one file, reading included
 
 
 class Scored(NamedTuple):
-    """One image: its logits (M,), or the error that came in their place."""
+    """One image: its logits (M,), or the error that came in their place.
+
+    `similarity` is (M, N), where the engine was opened with it.
+    """
 
     path: Path
     logits: Floats | None
     error: ImageError | None
+    similarity: Floats | None = None
 
 
 def score_images(
@@ -79,7 +83,12 @@ def _decoded(
 
 
 def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:
-    has_good = any(error is None for _, error in group)
-    rows = iter(engine.result().logits if has_good else ())
+    outputs = engine.result() if any(error is None for _, error in group) else None
+    row = 0
     for path, error in group:
-        yield Scored(path, next(rows) if error is None else None, error)
+        if error is not None or outputs is None:
+            yield Scored(path, None, error)
+            continue
+        logits, similarity = outputs
+        yield Scored(path, logits[row], None, None if similarity is None else similarity[row])
+        row += 1

@@ -15,7 +15,7 @@ from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.pipeline import score_images
 from patchct_edge.runtime.sinks import Row
-from patchct_edge.tagging import Tag, tags_from_scores
+from patchct_edge.tagging import Calibration, Tag, tags_from_scores
 
 
 class Tagger:
@@ -26,10 +26,11 @@ class Tagger:
         engine: what runs it; `engine.record` says which library and arithmetic.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, *, calibrated: bool = True) -> None:
         self.bundle, self.engine = bundle, engine
         self._streaming = False
-        self._calibration = bundle.calibration(engine.record.precision)
+        default = Calibration.default(len(bundle.labels))
+        self._calibration = bundle.calibration(engine.record.precision) if calibrated else default
 
     @classmethod
     def open(
@@ -40,6 +41,7 @@ class Tagger:
         precision: str | None = None,
         latency: bool = False,
         trust: bool = False,
+        calibrated: bool = True,
     ) -> Tagger:
         """Open a bundle with the fastest engine that fits this machine.
 
@@ -47,6 +49,7 @@ class Tagger:
             engine, precision: choose for yourself.
             latency: for one image at a time, instead of the throughput of many.
             trust: run a compiled engine that comes from another machine: it is code.
+            calibrated: with the bundle's calibration, where it has one.
 
         Raises:
             BundleError: no bundle, or an altered one.
@@ -56,7 +59,7 @@ class Tagger:
         found = open_engine(
             opened, engine=engine, precision=precision, latency=latency, trust=trust
         )
-        return cls(opened, found)
+        return cls(opened, found, calibrated=calibrated)
 
     def tag(
         self,
@@ -101,7 +104,7 @@ class Tagger:
         self._streaming = True
         try:
             recipe = self.bundle.manifest.recipe
-            for path, logits, error in score_images(paths, self.engine, recipe, batch=batch):
+            for path, logits, error, _ in score_images(paths, self.engine, recipe, batch=batch):
                 if logits is None:
                     assert error is not None
                     message = "; ".join(line.strip() for line in str(error).splitlines())

@@ -11,6 +11,7 @@ import pytest
 from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import read_dataset
 from patchct_edge.report.accuracy import accuracy
+from patchct_edge.report.judged import judged
 from patchct_edge.runtime.engines.select import open_engine
 
 
@@ -26,7 +27,8 @@ def test_eval_prints_the_figures_of_the_report(run_cli, bundle, squares, split):
     found = json.loads(run_cli(*words, "--json").stdout)
     data = read_dataset(squares, split=split or "val", labels=bundle.labels)
     with open_engine(bundle, precision="fp32") as engine:
-        expected = accuracy(engine, bundle.manifest.recipe, bundle.calibration("fp32"), data)
+        said = judged(engine, bundle.manifest.recipe, data)
+        expected = accuracy(said, bundle.calibration("fp32"))
         assert found.pop("engine") == engine.record.to_json()
     assert found.pop("model") == bundle.manifest.fingerprint
     assert found == json.loads(json.dumps(expected.to_json()))

@@ -13,6 +13,7 @@ from patchct_edge.datasets import DataSet, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.preprocess import Recipe
 from patchct_edge.report.accuracy import accuracy, figures
+from patchct_edge.report.judged import judged
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.tagging import Calibration
 
@@ -107,9 +108,8 @@ def photos(colour_photo):
 
 def measured(samples, labels=LABELS, progress=lambda done: None):
     engine = FakeEngine(size=8, labels=3, patches=4)
-    return accuracy(
-        engine, Recipe(8), Calibration.default(3), DataSet(tuple(samples), labels), progress
-    )
+    found = judged(engine, Recipe(8), DataSet(tuple(samples), labels), progress)
+    return accuracy(found, Calibration.default(3))
 
 
 def test_an_engine_is_run_over_a_data_set(photos):

@@ -18,6 +18,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import EngineError
 from patchct_edge.report.accuracy import accuracy
+from patchct_edge.report.judged import judged
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions
 from patchct_edge.runtime.engines.tensorrt.compile import compile_engine
@@ -83,9 +84,8 @@ def test_map_is_that_of_the_fp32_graph(trained, precision, drop):
     found = {}
     for engine, kind in (("tensorrt", precision), ("onnxruntime", "fp32")):
         with open_engine(bundle, engine=engine, precision=kind) as running:
-            found[engine] = accuracy(
-                running, bundle.manifest.recipe, bundle.calibration(kind), data
-            ).map
+            said = judged(running, bundle.manifest.recipe, data)
+            found[engine] = accuracy(said, bundle.calibration(kind)).map
     assert found["onnxruntime"] - found["tensorrt"] <= drop
 
 

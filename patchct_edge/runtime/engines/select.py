@@ -75,6 +75,20 @@ def candidates(bundle: Bundle, wish: Wish = ANYTHING) -> Iterator[Candidate]:
                 yield Candidate(name, each, _MISSING[name]())
 
 
+def runnable(bundle: Bundle, wish: Wish = ANYTHING) -> list[Candidate]:
+    """Return every engine and precision that fits, fastest first, at least one.
+
+    Raises:
+        EngineError: none fits; the reasons are listed.
+    """
+    found = list(candidates(bundle, wish))
+    fits = [each for each in found if each.reason is None]
+    if not fits:
+        reasons = "".join(f"\n    {c}" for c in found if wish.engine in (None, c.engine))
+        raise EngineError(f"no engine can run {bundle.path} here", got=reasons)
+    return fits
+
+
 def _ruled_out(bundle: Bundle, name: str, precision: str, wish: Wish) -> str | None:
     """Return what speaks against an engine before its library is asked."""
     if wish.engine not in (None, name):
@@ -118,9 +132,7 @@ def open_engine(
     wish = Wish(engine, precision, similarity, trust)
     chosen = next((c for c in candidates(bundle, wish) if c.reason is None), None)
     if chosen is None:
-        found = [c for c in candidates(bundle, wish) if engine in (None, c.engine)]
-        reasons = "".join(f"\n    {c}" for c in found)
-        raise EngineError(f"no engine can run {bundle.path} here", got=reasons)
+        chosen = runnable(bundle, wish)[0]  # raises, with the reasons
     opened = _open(bundle, chosen, similarity, latency)
     expected = bundle.manifest.recipe.size, len(bundle.labels)
     if (opened.size, opened.labels) != expected:

@@ -1,0 +1,163 @@
+"""Is the heat map true: does it point into the boxes of the objects (the pointing game)?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from patchct_edge import images, navigators
+from patchct_edge.bundle import Bundle
+from patchct_edge.datasets import Boxes, DataSet, ObjectBox
+from patchct_edge.errors import UserError
+from patchct_edge.metrics import bootstrap_interval
+from patchct_edge.runtime.engines.base import Engine, Floats
+from patchct_edge.runtime.pipeline import score_images
+
+Points = npt.NDArray[np.float64]  # (N, 2): x and y as fractions of the picture
+
+
+class Case(NamedTuple):
+    """One label of one image that has boxes of it."""
+
+    image: int
+    label: str
+    hit: bool  # the strongest patch's centre lies in a box of the label
+    energy: float  # share of the map in those boxes, 0..1
+    centre: bool  # the picture's centre lies in one
+    difficult: bool  # all of its boxes are
+
+
+@dataclass(frozen=True)
+class PointingFigures:
+    """Of some cases: shares 0..1, NaN without a case."""
+
+    cases: int
+    pointing: float
+    energy: float
+    centre: float
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """The pointing game of one engine; the interval of `ordinary.pointing` is 95 % bootstrap.
+
+    `ordinary` are the cases with a box that is not difficult, `difficult` those without; `labels`
+    are of the ordinary ones.
+    """
+
+    ordinary: PointingFigures
+    low: float
+    high: float
+    difficult: PointingFigures
+    labels: dict[str, PointingFigures]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def pointing(
+    bundle: Bundle,
+    engine: Engine,
+    data: DataSet,
+    boxes: Boxes,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Pointing:
+    """Play the pointing game (Zhang et al., arXiv 1608.00507) over the images that have boxes.
+
+    A case is a label of an image with a box of it. It is a hit where the centre of the strongest
+    patch of the label's map lies in any of those boxes.
+
+    Args:
+        engine: opened with `similarity=True`.
+        progress: called with the number of images done.
+
+    Raises:
+        UserError: no image of the data set has a box of one of its labels.
+    """
+    found = list(_cases(bundle, engine, data, boxes, progress))
+    ordinary = [case for case in found if not case.difficult]
+    if not ordinary:
+        raise UserError(
+            "no image of the data set has a box of a label of the model", got=f"{len(data)} images",
+            fix="boxes of the same pictures; a split that they are of (--split)",
+        )  # fmt: skip
+    by_image: dict[int, list[bool]] = {}
+    for case in ordinary:
+        by_image.setdefault(case.image, []).append(case.hit)
+    hits = np.array([[sum(each), len(each)] for each in by_image.values()])
+    low, high = bootstrap_interval(
+        lambda rows: float(np.divide(*hits[rows].sum(0))), len(hits), bounds=(0, 1)
+    )
+    return Pointing(
+        ordinary=_figures(ordinary),
+        low=low,
+        high=high,
+        difficult=_figures([case for case in found if case.difficult]),
+        labels={
+            label: _figures([case for case in ordinary if case.label == label])
+            for label in bundle.labels
+        },
+    )
+
+
+def _cases(
+    bundle: Bundle, engine: Engine, data: DataSet, boxes: Boxes, progress: Callable[[int], None]
+) -> Iterator[Case]:
+    recipe, tau, grid = bundle.manifest.recipe, bundle.manifest.tau, bundle.manifest.grid
+    column = {label: m for m, label in enumerate(bundle.labels)}
+    samples = [each for each in data.samples if each.path.resolve() in boxes]
+    scored = score_images([each.path for each in samples], engine, recipe)
+    for n, (sample, each) in enumerate(zip(samples, scored, strict=True)):
+        progress(n + 1)
+        if each.similarity is None:  # it cannot be read; `eval` names it
+            continue
+        maps = navigators.backward(each.similarity, tau)  # (M, N)
+        points = patch_centres(grid, recipe.seen(*images.dimensions(sample.path)))
+        for label in dict.fromkeys(sample.labels):
+            mine = [box for box in boxes[sample.path.resolve()] if box.label == label]
+            if mine and label in column:
+                yield _case(n, label, maps[column[label]], points, mine)
+
+
+def _case(n: int, label: str, heat: Floats, points: Points, boxes: Sequence[ObjectBox]) -> Case:
+    inside = _inside(points, boxes)
+    return Case(
+        n, label,
+        hit=bool(inside[heat.argmax()]),
+        energy=float(heat[inside].sum()),
+        centre=bool(_inside(np.array([[0.5, 0.5]]), boxes)[0]),
+        difficult=all(box.difficult for box in boxes),
+    )  # fmt: skip
+
+
+def patch_centres(grid: tuple[int, int], seen: images.Box) -> Points:
+    """Return the centres of the patches, (rows * columns, 2), as fractions of the picture.
+
+    Args:
+        grid: (rows, columns) of patches.
+        seen: where the engine's input lies on the picture, of `Recipe.seen`.
+    """
+    rows, columns = grid
+    left, top, right, bottom = seen
+    x = left + (np.arange(columns) + 0.5) / columns * (right - left)
+    y = top + (np.arange(rows) + 0.5) / rows * (bottom - top)
+    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+
+
+def _inside(points: Points, boxes: Sequence[ObjectBox]) -> npt.NDArray[np.bool_]:
+    """Return whether each point lies in any of the boxes."""
+    edges = np.array([[box.xmin, box.ymin, box.xmax, box.ymax] for box in boxes])  # (boxes, 4)
+    corners = points[:, None]  # (points, 1, 2)
+    within = np.all((edges[:, :2] <= corners) & (corners <= edges[:, 2:]), axis=2)
+    return np.asarray(within.any(axis=1), np.bool_)
+
+
+def _figures(cases: Sequence[Case]) -> PointingFigures:
+    if not cases:
+        return PointingFigures(0, float("nan"), float("nan"), float("nan"))
+    shares = np.array([(case.hit, case.energy, case.centre) for case in cases]).mean(0)
+    return PointingFigures(len(cases), *map(float, shares))
