@@ -69,7 +69,7 @@ def photos(colour_photo, tmp_path):
 def check(found, paths, bad):
     """Every path has its own logits, or its error."""
     assert [scored.path for scored in found] == paths
-    for n, (path, logits, error) in enumerate(found):
+    for n, (path, logits, error, _) in enumerate(found):
         if n in bad:
             assert logits is None
             assert path.name in str(error)
