@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from importlib import metadata
-from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
 from patchct_edge.cli import console, options
-from patchct_edge.errors import EngineError
-
-JETSON = Path("/etc/nv_tegra_release")  # what NVIDIA's system for Jetsons leaves there
+from patchct_edge.report import machine
 
 
 class Library(NamedTuple):
@@ -53,18 +49,18 @@ GPU_LIBRARIES = (
 def doctor(as_json: options.Json = False) -> None:
     """Say what is installed here, and how to install what is missing."""
     found = [(library, _version(library.name)) for library in (*LIBRARIES, *GPU_LIBRARIES)]
-    machine = {
+    about = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
-        "gpu": _gpu(),
-        **_jetson(),
+        "gpu": machine.gpu(),
+        **machine.jetson(),
     }
     if as_json:
         libraries = {library.name: version for library, version in found}
-        typer.echo(json.dumps({**machine, "libraries": libraries}, indent=2))
+        typer.echo(json.dumps({**about, "libraries": libraries}, indent=2))
         return
-    for name, value in machine.items():
+    for name, value in about.items():
         typer.echo(f"{name:<8}{value}")
     rows = [
         (each.name, version or "missing", each.purpose, "" if version else _install(each))
@@ -83,38 +79,12 @@ def _version(distribution: str) -> str | None:
 
 
 def _install(library: Library) -> str:
-    if library.name == "tensorrt" and JETSON.exists():
+    if library.name == "tensorrt" and machine.JETSON.exists():
         return "apt install nvidia-jetpack; python3 -m venv --system-site-packages"
     if not library.extra and library in GPU_LIBRARIES:
         return f"pip install {library.name}"
     extra = f"[{library.extra}]" if library.extra else ""
     return f"pip install 'patchct-edge{extra}'" if extra else "pip install patchct-edge"
-
-
-def _gpu() -> str:
-    """Name the GPU, its compute capability and what its driver serves, or say why there is none."""
-    from patchct_edge.runtime.engines.tensorrt.library import device
-
-    try:
-        found = device()
-    except EngineError as error:
-        return f"none: {error.what}"
-    return f"{found.name}; compute capability {found.compute_capability}, CUDA {found.driver}"
-
-
-def _jetson() -> dict[str, str]:
-    """Name the release of a Jetson's system and its power mode; nothing elsewhere."""
-    if not JETSON.exists():
-        return {}
-    release = JETSON.read_text(errors="replace").partition(",  GCID")[0].lstrip("# ").strip()
-    try:
-        said = subprocess.run(
-            ["nvpmodel", "-q"], capture_output=True, text=True, timeout=5, check=False
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        said = ""
-    mode = next((line for line in said.splitlines() if "Power Mode" in line), "power mode unknown")
-    return {"jetson": f"{release}; {mode.strip()}"}
 
 
 def _cpu() -> str:

@@ -13,6 +13,7 @@ import pytest
 
 import patchct_edge
 from patchct_edge.cli import doctor
+from patchct_edge.report import machine
 
 OPTIONAL = {"tensorrt", "pycuda"}  # nothing that CI could install
 
@@ -75,7 +76,7 @@ def test_every_library_that_is_imported_is_known():
 def test_a_jetson_is_named(run_cli, monkeypatch, tmp_path, tool):
     release = tmp_path / "nv_tegra_release"
     release.write_text("# R36 (release), REVISION: 4.3,  GCID: 38968081, BOARD: generic\n")
-    monkeypatch.setattr(doctor, "JETSON", release)
+    monkeypatch.setattr(machine, "JETSON", release)
     monkeypatch.setenv("PATH", str(tmp_path))
     if tool:
         (tmp_path / "nvpmodel").write_text(f"#!/bin/sh\necho '{tool}'\necho 0\n")

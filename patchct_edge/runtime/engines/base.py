@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ class EngineRecord:
     arithmetic: str  # what the machine really computes in, such as int8+bf16
     library: str  # name and version
     device: str
+    threads: int | None = None  # of the CPU, where the library says how many it takes
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,6 +74,12 @@ class Engine(ABC):
         """Submit one batch and wait for it."""
         self.submit(images)
         return self.result()
+
+    def timed(self, images: Images) -> tuple[Outputs, dict[str, float]]:
+        """Run one batch, no other under way; return the seconds of each stage as well."""
+        began = time.perf_counter()
+        outputs = self.infer(images)
+        return outputs, {"engine": time.perf_counter() - began}
 
     def __enter__(self) -> Engine:
         return self

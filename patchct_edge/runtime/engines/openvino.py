@@ -71,6 +71,7 @@ class OpenVINOEngine(Engine):
             NAME, precision, self._arithmetic(precision),
             f"openvino {ov.__version__.split('-')[0]}",
             str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
+            int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
         )  # fmt: skip
 
     def submit(self, images: Images) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -87,6 +88,21 @@ class TensorRTEngine(Engine):
         logits, *similarity = (np.concatenate(each) for each in outputs)
         return Outputs(logits, similarity[0] if similarity else None)
 
+    def timed(self, images: Images) -> tuple[Outputs, dict[str, float]]:
+        if len(images) > self._most:  # its parts overlap
+            return super().timed(images)
+        times = [time.perf_counter()]
+        slot, count = self._idle.pop(), max(len(images), self._least)
+        for stage in (self._copy_in, self._compute, self._copy_out):
+            stage(slot, images, count)
+            self._memory.wait(self._memory.mark())
+            times.append(time.perf_counter())
+        part = _Part(len(images), slot, self._memory.mark())
+        self._running.append(part)
+        self._batches.append([part])
+        names = ("host to device", "engine", "device to host")
+        return self.result(), dict(zip(names, np.diff(times).tolist(), strict=True))
+
     def close(self) -> None:
         self._batches.clear()
         self._running.clear()
@@ -135,24 +151,34 @@ class TensorRTEngine(Engine):
         """Queue a batch that fits: copy in, compute, copy out."""
         if not self._idle:
             self._finish_oldest()
-        slot, memory = self._idle.pop(), self._memory
-        count = max(len(images), self._least)
+        slot, count = self._idle.pop(), max(len(images), self._least)
+        self._copy_in(slot, images, count)
+        self._compute(slot, images, count)
+        self._copy_out(slot, images, count)
+        part = _Part(len(images), slot, self._memory.mark())
+        self._running.append(part)
+        return part
+
+    def _copy_in(self, slot: _Slot, images: Images, count: int) -> None:
+        """Queue the copy of a batch to the device, padded to `count` images."""
         size = images[0].nbytes
         host = slot.host[INPUT][: count * size]
         host[: len(images) * size] = np.ascontiguousarray(images).reshape(-1)
         host[len(images) * size :] = 0
-        memory.copy_in(slot.device[INPUT], host)
+        self._memory.copy_in(slot.device[INPUT], host)
+
+    def _compute(self, slot: _Slot, images: Images, count: int) -> None:
         self._context.set_input_shape(INPUT, (count, *self._pixels))
         for name, address in slot.device.items():
             self._context.set_tensor_address(name, address)
-        if not self._context.execute_async_v3(memory.stream):
+        if not self._context.execute_async_v3(self._memory.stream):
             self._idle.append(slot)
-            raise EngineError("TensorRT did not run the batch", got=f"{count} images")
+            raise EngineError("TensorRT did not run the batch", got=f"{len(images)} images")
+
+    def _copy_out(self, slot: _Slot, images: Images, count: int) -> None:
         for name, shape in self._outputs.items():
-            memory.copy_out(slot.host[name][: 4 * count * math.prod(shape)], slot.device[name])
-        part = _Part(len(images), slot, memory.mark())
-        self._running.append(part)
-        return part
+            found = slot.host[name][: 4 * count * math.prod(shape)]
+            self._memory.copy_out(found, slot.device[name])
 
     def _finish_oldest(self) -> None:
         """Wait for the oldest part, keep its outputs, and free its slot."""

@@ -1,0 +1,154 @@
+"""How fast an engine is: every stage of a photo apart, and batches of all sizes."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchct_edge import images
+from patchct_edge.bundle import Bundle
+from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.tagging import Calibration, tags_from_scores
+
+WARM_UP, SAMPLES = 20, 200  # photos
+BATCHES = (1, 2, 4, 8, 16, 32)
+SWEEP_SECONDS = 1.0  # for each batch size, and at least three batches
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of the samples of one stage, in milliseconds."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        return cls(*map(float, np.percentile(samples, (50, 90, 95, 99, 100))))
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One photo after another, from the file to the tags, in milliseconds.
+
+    `samples` holds the totals in the order of the run. The files lay in the system's cache: `read`
+    says nothing of a disk.
+    """
+
+    warm_up: int
+    samples: tuple[float, ...]
+    stages: dict[str, Spread]  # in the order of the work, `total` the last
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One batch size: milliseconds of a batch alone, images/s with as many as pay under way."""
+
+    batch: int
+    latency_ms: float
+    images_per_second: float
+
+
+def latency(
+    bundle: Bundle,
+    engine: Engine,
+    calibration: Calibration,
+    paths: Sequence[Path],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Latency:
+    """Tag photos one at a time, round and round, and time every stage.
+
+    Args:
+        engine: opened for latency.
+        paths: photos that can be read, at least one.
+        progress: called with the number of photos done.
+    """
+    stages: dict[str, list[float]] = {}
+    for n, path in enumerate(itertools.islice(itertools.cycle(paths), WARM_UP + SAMPLES)):
+        found = _one(bundle, engine, calibration, path)
+        progress(n + 1)
+        if n >= WARM_UP:
+            for name, seconds in found.items():
+                stages.setdefault(name, []).append(1e3 * seconds)
+    totals = np.sum(list(stages.values()), axis=0).tolist()
+    spreads = {name: Spread.of(samples) for name, samples in stages.items()}
+    return Latency(WARM_UP, tuple(totals), {**spreads, TOTAL: Spread.of(totals)})
+
+
+def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -> dict[str, float]:
+    """Tag a photo; return the seconds of each stage."""
+    recipe, times = bundle.manifest.recipe, [time.perf_counter()]
+    data = path.read_bytes()
+    times.append(time.perf_counter())
+    rgb = images.decode(data, at_least=2 * recipe.size)
+    times.append(time.perf_counter())
+    pixels = recipe.apply(rgb)
+    times.append(time.perf_counter())
+    outputs, inner = engine.timed(pixels[None])
+    began = time.perf_counter()
+    tags_from_scores(calibration.scores(outputs.logits)[0], bundle.labels, calibration.thresholds)
+    tags = time.perf_counter() - began
+    before = dict(zip(("read", "decode", "resize"), np.diff(times).tolist(), strict=True))
+    return {**before, **inner, "tags": tags}
+
+
+def sweep(
+    single: Engine,
+    streamed: Engine,
+    pixels: Images,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[SweepPoint, ...]:
+    """Time batches of every size, on pictures in memory.
+
+    Args:
+        single: opened for latency; times a batch alone.
+        streamed: opened for throughput; keeps as many batches under way as it likes.
+        pixels: uint8 (B, H, W, 3), at least the largest batch.
+        progress: called with the number of batch sizes done.
+    """
+    points = []
+    for done, batch in enumerate(BATCHES):
+        part = pixels[:batch]
+        single.infer(part)
+        calls = _until(lambda part=part: single.infer(part))  # type: ignore[misc]
+        rate = _stream_rate(streamed, part, max(3, len(calls)))
+        points.append(SweepPoint(batch, 1e3 * float(np.median(calls)), rate))
+        progress(done + 1)
+    return tuple(points)
+
+
+def _until(call: Callable[[], object]) -> list[float]:
+    """Return the seconds of each call, for about half of `SWEEP_SECONDS`, at least three."""
+    seconds: list[float] = []
+    while len(seconds) < 3 or sum(seconds) < SWEEP_SECONDS / 2:
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _stream_rate(engine: Engine, batch: Images, calls: int) -> float:
+    """Return images/s over `calls` batches, after as many as fill the engine."""
+    for _ in range(engine.concurrency):
+        engine.submit(batch)
+    began = time.perf_counter()
+    for _ in range(calls):
+        engine.result()
+        engine.submit(batch)
+    elapsed = time.perf_counter() - began
+    for _ in range(engine.concurrency):
+        engine.result()
+    return calls * len(batch) / elapsed
