@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,17 +16,21 @@ from patchct_edge.errors import ImageError
 from patchct_edge.images import RGB
 from patchct_edge.parallel import ordered_map
 from patchct_edge.preprocess import Recipe
-from patchct_edge.runtime.engines.base import Engine, Floats
+from patchct_edge.runtime.engines.base import Engine, Floats, Outputs
 
 PATIENCE = 30.0  # seconds for one file, reading included
 
 
 class Scored(NamedTuple):
-    """One image: its logits (M,), or the error that came in their place."""
+    """One image: its logits (M,), or the error that came in their place.
+
+    `similarity` is float32 (M, N), where the engine was opened with it.
+    """
 
     path: Path
     logits: Floats | None
     error: ImageError | None
+    similarity: Floats | None = None
 
 
 def score_images(
@@ -80,6 +84,12 @@ def _decoded(
 
 def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:
     has_good = any(error is None for _, error in group)
-    rows = iter(engine.result().logits if has_good else ())
+    rows = _rows(engine.result()) if has_good else iter(())
     for path, error in group:
-        yield Scored(path, next(rows) if error is None else None, error)
+        logits, similarity = next(rows) if error is None else (None, None)
+        yield Scored(path, logits, error, similarity)
+
+
+def _rows(outputs: Outputs) -> Iterator[tuple[Floats, Floats | None]]:
+    similarity = repeat(None) if outputs.similarity is None else outputs.similarity
+    return zip(outputs.logits, similarity, strict=False)

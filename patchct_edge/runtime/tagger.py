@@ -101,7 +101,7 @@ class Tagger:
         self._streaming = True
         try:
             recipe = self.bundle.manifest.recipe
-            for path, logits, error in score_images(paths, self.engine, recipe, batch=batch):
+            for path, logits, error, _ in score_images(paths, self.engine, recipe, batch=batch):
                 if logits is None:
                     assert error is not None
                     message = "; ".join(line.strip() for line in str(error).splitlines())
