@@ -100,6 +100,7 @@ run("--help")
 for command in app.registered_commands:
     run(command.name, "--help")
 run("tag", photo, "--model", bundle, "--engine", "fake", "--header", "-o", output)
+run("explain", photo, "--model", bundle, "--engine", "fake", "-o", output + ".npy")
 run("show", bundle, "--verify")
 run("doctor")
 
@@ -136,7 +137,7 @@ def test_every_command_runs_without_the_workshop(device):
     codes, *_ = device
     assert set(codes.values()) == {0}
     assert {f"{command} --help" for command in COMMANDS} <= set(codes)
-    assert len(codes) == len([name for name in codes if name.endswith("--help")]) + 3
+    assert len(codes) == len([name for name in codes if name.endswith("--help")]) + 4
 
 
 def test_every_module_of_the_device_imports_without_the_workshop(device):

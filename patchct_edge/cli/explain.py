@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from shlex import quote
@@ -60,24 +61,24 @@ def explain(
     from patchct_edge.bundle import Bundle
     from patchct_edge.runtime.engines.select import open_engine
 
-    if bool(inputs) == bool(prototypes):
-        raise UserError(
-            "explain takes either photos or --prototypes", got="both" if inputs else "neither",
-            fix="patchct explain photo.jpg --model X.patchct",
-        )  # fmt: skip
+    _check_usage(inputs, prototypes, split or images)
     target = output or Path("prototypes.png" if prototypes else "maps.png")
     _check_output(target, PICTURES if prototypes else (*PICTURES, *NUMBERS))
     opened = Bundle(model)
     labels = _known(label or (), opened.labels)
     photos = _photos(inputs, target) if inputs else []
-    data = prototypes and options.read_data(
-        prototypes, prefer="val", split=split, labels=opened.labels, images=images
+    data = (
+        None
+        if prototypes is None
+        else options.read_data(
+            prototypes, prefer="val", split=split, labels=opened.labels, images=images
+        )
     )
     with open_engine(
         opened, engine=engine, precision=precision, trust=trust_engine,
-        similarity=True, latency=not data,
+        similarity=True, latency=data is None,
     ) as running:  # fmt: skip
-        if data:
+        if data is not None:
             complete = _draw_prototypes(opened, running, data, labels, target)
         else:
             complete = _explain_photos(opened, running, photos, labels, target)
@@ -93,7 +94,8 @@ def _explain_photos(
     first = next(pictures, None)
     if first is not None:
         pictures = chain([first], console.counted(pictures, "explaining", len(photos) - 1))
-        _writer(bundle, engine, labels, target)(pictures)
+        with _writing(target):
+            _writer(bundle, engine, labels, target)(pictures)
         console.note(f"wrote {target}")
     return not failed
 
@@ -145,7 +147,8 @@ def _draw_prototypes(
     for failure in found.failed:
         console.warn(failure)
     rows = prototypes.rows_of(found, bundle, data)
-    _write_sheet(prototypes.TITLE, prototypes.NOTE, rows, target)
+    with _writing(target):
+        _write_sheet(prototypes.TITLE, prototypes.NOTE, rows, target)
     console.note(f"wrote {target}")
     return not found.failed
 
@@ -155,6 +158,22 @@ def _write_sheet(title: str, note: str, rows: Iterable[Row], target: Path) -> No
 
     write = write_html if target.suffix == ".html" else write_png
     write(title, note, rows, target)
+
+
+def _check_usage(
+    inputs: list[str] | None, prototypes: Path | None, choice: str | Path | None
+) -> None:
+    """Refuse photos with a data set, neither of them, and a choice of a data set's photos alone."""
+    if bool(inputs) == bool(prototypes):
+        raise UserError(
+            "explain takes either photos or --prototypes", got="both" if inputs else "neither",
+            fix="patchct explain photo.jpg --model X.patchct",
+        )  # fmt: skip
+    if inputs and choice:
+        raise UserError(
+            "--split and --images belong to the data set of --prototypes", got=choice,
+            fix="leave them out",
+        )  # fmt: skip
 
 
 def _check_output(target: Path, suffixes: Sequence[str]) -> None:
@@ -173,6 +192,15 @@ def _check_output(target: Path, suffixes: Sequence[str]) -> None:
     if os.path.isdir(target) or not os.access(folder, os.W_OK):  # noqa: PTH112
         got = "a folder" if target.is_dir() else f"{folder} may not be written"
         raise UserError(f"cannot write {target}", got=got, fix="another -o")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Tell what a file system refuses, such as a name too long or a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}", fix="another -o") from None
 
 
 def _known(asked: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -120,6 +120,6 @@ def label_maps(similarity: Floats, scores: Floats, tau: float) -> tuple[Floats, 
         scores: float32 (M,), 0..1: with equation (4) they weigh the labels of F.
     """
     weights = np.maximum(scores, np.finfo(np.float32).tiny)  # scores that all underflow to 0
-    backward: Any = navigators.backward(similarity, tau)
-    forward: Any = navigators.forward(similarity, tau, navigators.inference_q(weights))
-    return backward, forward
+    backward = navigators.backward(similarity, tau)
+    forward = navigators.forward(similarity, tau, navigators.inference_q(weights))
+    return np.asarray(backward, np.float32), np.asarray(forward, np.float32)

@@ -176,6 +176,8 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
         (["{p}", "-o", "no/a.png"], ["cannot write", "no folder no", "mkdir -p no"]),
         (["{p}/*.gif"], ["no image was found"]),
         (["{p}", "--prototypes", "{d}"], ["either photos or --prototypes", "both"]),
+        (["{p}", "--split", "val"], ["belong to the data set of --prototypes", "val"]),
+        (["{p}", "-o", f"{'x' * 250}.png"], ["cannot write", "too long"]),
         ([], ["either photos or --prototypes", "neither"]),
         (["{p}", "--engine", "openvin"], ["openvin", "'openvino'?"]),
         (["--prototypes", "{d}/gone.csv"], ["no such data set"]),
