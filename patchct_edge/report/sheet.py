@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 1672  # px of a sheet, where one picture is not wider
 GAP = 12  # px around pictures
+NARROWEST = 90  # px that a caption has
 DPI = 100
 TITLE, TEXT = 13, 10.5  # points
 LEADING = 1.45  # line height, in font sizes
@@ -85,9 +86,9 @@ def _data_uri(pixels: images.RGB) -> str:
 def _drawn(row: Row) -> images.RGB:
     """Return a row as it stands on a sheet, with as many lines of pictures as it needs."""
     parts = [_texts(WIDTH, row.title, [])] if row.title else []
-    tile_width = row.tiles[0].pixels.shape[1] + GAP
-    for line in _batches(row.tiles, max(1, (WIDTH - GAP) // tile_width)):
-        parts.append(_line_of_tiles(line, max(WIDTH, tile_width + GAP)))
+    column = _column(row.tiles[0])
+    for line in _batches(row.tiles, max(1, (WIDTH - GAP) // column)):
+        parts.append(_line_of_tiles(line, max(WIDTH, column + GAP)))
     return _stacked(parts)
 
 
@@ -96,6 +97,12 @@ def _stacked(parts: Sequence[images.RGB]) -> images.RGB:
     width = max(part.shape[1] for part in parts)
     rest = [((0, 0), (0, width - part.shape[1]), (0, 0)) for part in parts]
     return np.vstack([np.pad(*p, constant_values=255) for p in zip(parts, rest, strict=True)])
+
+
+def _column(tile: Tile) -> int:
+    """Return the width of a picture, or of the caption below a narrow one, with the gap."""
+    width: int = tile.pixels.shape[1]
+    return max(width, NARROWEST) + GAP
 
 
 def _batches(tiles: Sequence[Tile], size: int) -> Iterator[list[Tile]]:
@@ -107,11 +114,12 @@ def _batches(tiles: Sequence[Tile], size: int) -> Iterator[list[Tile]]:
 def _line_of_tiles(tiles: Sequence[Tile], width: int) -> images.RGB:
     high, wide = tiles[0].pixels.shape[:2]
     leading = TEXT * LEADING * DPI / 72
-    captions = [_wrapped(tile.caption, wide) for tile in tiles]
+    column = _column(tiles[0])
+    captions = [_wrapped(tile.caption, column - GAP) for tile in tiles]
     height = round(high + max(map(len, captions)) * leading + 2 * GAP)
     figure = _figure(width, height)
     for n, lines in enumerate(captions):
-        left = GAP + n * (wide + GAP)
+        left = GAP + n * column
         for k, line in enumerate(lines):
             baseline = high + (k + 0.75) * leading
             indent = 0
@@ -121,7 +129,7 @@ def _line_of_tiles(tiles: Sequence[Tile], width: int) -> images.RGB:
             _text(figure, left + indent, baseline, line.text, TEXT)
     rendered = _rendered(figure)
     for n, tile in enumerate(tiles):
-        left = GAP + n * (wide + GAP)
+        left = GAP + n * column
         rendered[:high, left : left + wide] = tile.pixels
     return rendered
 

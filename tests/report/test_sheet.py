@@ -60,6 +60,16 @@ def test_a_picture_wider_than_the_sheet_widens_it(tmp_path):
     assert images.decode(tmp_path / "a.png").shape[1] >= 3000
 
 
+def test_captions_of_narrow_pictures_do_not_overlap(tmp_path):
+    pytest.importorskip("matplotlib")
+    blank = np.full((40, 3, 3), 255, np.uint8)
+    for count in (1, 2):
+        tiles = (Tile(blank, (Line("motorbike"),)),) * count
+        write_png("", "", [Row("", tiles)], tmp_path / f"{count}.png")
+    once, twice = (images.decode(tmp_path / f"{n}.png").astype(int) for n in (1, 2))
+    assert (255 - twice).sum() == pytest.approx(2 * (255 - once).sum(), rel=0.02)
+
+
 def test_a_square_of_colour_stands_before_its_line(tmp_path):
     pytest.importorskip("matplotlib")
     write_png("title", "", [row(colour="#0000ff")], tmp_path / "a.png")
