@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HOMES = {
@@ -11,14 +13,21 @@ HOMES = {
 }
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file aside and rename it: what stood there is lost only when the new one is whole."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write; that file takes its place when the block ends well."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        aside.write_bytes(data)
+        yield aside
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file aside and rename it: what stood there is lost only when the new one is whole."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
 
 
 def user_folder(kind: str) -> Path:

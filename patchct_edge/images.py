@@ -118,6 +118,13 @@ def resize(rgb: RGB, width: int, height: int, interpolation: str, box: Box | Non
     return np.asarray(image.resize((width, height), FILTERS[interpolation], box=box))
 
 
+def encode(rgb: RGB, format: str) -> bytes:
+    """Return uint8 (H, W, 3) as the bytes of a file, such as of "PNG" or "JPEG"."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, format)
+    return file.getvalue()
+
+
 def save(rgb: RGB, path: Path) -> None:
     """Write uint8 (H, W, 3) as the format that the suffix names."""
     Image.fromarray(rgb).save(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,13 @@ from patchct_edge import images
 from patchct_edge.errors import UserError
 
 FITS = ("squash", "crop", "pad")
+
+
+class Placement(NamedTuple):
+    """Which box of a picture fills which box of the input square; both in pixels of their own."""
+
+    source: images.Box
+    target: tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -46,33 +53,31 @@ class Recipe:
 
     def apply(self, rgb: images.RGB, box: images.Box | None = None) -> images.RGB:
         """Fit `box` of the picture (all of it by default) into the input square."""
-        left, top, right, bottom = box or (0, 0, rgb.shape[1], rgb.shape[0])
+        source, (left, top, right, bottom) = self.placement(
+            box or (0, 0, rgb.shape[1], rgb.shape[0])
+        )
+        inner = images.resize(rgb, right - left, bottom - top, self.interpolation, source)
+        if self.fit != "pad":
+            return inner
+        canvas = np.full((self.size, self.size, 3), 128, np.uint8)
+        canvas[top:bottom, left:right] = inner
+        return canvas
+
+    def placement(self, box: images.Box) -> Placement:
+        """Return what of `box` the engine sees, and where in the input square."""
+        left, top, right, bottom = box
         width, height = right - left, bottom - top
+        whole = (0, 0, self.size, self.size)
+        if self.fit == "squash":
+            return Placement(box, whole)
         if self.fit == "crop":
             side = min(width, height)
             left, top = left + (width - side) / 2, top + (height - side) / 2
-            right, bottom = left + side, top + side
-        if self.fit != "pad":
-            box = (left, top, right, bottom)
-            return images.resize(rgb, self.size, self.size, self.interpolation, box)
+            return Placement((left, top, left + side, top + side), whole)
         scale = self.size / max(width, height)
         w, h = max(1, round(width * scale)), max(1, round(height * scale))
-        canvas = np.full((self.size, self.size, 3), 128, np.uint8)
         x, y = (self.size - w) // 2, (self.size - h) // 2
-        inner = images.resize(rgb, w, h, self.interpolation, (left, top, right, bottom))
-        canvas[y : y + h, x : x + w] = inner
-        return canvas
-
-    def seen(self, width: int, height: int) -> images.Box:
-        """Return where the input square lies on a picture, as fractions of its width and height.
-
-        (0, 0, 1, 1) is the whole; `crop` sees less of it, and the bars of `pad` lie outside.
-        """
-        if self.fit == "squash":
-            return 0.0, 0.0, 1.0, 1.0
-        side = min(width, height) if self.fit == "crop" else max(width, height)
-        x, y = side / width / 2, side / height / 2
-        return 0.5 - x, 0.5 - y, 0.5 + x, 0.5 + y
+        return Placement(box, (x, y, x + w, y + h))
 
     def read(self, source: str | os.PathLike[str] | bytes) -> images.RGB:
         """Decode an image no larger than needed, and fit the whole picture.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from patchct_edge.files import replace_file, user_folder
+from patchct_edge.files import replace_file, replacing, user_folder
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
@@ -24,6 +24,21 @@ def test_a_write_that_fails_leaves_what_stood_there(tmp_path, monkeypatch):
         replace_file(tmp_path / "x.json", b"new")
     assert (tmp_path / "x.json").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.json"]  # noqa: PTH208
+
+
+def test_a_file_that_fails_half_way_leaves_what_stood_there(tmp_path):
+    target = tmp_path / "x.html"
+    target.write_text("old")
+
+    def write():
+        with replacing(target) as aside:
+            aside.write_text("ne")
+            raise RuntimeError("gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        write()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize(

@@ -304,3 +304,9 @@ def test_whole_numbers_that_are_small_stay_what_they_are():
     np.testing.assert_array_equal(
         images.decode(encoded(image, "TIFF"))[..., 1].reshape(-1), range(256)
     )
+
+
+def test_a_picture_as_bytes_can_be_decoded():
+    rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    np.testing.assert_array_equal(images.decode(images.encode(rgb, "PNG")), rgb)
+    assert images.encode(rgb, "JPEG").startswith(b"\xff\xd8")

@@ -17,10 +17,10 @@ from patchct_edge import images
 
 PACKAGE = Path(patchct_edge.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
-COMMANDS = ("demo", "train", "export", "compile", "tag", "eval", "show", "doctor")
+COMMANDS = ("demo", "train", "export", "compile", "tag", "eval", "explain", "show", "doctor")
 WORKSHOP = (
     "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
-    "matplotlib", "sklearn", "scipy", "tensorrt_rtx", "cuda",
+    "matplotlib", "jinja2", "sklearn", "scipy", "tensorrt_rtx", "cuda",
 )  # fmt: skip
 
 
@@ -29,7 +29,8 @@ WORKSHOP = (
     [
         ("openvino", "runtime/engines/openvino.py cli/doctor.py"),
         ("onnxruntime", "runtime/engines/onnxruntime.py export/half.py"),
-        ("matplotlib", "report/explain.py"),
+        ("matplotlib", "report/sheet.py"),
+        ("jinja2", "report/sheet.py"),
         ("rich", "cli/console.py"),
         ("typer", "cli/*"),
         ("PIL", "images.py"),
@@ -99,6 +100,7 @@ run("--help")
 for command in app.registered_commands:
     run(command.name, "--help")
 run("tag", photo, "--model", bundle, "--engine", "fake", "--header", "-o", output)
+run("explain", photo, "--model", bundle, "--engine", "fake", "-o", output + ".npy")
 run("show", bundle, "--verify")
 run("doctor")
 
@@ -135,7 +137,7 @@ def test_every_command_runs_without_the_workshop(device):
     codes, *_ = device
     assert set(codes.values()) == {0}
     assert {f"{command} --help" for command in COMMANDS} <= set(codes)
-    assert len(codes) == len([name for name in codes if name.endswith("--help")]) + 3
+    assert len(codes) == len([name for name in codes if name.endswith("--help")]) + 4
 
 
 def test_every_module_of_the_device_imports_without_the_workshop(device):

@@ -19,6 +19,7 @@ from patchct_edge.cli.compile import compile_
 from patchct_edge.cli.demo import demo
 from patchct_edge.cli.doctor import GPU_LIBRARIES, LIBRARIES, doctor
 from patchct_edge.cli.eval import evaluate
+from patchct_edge.cli.explain import explain
 from patchct_edge.cli.export import export
 from patchct_edge.cli.show import show
 from patchct_edge.cli.tag import tag
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "tag": tag,
     "eval": evaluate,
     "calibrate": calibrate,
+    "explain": explain,
     "show": show,
     "doctor": doctor,
 }

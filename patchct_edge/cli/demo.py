@@ -153,7 +153,9 @@ def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
 
 def _draw(bundle: Path, data: Path, target: Path) -> None:
     from patchct_edge.bundle import Bundle
-    from patchct_edge.report.explain import draw_sheet, explained
+    from patchct_edge.report import maps
+    from patchct_edge.report.explain import explained
+    from patchct_edge.report.sheet import write_png
     from patchct_edge.runtime.engines.select import open_engine
 
     opened = Bundle(bundle)
@@ -161,7 +163,8 @@ def _draw(bundle: Path, data: Path, target: Path) -> None:
     # Scenes with several labels show best that each map finds its own digit.
     crowded = sorted(scenes.samples, key=lambda sample: -len(sample.labels))[:SHEET]
     with open_engine(opened, precision="int8", similarity=True, latency=True) as engine:
-        draw_sheet([explained(opened, engine, sample.path) for sample in crowded], target)
+        pictures = [explained(opened, engine, sample.path) for sample in crowded]
+    write_png(maps.TITLE, maps.NOTE, map(maps.row_of, pictures), target)
 
 
 def _say(result: Accuracy, out: Path, bundle: Path, seconds: float) -> None:

@@ -34,6 +34,7 @@ LIBRARIES = (
     Library("nncf", "nncf", "export INT8", "export"),
     Library("sympy", "sympy", "export FP16", "export"),
     Library("matplotlib", "matplotlib", "pictures", "report"),
+    Library("jinja2", "jinja2", "pages", "report"),
     Library("scikit-learn", "sklearn", "demo", "demo"),
     Library("scipy", "scipy", "demo", "demo"),
 )

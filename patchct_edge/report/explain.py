@@ -1,90 +1,125 @@
-"""Heat maps: where in a picture a tag comes from."""
+"""Where in a photo each label is: the navigators of its patches, as numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from patchct_edge import images, navigators
 from patchct_edge.bundle import Bundle
-from patchct_edge.errors import MissingExtra
+from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.base import Engine
-from patchct_edge.tagging import Tag, tags_from_scores
+from patchct_edge.tagging import tags_from_scores
 
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Explained:
-    """A picture as the engine saw it, its tags, and a map for each of them.
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """One label in one photo. The grids are float32 (rows, columns) of patches.
 
-    `pixels` is uint8 (H, W, 3); `maps` float32 (tags, rows, columns), the backward navigator
-    B(n|m), each summing to 1.
+    Args:
+        score: 0..1.
+        is_tag: whether the score reaches the label's threshold.
+        similarity: the cosine of each patch and the label, -1..1.
+        backward: B(n|m), from the label to the patches: sums to 1, however weak the label is.
+        forward: F(m|n), what share of a patch goes to this label, 0..1; over all labels of the
+            model it sums to 1 at every patch.
     """
 
-    pixels: images.RGB
-    tags: tuple[Tag, ...]
-    maps: Floats
+    label: str
+    score: float
+    is_tag: bool
+    similarity: Floats
+    backward: Floats
+    forward: Floats
+
+    @property
+    def strongest(self) -> tuple[int, int]:
+        """Row and column of the strongest patch of the map."""
+        row, column = np.unravel_index(self.backward.argmax(), self.backward.shape)
+        return int(row), int(column)
+
+    @property
+    def peak(self) -> float:
+        """Similarity of the strongest patch."""
+        return float(self.similarity[self.strongest])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields; grids are lists of rows, rounded to six digits."""
+        grids = ("similarity", "backward", "forward")
+        rows = {name: getattr(self, name).astype(float).round(6).tolist() for name in grids}
+        return {
+            "label": self.label, "score": round(self.score, 4), "tag": self.is_tag,
+            "strongest": {"patch": self.strongest, "similarity": round(self.peak, 4)}, **rows,
+        }  # fmt: skip
 
 
-def explained(bundle: Bundle, engine: Engine, path: Path) -> Explained:
-    """Tag one picture and compute the backward navigator of each tag.
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A photo and the maps of its labels, the highest score first.
+
+    Args:
+        photo: uint8 (height, width, 3), upright and whole, maybe decoded at a part of its size.
+        recipe: how the engine saw it.
+        maps: of the tags, or of the labels that were asked for.
+        similarity: float32 (M, rows, columns), of every label of the model.
+    """
+
+    path: Path
+    photo: images.RGB
+    recipe: Recipe
+    maps: tuple[LabelMap, ...]
+    similarity: Floats
+
+
+def explained(bundle: Bundle, engine: Engine, path: Path, labels: Sequence[str] = ()) -> Explained:
+    """Tag one photo and compute the maps of its tags.
 
     Args:
         engine: opened with `similarity=True`.
+        labels: those to map in place of the tags, whatever their scores.
 
     Raises:
-        ImageError: the picture cannot be decoded.
+        ImageError: the photo cannot be decoded.
     """
-    pixels = bundle.manifest.recipe.read(path)
-    logits, similarity = engine.infer(pixels[None])
-    if similarity is None:
+    recipe = bundle.manifest.recipe
+    photo = images.decode(path, at_least=2 * recipe.size)  # as Recipe.read
+    logits, similarities = engine.infer(recipe.apply(photo)[None])
+    if similarities is None:
         raise ValueError("the engine was opened without similarity")
     calibration = bundle.calibration(engine.record.precision)
-    scores = calibration.scores(logits)[0]
-    tags = tuple(tags_from_scores(scores, bundle.labels, calibration.thresholds))
-    attention = navigators.backward(similarity[0], bundle.manifest.tau)  # (M, N)
-    rows = [bundle.labels.index(tag.label) for tag in tags]
-    return Explained(pixels, tags, attention[rows].reshape(-1, *bundle.manifest.grid))
+    scores, similarity = calibration.scores(logits)[0], similarities[0]
+    tags = {tag.label for tag in tags_from_scores(scores, bundle.labels, calibration.thresholds)}
+    backward, forward = label_maps(similarity, scores, bundle.manifest.tau)
+    grid = bundle.manifest.grid
+    every = (
+        LabelMap(
+            label, float(scores[m]), label in tags,
+            *(each[m].reshape(grid) for each in (similarity, backward, forward)),
+        )
+        for m, label in enumerate(bundle.labels)
+    )  # fmt: skip
+    chosen = [each for each in every if each.label in (labels or tags)]
+    chosen.sort(key=lambda each: -each.score)
+    return Explained(path, photo, recipe, tuple(chosen), similarity.reshape(-1, *grid))
 
 
-def draw_sheet(pictures: Sequence[Explained], path: Path, *, columns: int = 4) -> None:
-    """Draw one row a picture: the picture itself, then each tag's map over it (PNG).
+def label_maps(similarity: Floats, scores: Floats, tau: float) -> tuple[Floats, Floats]:
+    """Return the maps of all labels, B(n|m) and F(m|n), both float32 (M, N).
+
+    The one place that says what a map is.
 
     Args:
-        columns: tags shown for a picture, the highest scores first.
+        similarity: float32 (M, N).
+        scores: float32 (M,), 0..1: with equation (4) they weigh the labels of F.
     """
-    try:
-        from matplotlib.figure import Figure  # not pyplot: a notebook keeps its own backend
-    except ImportError:
-        raise MissingExtra("matplotlib", "report") from None
-
-    shown = max((min(len(picture.tags), columns) for picture in pictures), default=0)
-    figure = Figure(figsize=(2.1 * (shown + 1), 2.3 * len(pictures)), layout="constrained")
-    axes = figure.subplots(len(pictures), shown + 1, squeeze=False)
-    for row, picture in zip(axes, pictures, strict=True):
-        for axis in row:
-            axis.axis("off")
-        row[0].imshow(picture.pixels)
-        row[0].set_title("picture" if picture.tags else "picture, no tag", fontsize=9)
-        for axis, tag, heat in zip(row[1:], picture.tags, picture.maps, strict=False):
-            axis.imshow(overlay(picture.pixels, heat))
-            axis.set_title(f"{tag.label}  {tag.score:.2f}", fontsize=9)
-    figure.savefig(path, dpi=110)
-
-
-def overlay(pixels: images.RGB, heat: Floats) -> images.RGB:
-    """Lay a map (rows, columns) over a picture: bright where it is strong, grey where it is not."""
-    height, width = pixels.shape[:2]
-    grey = (255 * heat / max(float(heat.max()), 1e-12)).astype(np.uint8)
-    large = images.resize(np.repeat(grey[:, :, None], 3, 2), width, height, "bilinear")
-    strength = large[:, :, :1] / 255  # (H, W, 1)
-    faded = 0.35 * pixels.mean(2, keepdims=True) + 0.65 * 255 * 0.5
-    warm = np.array([255, 140, 0])  # orange: told from blue and grey with any colour vision
-    lit = 0.55 * pixels + 0.45 * warm
-    blended: images.RGB = (strength * lit + (1 - strength) * faded).astype(np.uint8)
-    return blended
+    weights = np.maximum(scores, np.finfo(np.float32).tiny)  # scores that all underflow to 0
+    backward = navigators.backward(similarity, tau)
+    forward = navigators.forward(similarity, tau, navigators.inference_q(weights))
+    return np.asarray(backward, np.float32), np.asarray(forward, np.float32)

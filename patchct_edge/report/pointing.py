@@ -14,6 +14,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Boxes, DataSet, ObjectBox
 from patchct_edge.errors import UserError
 from patchct_edge.metrics import bootstrap_interval
+from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.base import Engine, Floats
 from patchct_edge.runtime.pipeline import score_images
 
@@ -116,7 +117,7 @@ def _cases(
         if each.similarity is None:  # it cannot be read; `eval` names it
             continue
         maps = navigators.backward(each.similarity, tau)  # (M, N)
-        points = patch_centres(grid, recipe.seen(*images.dimensions(sample.path)))
+        points = patch_centres(grid, recipe, *images.dimensions(sample.path))
         for label in dict.fromkeys(sample.labels):
             mine = [box for box in boxes[sample.path.resolve()] if box.label == label]
             if mine and label in column:
@@ -134,18 +135,21 @@ def _case(n: int, label: str, heat: Floats, points: Points, boxes: Sequence[Obje
     )  # fmt: skip
 
 
-def patch_centres(grid: tuple[int, int], seen: images.Box) -> Points:
-    """Return the centres of the patches, (rows * columns, 2), as fractions of the picture.
+def patch_centres(grid: tuple[int, int], recipe: Recipe, width: int, height: int) -> Points:
+    """Return the centres of the patches, (rows * columns, 2), as fractions of a picture.
+
+    Those of patches in the bars of `pad` lie outside 0..1.
 
     Args:
         grid: (rows, columns) of patches.
-        seen: where the engine's input lies on the picture, of `Recipe.seen`.
+        width, height: of the picture, in pixels.
     """
     rows, columns = grid
-    left, top, right, bottom = seen
-    x = left + (np.arange(columns) + 0.5) / columns * (right - left)
-    y = top + (np.arange(rows) + 0.5) / rows * (bottom - top)
-    return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    steps = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
+    centres = np.stack(steps, -1).reshape(-1, 2) * recipe.size / (columns, rows)  # of the input
+    source, target = (np.reshape(box, (2, 2)) for box in recipe.placement((0, 0, width, height)))
+    scale = (source[1] - source[0]) / (target[1] - target[0])
+    return np.asarray((source[0] + (centres - target[0]) * scale) / (width, height), np.float64)
 
 
 def _inside(points: Points, boxes: Sequence[ObjectBox]) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from patchct_edge.errors import ImageError
 from patchct_edge.images import RGB
 from patchct_edge.parallel import ordered_map
 from patchct_edge.preprocess import Recipe
-from patchct_edge.runtime.engines.base import Engine, Floats
+from patchct_edge.runtime.engines.base import Engine, Floats, Outputs
 
 PATIENCE = 30.0  # seconds for one file, reading included
 
@@ -24,7 +24,7 @@ PATIENCE = 30.0  # seconds for one file, reading included
 class Scored(NamedTuple):
     """One image: its logits (M,), or the error that came in their place.
 
-    `similarity` is (M, N), where the engine was opened with it.
+    `similarity` is float32 (M, N), where the engine was opened with it.
     """
 
     path: Path
@@ -83,12 +83,13 @@ def _decoded(
 
 
 def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[Scored]:
-    outputs = engine.result() if any(error is None for _, error in group) else None
-    row = 0
+    has_good = any(error is None for _, error in group)
+    rows = _rows(engine.result()) if has_good else iter(())
     for path, error in group:
-        if error is not None or outputs is None:
-            yield Scored(path, None, error)
-            continue
-        logits, similarity = outputs
-        yield Scored(path, logits[row], None, None if similarity is None else similarity[row])
-        row += 1
+        logits, similarity = next(rows) if error is None else (None, None)
+        yield Scored(path, logits, error, similarity)
+
+
+def _rows(outputs: Outputs) -> Iterator[tuple[Floats, Floats | None]]:
+    similarity = repeat(None) if outputs.similarity is None else outputs.similarity
+    return zip(outputs.logits, similarity, strict=False)

@@ -40,6 +40,10 @@ HELP = {
         "the fastest that fits by default", "list on stdin", "Images a batch; the engine's choice",
     ],
     "eval": ["val split by default", "the fastest that fits by default"],
+    "explain": [
+        "list on stdin", "maps.png or prototypes.png by default", "the tags by default",
+        "the fastest that fits by default", ".npy",
+    ],
     "show": ["sha256", "JSON"],
     "doctor": ["JSON", "install"],
     "compile": ["largest", "MiB. [default: 1024]", "[default: fp16]", "[default: 1,8,32]"],

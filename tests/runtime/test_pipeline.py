@@ -173,3 +173,25 @@ def test_a_file_that_takes_too_long_is_given_up(photos, tmp_path, monkeypatch):
     os.close(os.open(tmp_path / "pipe.jpg", os.O_WRONLY))  # and now someone does
     stuck.join(10)
     assert not stuck.is_alive()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10])
+def test_each_image_has_its_own_similarity(photos, batch):
+    for n, scored in enumerate(
+        score_images(photos(5, bad=(1, 4)), Counting(), RECIPE, batch=batch)
+    ):
+        if n in (1, 4):
+            assert scored.similarity is None
+        else:
+            expected = np.repeat([[10 * n / 255], [0], [1]], 4, axis=1)
+            np.testing.assert_allclose(scored.similarity, expected, atol=1e-5)
+
+
+def test_an_engine_without_similarity_gives_none(photos):
+    class Without(Counting):
+        def compute(self, images):
+            return super().compute(images)._replace(similarity=None)
+
+    found = list(score_images(photos(3), Without(), RECIPE, batch=2))
+    assert [scored.similarity for scored in found] == [None] * 3
+    check(found, [scored.path for scored in found], ())

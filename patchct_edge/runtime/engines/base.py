@@ -38,7 +38,9 @@ class EngineRecord:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.precision} ({self.arithmetic}, {self.library}, {self.device})"
+        threads = "" if self.threads is None else f", threads: {self.threads}"
+        about = f"{self.arithmetic}, {self.library}, {self.device}{threads}"
+        return f"{self.engine} {self.precision} ({about})"
 
 
 class Engine(ABC):

@@ -1,0 +1,231 @@
+"""patchct explain: where in a photo each label is, and which patches a label is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from patchct_edge.cli import console, options
+from patchct_edge.errors import ExitCode, ImageError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.datasets import DataSet
+    from patchct_edge.report.explain import Explained
+    from patchct_edge.report.sheet import Row
+    from patchct_edge.runtime.engines.base import Engine
+
+PICTURES = (".png", ".html")
+NUMBERS = (".json", ".npy")
+MOST = 100  # photos in one PNG, which is whole in memory
+
+
+def explain(
+    model: Annotated[Path, typer.Option(help="The bundle.", metavar="X.patchct")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, patterns, or - for a list on stdin.", metavar="IMAGE"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output",
+            help="A .png, .html, .json or .npy to write; maps.png or prototypes.png by default.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Show this label, predicted or not; repeatable; the tags by default."),
+    ] = None,
+    prototypes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Show the patches of this data set that carry each label most; none by default.",
+            metavar="DATA",
+        ),
+    ] = None,
+    split: options.Split = None,
+    images: options.Images = None,
+    engine: options.Engine = None,
+    precision: options.Precision = None,
+    trust_engine: options.TrustEngine = False,
+) -> ExitCode:  # fmt: skip
+    """Show where in a photo each label is: heat maps as a picture or a page, or the numbers."""
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.runtime.engines.select import open_engine
+
+    _check_usage(inputs, prototypes, split or images)
+    target = output or Path("prototypes.png" if prototypes else "maps.png")
+    _check_output(target, PICTURES if prototypes else (*PICTURES, *NUMBERS))
+    opened = Bundle(model)
+    labels = _known(label or (), opened.labels)
+    photos = _photos(inputs, target) if inputs else []
+    data = (
+        None
+        if prototypes is None
+        else options.read_data(
+            prototypes, prefer="val", split=split, labels=opened.labels, images=images
+        )
+    )
+    with open_engine(
+        opened, engine=engine, precision=precision, trust=trust_engine,
+        similarity=True, latency=data is None,
+    ) as running:  # fmt: skip
+        if data is not None:
+            complete = _draw_prototypes(opened, running, data, labels, target)
+        else:
+            complete = _explain_photos(opened, running, photos, labels, target)
+    return ExitCode.OK if complete else ExitCode.SOME_INPUTS_FAILED
+
+
+def _explain_photos(
+    bundle: Bundle, engine: Engine, photos: list[Path], labels: Sequence[str], target: Path
+) -> bool:
+    """Write what is known of all photos that can be read; return whether that is all of them."""
+    failed: list[Path] = []
+    pictures = _readable(bundle, engine, photos, labels, failed)
+    first = next(pictures, None)
+    if first is not None:
+        pictures = chain([first], console.counted(pictures, "explaining", len(photos) - 1))
+        with _writing(target):
+            _writer(bundle, engine, labels, target)(pictures)
+        console.note(f"wrote {target}")
+    return not failed
+
+
+def _readable(
+    bundle: Bundle, engine: Engine, photos: list[Path], labels: Sequence[str], failed: list[Path]
+) -> Iterator[Explained]:
+    """Yield the photos that can be decoded, and warn of the others."""
+    from patchct_edge.report.explain import explained
+
+    for path in photos:
+        try:
+            yield explained(bundle, engine, path, labels)
+        except ImageError as error:
+            failed.append(path)
+            console.warn(str(error))
+
+
+def _writer(
+    bundle: Bundle, engine: Engine, labels: Sequence[str], target: Path
+) -> Callable[[Iterable[Explained]], None]:
+    """Return what writes explained photos, by the suffix of the file."""
+    from patchct_edge.report import grids, maps
+
+    if target.suffix == ".json":
+        about = {
+            "model": bundle.manifest.fingerprint, "engine": engine.record.to_json(),
+            "tau": bundle.manifest.tau, "grid": bundle.manifest.grid,
+        }  # fmt: skip
+        return lambda pictures: grids.write_json(about, pictures, target)
+    if target.suffix == ".npy":
+        shown = labels or bundle.labels
+        console.note(f"labels: {', '.join(shown)}")
+        columns = [bundle.labels.index(label) for label in shown]
+        return lambda pictures: grids.write_npy(columns, pictures, target)
+    return lambda pictures: _write_sheet(maps.TITLE, maps.NOTE, map(maps.row_of, pictures), target)
+
+
+def _draw_prototypes(
+    bundle: Bundle, engine: Engine, data: DataSet, labels: Sequence[str], target: Path
+) -> bool:
+    """Draw the strongest patches of each label; return whether every photo could be read."""
+    from patchct_edge.report import prototypes
+
+    with console.counting("searching", len(data)) as progress:
+        found = prototypes.strongest_patches(
+            bundle, engine, data, labels or bundle.labels, progress
+        )
+    for failure in found.failed:
+        console.warn(failure)
+    rows = prototypes.rows_of(found, bundle, data)
+    with _writing(target):
+        _write_sheet(prototypes.TITLE, prototypes.NOTE, rows, target)
+    console.note(f"wrote {target}")
+    return not found.failed
+
+
+def _write_sheet(title: str, note: str, rows: Iterable[Row], target: Path) -> None:
+    from patchct_edge.report.sheet import write_html, write_png
+
+    write = write_html if target.suffix == ".html" else write_png
+    write(title, note, rows, target)
+
+
+def _check_usage(
+    inputs: list[str] | None, prototypes: Path | None, choice: str | Path | None
+) -> None:
+    """Refuse photos with a data set, neither of them, and a choice of a data set's photos alone."""
+    if bool(inputs) == bool(prototypes):
+        raise UserError(
+            "explain takes either photos or --prototypes", got="both" if inputs else "neither",
+            fix="patchct explain photo.jpg --model X.patchct",
+        )  # fmt: skip
+    if inputs and choice:
+        raise UserError(
+            "--split and --images belong to the data set of --prototypes", got=choice,
+            fix="leave them out",
+        )  # fmt: skip
+
+
+def _check_output(target: Path, suffixes: Sequence[str]) -> None:
+    """Refuse a file that cannot be written before anything is computed."""
+    if target.suffix not in suffixes:
+        raise UserError(
+            f"cannot tell what to write to {target}", got=target.suffix or "no suffix",
+            expected=" or ".join(suffixes), fix=f"-o maps{suffixes[0]}",
+        )  # fmt: skip
+    folder = target.parent
+    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir fails on a name too long)
+        raise UserError(
+            f"cannot write {target}", got=f"no folder {folder}",
+            fix=f"mkdir -p {quote(str(folder))}",
+        )  # fmt: skip
+    if os.path.isdir(target) or not os.access(folder, os.W_OK):  # noqa: PTH112
+        got = "a folder" if target.is_dir() else f"{folder} may not be written"
+        raise UserError(f"cannot write {target}", got=got, fix="another -o")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Tell what a file system refuses, such as a name too long or a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}", fix="another -o") from None
+
+
+def _known(asked: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Return the labels that were asked for, each once."""
+    for label in asked:
+        if label not in labels:
+            raise UserError(
+                "the model has no such label", got=label, expected=did_you_mean(label, labels)
+            )
+    return list(dict.fromkeys(asked))
+
+
+def _photos(inputs: list[str], target: Path) -> list[Path]:
+    """Return the photos that are meant, none of which may be written over."""
+    from patchct_edge.runtime.inputs import find_images
+
+    found = list(find_images(inputs))
+    if target.suffix == ".png" and len(found) > MOST:
+        raise UserError(
+            "too many photos for one picture", got=len(found), expected=f"at most {MOST}",
+            fix="-o maps.html",
+        )  # fmt: skip
+    if os.path.isfile(target) and any(  # noqa: PTH113
+        os.path.isfile(path) and os.path.samefile(path, target)  # noqa: PTH113, PTH121
+        for path in found
+    ):
+        raise UserError(f"-o would write over {target}", got="one of the photos", fix="another -o")
+    return found

@@ -1,0 +1,47 @@
+"""An explained photo as a row of a sheet: itself, the map of each label, and which label where."""
+
+from __future__ import annotations
+
+import os
+
+from patchct_edge import images
+from patchct_edge.report.explain import Explained, LabelMap
+from patchct_edge.report.heat import PALETTE, heat_map, regions
+from patchct_edge.report.sheet import Line, Row, Tile
+
+SIDE = 320  # px of the longer side of a photo on a sheet
+TITLE = "Where the labels are"
+NOTE = (
+    "The square marks the strongest patch of a label. Every label has one, present or not: the "
+    "colour is as strong as the score, and the similarity (cosine of patch and label, -1 to 1) is "
+    "that of the marked patch; compare it with other photos, not with other labels. In the last "
+    "picture each patch has the colour of the label that it goes to, grey where to none."
+)
+
+
+def row_of(picture: Explained) -> Row:
+    """Return the row of a photo; without a map it says that there is no tag."""
+    photo, recipe = _sized(picture.photo), picture.recipe
+    tiles = [Tile(photo, (Line("photo" if picture.maps else "photo, no tag"),))]
+    tiles += [Tile(heat_map(photo, recipe, m), _caption(m)) for m in picture.maps]
+    coloured = picture.maps[: len(PALETTE)]
+    if coloured:
+        legend = tuple(Line(m.label, c) for m, c in zip(coloured, PALETTE, strict=False))
+        areas = regions(photo, recipe, coloured)
+        tiles.append(Tile(areas, (Line("which label where"), *legend)))
+    return Row(os.fsencode(picture.path).decode("utf-8", "replace"), tuple(tiles))
+
+
+def _caption(shown: LabelMap) -> tuple[Line, ...]:
+    absent = "" if shown.is_tag else "not predicted; "
+    return (
+        Line(f"{shown.label}  {shown.score:.2f}"),
+        Line(f"{absent}similarity {shown.peak:.2f}"),
+    )
+
+
+def _sized(photo: images.RGB) -> images.RGB:
+    height, width = photo.shape[:2]
+    scale = SIDE / max(height, width)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    return images.resize(photo, w, h, "bicubic")
