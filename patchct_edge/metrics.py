@@ -47,6 +47,18 @@ def mean_average_precision(scores: Floats, targets: Bools, ignored: Bools | None
     return _mean(average_precisions(scores, targets, ignored))
 
 
+def precision_recall(
+    scores: Floats, targets: Bools
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return precision and recall, 0..1, at every distinct score of (N,), from the highest down.
+
+    NaN recall without positives.
+    """
+    _, last, hits, predicted = _sweep_one(scores, targets)
+    hits, predicted = hits[last], predicted[last]
+    return _ratio(hits, predicted), _ratio(hits, hits[-1])
+
+
 @dataclass(frozen=True)
 class MultiLabelFigures:
     """Precision, recall and F1 as multi-label papers print them, each 0..1 or NaN.
@@ -197,16 +209,35 @@ def bootstrap_interval(
 
     A NaN (say, a sample without positives) is skipped; both ends are NaN where all are.
     """
-    rng = np.random.default_rng(seed)
-    figures = np.array([statistic(rng.integers(n, size=n)) for _ in range(samples)])
-    figures = figures[~np.isnan(figures)]
-    if not figures.size:
-        return float("nan"), float("nan")
-    low, middle, high = np.quantile(figures, [(1 - level) / 2, 0.5, (1 + level) / 2])
-    value = statistic(np.arange(n))
-    shift = 0.0 if np.isnan(value) else value - middle
-    low, high = np.clip((low + shift, high + shift), *bounds)
+    low, high = bootstrap_intervals(
+        lambda rows: np.array([statistic(rows)]), n, samples=samples, level=level, seed=seed
+    )
+    (low,), (high,) = np.clip((low, high), *bounds)
     return float(low), float(high)
+
+
+def bootstrap_intervals(
+    statistic: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float64]],
+    n: int,
+    *,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the intervals of several figures of the same resamples, both ends float64 (figures,).
+
+    As `bootstrap_interval`, of a statistic that returns float64 (figures,).
+    """
+    rng = np.random.default_rng(seed)
+    figures = np.stack([statistic(rng.integers(n, size=n)) for _ in range(samples)])
+    value = statistic(np.arange(n))
+    low, high = np.full(len(value), np.nan), np.full(len(value), np.nan)
+    for m in np.flatnonzero((~np.isnan(figures)).any(0)):
+        known = figures[~np.isnan(figures[:, m]), m]
+        low[m], middle, high[m] = np.quantile(known, [(1 - level) / 2, 0.5, (1 + level) / 2])
+        shift = 0.0 if np.isnan(value[m]) else value[m] - middle
+        low[m], high[m] = low[m] + shift, high[m] + shift
+    return low, high
 
 
 def tag_flips(tags_a: Bools, tags_b: Bools) -> float:

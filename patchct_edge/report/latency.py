@@ -18,7 +18,8 @@ from patchct_edge.tagging import Calibration, tags_from_scores
 
 WARM_UP, SAMPLES = 20, 200  # photos
 BATCHES = (1, 2, 4, 8, 16, 32)
-SWEEP_SECONDS = 1.0  # for each batch size, and at least three batches
+SWEEP_SECONDS = 0.8  # for each batch size, and at least three batches
+SLOW_MS = 250  # a batch that takes longer is the last of a sweep
 TOTAL = "total"
 
 
@@ -127,6 +128,8 @@ def sweep(
         rate = _stream_rate(streamed, part, max(3, len(calls)))
         points.append(SweepPoint(batch, 1e3 * float(np.median(calls)), rate))
         progress(done + 1)
+        if points[-1].latency_ms > SLOW_MS:
+            break
     return tuple(points)
 
 

@@ -1,0 +1,107 @@
+"""Everything that a report says of one engine with one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+
+from patchct_edge.bundle import Bundle
+from patchct_edge.datasets import DataSet
+from patchct_edge.report.accuracy import Accuracy, accuracy
+from patchct_edge.report.cold_start import ColdStart, cold_start
+from patchct_edge.report.judged import Judged, judged
+from patchct_edge.report.latency import (
+    BATCHES,
+    SAMPLES,
+    WARM_UP,
+    Latency,
+    SweepPoint,
+    latency,
+    sweep,
+)
+from patchct_edge.runtime.engines.select import Candidate, open_engine
+from patchct_edge.tagging import Calibration
+
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One engine of one bundle on one data set, with the calibration that the bundle ships.
+
+    `same_model` says whether the reference of the report is another precision of this model.
+    """
+
+    bundle: str
+    model: str  # fingerprint
+    same_model: bool
+    judged: Judged
+    calibration: Calibration
+    accuracy: Accuracy
+    latency: Latency
+    sweep: tuple[SweepPoint, ...]
+    cold_start: ColdStart
+
+    @property
+    def name(self) -> str:
+        record = self.judged.record
+        return f"{record.precision} {record.engine}"
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the best batch size."""
+        return max(point.images_per_second for point in self.sweep)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "bundle": self.bundle, "model": self.model, "engine": self.judged.record.to_json(),
+            "calibration": self.calibration.to_json(self.judged.labels),
+            "accuracy": self.accuracy.to_json(), "latency": self.latency.to_json(),
+            "sweep": [asdict(point) for point in self.sweep],
+            "cold_start": self.cold_start.to_json(),
+        }  # fmt: skip
+
+
+def measured(
+    bundle: Bundle,
+    chosen: Candidate,
+    data: DataSet,
+    progress: Progress,
+    *,
+    trust: bool = False,
+    same_model: bool = True,
+) -> Measured:
+    """Run an engine over a data set, then time it.
+
+    Raises:
+        UserError, EngineError: as of `judged` and `open_engine`.
+    """
+    recipe, wish = bundle.manifest.recipe, {"engine": chosen.engine, "precision": chosen.precision}
+    name = f"{chosen.precision} {chosen.engine}"
+    calibration = bundle.calibration(chosen.precision)
+    with open_engine(bundle, **wish, trust=trust) as streamed:  # type: ignore[arg-type]
+        said = judged(
+            streamed, recipe, data, lambda done: progress(f"accuracy, {name}", done, len(data))
+        )
+        photos = list(islice(cycle(said.paths), max(BATCHES)))
+        pixels = np.stack([recipe.read(path) for path in photos])
+        with open_engine(bundle, **wish, trust=trust, latency=True) as single:  # type: ignore[arg-type]
+            singly = latency(
+                bundle, single, calibration, said.paths,
+                lambda done: progress(f"latency, {name}", done, WARM_UP + SAMPLES),
+            )  # fmt: skip
+            batches = sweep(
+                single, streamed, pixels,
+                lambda done: progress(f"batches, {name}", done, len(BATCHES)),
+            )  # fmt: skip
+        record = single.record
+    progress(f"cold start, {name}", 0, 1)
+    cold = cold_start(bundle.path, record, photos, trust=trust)
+    return Measured(
+        bundle.path.name, bundle.manifest.fingerprint, same_model, said, calibration,
+        accuracy(said, calibration), singly, batches, cold,
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""The gates of a report: may the candidate ship, and which labels suffer?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from patchct_edge.report.comparison import Comparison, LabelChange
+from patchct_edge.report.measure import Measured
+
+AP_DROP = 0.05  # of a label, by the near end of its interval
+FLIPS, SHARE = 5, 0.25  # of a label's tags, at least so many and more than that share
+SPREAD = (0.5, 2.0)  # of a label's logits, against the reference's
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a candidate may cost; None where nothing was asked for.
+
+    Args:
+        map_drop: of mAP against the reference, 0..1.
+        flips: share of tags that change.
+        latency_ms: the 95th percentile of one photo, from file to tags.
+        memory_mb: peak of a process that tags.
+    """
+
+    map_drop: float = 0.005
+    flips: float = 0.03
+    latency_ms: float | None = None
+    memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One question, and its answer in words."""
+
+    name: str
+    passed: bool
+    text: str
+
+
+def verdict(candidate: Measured, change: Comparison | None, limits: Limits) -> tuple[Gate, ...]:
+    """Judge a candidate.
+
+    Args:
+        change: against the reference; None where the candidate is the reference.
+    """
+    return tuple(_gates(candidate, change, limits))
+
+
+def _gates(candidate: Measured, change: Comparison | None, limits: Limits) -> Iterator[Gate]:
+    if change is not None:
+        yield _map_gate(change, limits)
+        if candidate.same_model:
+            yield Gate(
+                "Tag flips", change.flips <= limits.flips,
+                f"{change.flips:.2%} of the tags change; at most {limits.flips:.2%} may.",
+            )  # fmt: skip
+        damaged = [
+            f"{each.label} ({why})"
+            for each in change.labels
+            if (why := damage(each, candidate.same_model))
+        ]
+        text = f"Damaged: {'; '.join(damaged)}." if damaged else "No label is damaged."
+        yield Gate("Labels", not damaged, text)
+    if limits.latency_ms is not None:
+        p95 = candidate.latency.stages["total"].p95
+        yield Gate(
+            "Latency", p95 <= limits.latency_ms,
+            f"One photo takes {p95:.1f} ms at the 95th percentile, from file to tags; at most "
+            f"{limits.latency_ms:g} ms may be taken.",
+        )  # fmt: skip
+    if limits.memory_mb is not None:
+        peak = candidate.cold_start.peak_mb
+        yield Gate(
+            "Memory", peak <= limits.memory_mb,
+            f"A process that tags holds up to {peak:.0f} MB; at most {limits.memory_mb:g} MB may "
+            "be held.",
+        )  # fmt: skip
+
+
+def damage(label: LabelChange, same_model: bool) -> str | None:
+    """Say what is wrong with a label, beyond noise; None where nothing is.
+
+    Args:
+        same_model: two precisions of one model; another model may tag otherwise and be right.
+    """
+    if label.low > AP_DROP:
+        return (
+            f"AP falls by {100 * label.drop:.1f} points, 95 % interval "
+            f"{100 * label.low:.1f}..{100 * label.high:.1f}"
+        )
+    if not same_model:
+        return None
+    if not SPREAD[0] <= label.spread <= SPREAD[1]:
+        return f"its scores have {label.spread:.2g} times the spread that they had"
+    if label.flips >= FLIPS and label.flips > SHARE * label.tags:
+        return f"{label.flips} tags change where there were {label.tags}"
+    return None
+
+
+def _map_gate(change: Comparison, limits: Limits) -> Gate:
+    passed = change.drop <= limits.map_drop
+    moved = f"falls by {100 * change.drop:.2f}" if change.drop > 0 else "does not fall"
+    points = " points" if change.drop > 0 else f" (it rises by {-100 * change.drop:.2f} points)"
+    text = (
+        f"mAP {moved}{points}; 95 % interval of the difference {-100 * change.high:+.2f}.."
+        f"{-100 * change.low:+.2f}. At most {100 * limits.map_drop:g} points may be lost."
+    )
+    if passed and change.high > limits.map_drop:
+        text += " So few images do not rule out a larger loss."
+    elif not passed and change.low <= limits.map_drop:
+        text += " So few images do not rule out a smaller loss either."
+    return Gate("mAP", passed, text)
