@@ -91,10 +91,13 @@ class Bundle:
             records: for each precision what `Calibration.to_json` returned, and what it was made
                 from.
         """
+        kept: dict[str, Any] = {}
         try:
-            kept = self._calibrations() if CALIBRATION in self.manifest.files else {}
-        except (ValueError, OSError, RecursionError):
-            kept = {}  # damaged: no precision of it can be used
+            if CALIBRATION in self.manifest.files:
+                self.verify(CALIBRATION)  # what was altered must not be vouched for
+                kept = dict(self._calibrations())
+        except (BundleError, TypeError, ValueError, RecursionError):
+            pass  # damaged: no precision of it can be used
         text = json.dumps({**kept, **records}, indent=2, ensure_ascii=False) + "\n"
         return add_files(self, {CALIBRATION: text.encode()})
 

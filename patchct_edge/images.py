@@ -84,8 +84,10 @@ def decode(source: str | os.PathLike[str] | bytes, at_least: int | None = None) 
 def dimensions(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return (width, height) of an image that can be decoded, EXIF orientation applied."""
     with Image.open(path, formats=FORMATS) as image:
+        if image.format == "TIFF":
+            image.load()  # turns itself upright, and takes the tag away
         width, height = image.size
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     return (height, width) if turned else (width, height)
 
 

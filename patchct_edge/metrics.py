@@ -149,7 +149,7 @@ def precision_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
     From (N,) arrays. NaN without positives, and where no threshold has that precision.
     """
     ranked, last, hits, predicted = _sweep_one(scores, targets)
-    reached = np.flatnonzero(last & (hits > 0) & (hits >= wanted * predicted))
+    reached = np.flatnonzero(last & (hits > 0) & (hits / predicted >= wanted))
     return _threshold_after(ranked, int(reached[-1])) if reached.size else float("nan")
 
 
@@ -161,7 +161,7 @@ def recall_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
     if not targets.any():
         return float("nan")
     ranked, last, hits, _ = _sweep_one(scores, targets)
-    reached = np.flatnonzero(last & (hits >= wanted * hits[-1]))
+    reached = np.flatnonzero(last & (hits / hits[-1] >= wanted))
     return _threshold_after(ranked, int(reached[0]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,11 +64,11 @@ class Calibration:
             raise _damaged(f"labels missing: {missing}, unknown: {unknown}")
         values = [thresholds[label] for label in labels]
         temperature, bias = fields.get("temperature"), fields.get("bias", 0)
-        if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values):
+        if not all(_is_number(value, 0, 1) for value in values):
             raise _damaged("a threshold that is not within 0..1")
-        if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
+        if not _is_number(temperature, 1e-30, 1e30):
             raise _damaged(f"temperature {temperature}")
-        if not isinstance(bias, (int, float)) or not math.isfinite(bias):
+        if not _is_number(bias, -1e30, 1e30):
             raise _damaged(f"bias {bias}")
         return cls(np.array(values, np.float64), float(temperature), float(bias))
 
@@ -102,6 +101,12 @@ def tags_from_scores(
     best_first = np.argsort(-scores, kind="stable")
     chosen = best_first if every else best_first[(scores >= thresholds)[best_first]]
     return [Tag(labels[m], float(scores[m])) for m in chosen[:top_k]]
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    )
 
 
 def _damaged(got: str) -> BundleError:

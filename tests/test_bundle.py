@@ -387,3 +387,66 @@ def test_a_calibration_that_is_none_is_refused(bundle, text):
 def test_a_path_that_cannot_be_looked_into_is_no_bundle(tmp_path):
     with pytest.raises(BundleError, match="is no bundle"):
         Bundle(tmp_path / ("x" * 300))
+
+
+RECORD = {**CALIBRATION["int8"], "bias": -0.5, "data": "d", "objective": "f1"}
+
+
+def test_a_calibration_replaces_that_of_its_precision_only(write_bundle, tmp_path):
+    path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
+    before = Bundle(path)
+    bundle = before.calibrated({"int8": RECORD, "fp16": RECORD})
+    for read in (bundle, Bundle(path)):
+        read.verify()
+        assert read.calibration_record("int8") == read.calibration_record("fp16") == RECORD
+        assert read.calibration_record("fp32") == CALIBRATION["fp32"]
+        assert read.calibration("int8").bias == -0.5
+    assert bundle.manifest.fingerprint == before.manifest.fingerprint
+    changed = dict(bundle.manifest.files.items() - before.manifest.files.items())
+    assert list(changed) == ["calibration.json"]
+
+
+def test_a_bundle_that_nobody_calibrated_gets_its_first_calibration(write_bundle, tmp_path):
+    bundle = Bundle(write_bundle(tmp_path / "x.patchct"))
+    assert bundle.calibration_record("int8") is None
+    bundle = bundle.calibrated({"int8": RECORD})
+    bundle.verify()
+    assert bundle.calibration_record("int8") == RECORD
+    assert bundle.calibration_record("fp32") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "[1]", "null", "[" * 100_000, None])
+def test_a_damaged_calibration_is_replaced(bundle, text):
+    """None: an altered one, whose other precisions must not be vouched for."""
+    (bundle / "calibration.json").write_text("{}" if text is None else text)
+    write_manifest(bundle, manifest())
+    if text is None:
+        (bundle / "calibration.json").write_text('{"fp16": {"bias": 9}}')
+    read = Bundle(bundle).calibrated({"int8": RECORD})
+    read.verify()
+    assert json.loads((bundle / "calibration.json").read_text()) == {"int8": RECORD}
+
+
+def test_a_calibration_that_is_missing_is_written_anew(write_bundle, tmp_path):
+    path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
+    (path / "calibration.json").unlink()
+    assert Bundle(path).calibrated({"int8": RECORD}).calibration_record("int8") == RECORD
+
+
+def test_an_interrupted_calibration_leaves_a_bundle_that_says_so(
+    write_bundle, tmp_path, monkeypatch
+):
+    """The calibration is written and the manifest is not: told, and made good by the next."""
+    path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
+    with monkeypatch.context() as patch:
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        patch.setattr("patchct_edge.bundle._manifest_text", stop)
+        with pytest.raises(KeyboardInterrupt):
+            Bundle(path).calibrated({"int8": RECORD})
+    assert Bundle(path).model("fp32")
+    with pytest.raises(BundleError, match=r"calibration\.json was altered"):
+        Bundle(path).calibration("int8")
+    Bundle(path).calibrated({"int8": RECORD}).verify()

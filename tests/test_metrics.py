@@ -274,3 +274,44 @@ def test_tag_flips():
     assert metrics.tag_flips(empty, a) == 4
     with pytest.raises(ValueError, match="shape"):
         metrics.tag_flips(a, b[:1])
+
+
+@seeds
+@pytest.mark.parametrize("wanted", [0.05, 0.3, 0.55, 0.9, 1])
+@pytest.mark.parametrize("levels", [2, 12, 10**9])
+def test_thresholds_of_a_wanted_figure_are_the_brute_force_ones(seed, levels, wanted):
+    scores, targets, _ = scene(seed, n=40, levels=levels)
+    for column, truth in zip(scores.T, targets.T, strict=True):
+        cuts = np.unique(column)
+        precise = [t for t in cuts if precision_score(truth, column >= t) >= wanted]
+        precise = [t for t in precise if truth[column >= t].any()]
+        complete = [t for t in cuts if recall_score(truth, column >= t) >= wanted]
+        threshold = metrics.precision_threshold(column, truth, wanted)
+        if precise:
+            np.testing.assert_array_equal(column >= threshold, column >= min(precise))
+        else:
+            assert math.isnan(threshold)
+        threshold = metrics.recall_threshold(column, truth, wanted)
+        np.testing.assert_array_equal(column >= threshold, column >= max(complete))
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_a_figure_that_is_reached_exactly_is_reached(hits, others):
+    """Rounding must not lose it: 0.55 times 20 is a little more than 11."""
+    scores = np.linspace(1, 0, hits + others)
+    tied, wanted = np.ones_like(scores), hits / (hits + others)
+    found = metrics.precision_threshold(tied, np.arange(len(tied)) < hits, wanted)
+    assert (tied >= found).all()
+    found = metrics.recall_threshold(scores, np.ones(len(scores), bool), wanted)
+    assert (scores >= found).sum() == hits
+
+
+def test_thresholds_of_a_wanted_figure_at_the_edges():
+    scores, nothing = np.array([0.9, 0.6, 0.3]), np.zeros(3, bool)
+    assert math.isnan(metrics.precision_threshold(scores, nothing, 0.1))
+    assert math.isnan(metrics.recall_threshold(scores, nothing, 0.1))
+    assert math.isnan(metrics.precision_threshold(scores[:0], nothing[:0], 0.1))
+    last = np.array([False, False, True])
+    assert math.isnan(metrics.precision_threshold(scores, last, 0.5))
+    assert metrics.precision_threshold(scores, last, 1 / 3) == 0.3
+    assert metrics.recall_threshold(scores, last, 0.01) == 0.3

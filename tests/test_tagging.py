@@ -15,15 +15,15 @@ from patchct_edge.errors import BundleError
 from patchct_edge.tagging import Calibration, Tag, tags_from_scores
 
 LABELS = ("cat", "dog", "Hund 🐕", "a|b")
-CALIBRATION = Calibration(np.array([0.25, 0.5, 1 / 3, 0.9]), 1.7)
+CALIBRATION = Calibration(np.array([0.25, 0.5, 1 / 3, 0.9]), 1.7, -0.6)
 
 
-def test_scores_are_the_sigmoid_at_the_temperature():
+def test_scores_are_the_sigmoid_at_temperature_and_bias():
     logits = np.random.default_rng(0).normal(0, 20, (5, 4)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scores = CALIBRATION.scores(logits)
-    expected = [[1 / (1 + math.exp(-float(z) / 1.7)) for z in row] for row in logits]
+    expected = [[1 / (1 + math.exp(-float(z) / 1.7 + 0.6)) for z in row] for row in logits]
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
@@ -44,16 +44,22 @@ def test_half_precision_logits_give_float32_scores():
 def test_the_default_calibration():
     default = Calibration.default(3)
     assert default.thresholds.tolist() == [0.5, 0.5, 0.5]
-    assert default.temperature == 1
+    assert (default.temperature, default.bias) == (1, 0)
 
 
 def test_json_holds_thresholds_by_label_in_any_order():
     fields = json.loads(json.dumps(CALIBRATION.to_json(LABELS), sort_keys=True))
     read = Calibration.from_json(fields, LABELS)
-    assert read.temperature == CALIBRATION.temperature
+    assert (read.temperature, read.bias) == (1.7, -0.6)
     np.testing.assert_array_equal(read.thresholds, CALIBRATION.thresholds)
     turned = Calibration.from_json(fields, LABELS[::-1])
     np.testing.assert_array_equal(turned.thresholds, CALIBRATION.thresholds[::-1])
+
+
+def test_a_calibration_without_a_bias_has_none():
+    fields = CALIBRATION.to_json(LABELS)
+    del fields["bias"]
+    assert Calibration.from_json(fields, LABELS).bias == 0
 
 
 @pytest.mark.parametrize(
@@ -68,12 +74,20 @@ def test_json_holds_thresholds_by_label_in_any_order():
         ({"temperature": 0}, "temperature"),
         ({"temperature": None}, "temperature"),
         ({"temperature": math.inf}, "temperature"),
+        ({"temperature": 1e-300}, "temperature"),  # 0 in float32
+        ({"temperature": 10**400}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"thresholds": dict.fromkeys(LABELS, True)}, "threshold"),
+        *(
+            ({"bias": bad}, "bias")
+            for bad in (True, None, "0", [0], math.nan, math.inf, -math.inf, 10**400, 1e300)
+        ),
     ],
 )
 def test_a_damaged_calibration_is_refused(change, named):
     with pytest.raises(BundleError, match=named) as caught:
         Calibration.from_json({**CALIBRATION.to_json(LABELS), **change}, LABELS)
-    assert "patchct export" in str(caught.value)
+    assert "patchct calibrate" in str(caught.value)
 
 
 def test_writing_for_other_labels_is_a_bug():
