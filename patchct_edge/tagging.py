@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,10 @@ class Calibration:
         small = np.exp(-np.abs(z))  # never overflows, and keeps the digits of scores near 0
         scores: npt.NDArray[np.float32] = np.where(z >= 0, np.float32(1), small) / (1 + small)
         return scores
+
+    def tags(self, logits: Floats) -> npt.NDArray[np.bool_]:
+        """Return which labels are tags, bool (B, M)."""
+        return np.asarray(self.scores(logits) >= self.thresholds, np.bool_)
 
     def to_json(self, labels: Sequence[str]) -> dict[str, Any]:
         """Return `{"temperature": ..., "bias": ..., "thresholds": {label: threshold}}`."""
@@ -103,10 +107,8 @@ def tags_from_scores(
     return [Tag(labels[m], float(scores[m])) for m in chosen[:top_k]]
 
 
-def _is_number(value: object, low: float, high: float) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    )
+def _is_number(value: object, low: float, high: float) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def _damaged(got: str) -> BundleError:

@@ -21,6 +21,7 @@ from patchct_edge.cli.doctor import GPU_LIBRARIES, LIBRARIES, doctor
 from patchct_edge.cli.eval import evaluate
 from patchct_edge.cli.explain import explain
 from patchct_edge.cli.export import export
+from patchct_edge.cli.report import report
 from patchct_edge.cli.show import show
 from patchct_edge.cli.tag import tag
 from patchct_edge.cli.train import train
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "tag": tag,
     "eval": evaluate,
     "calibrate": calibrate,
+    "report": report,
     "explain": explain,
     "show": show,
     "doctor": doctor,

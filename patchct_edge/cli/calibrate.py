@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from patchct_edge.cli import console, options
 
 if TYPE_CHECKING:
-    from patchct_edge.report.calibration import CrossFitted, Objective
+    import numpy as np
+
+    from patchct_edge.report.calibration import CrossFitted, Fitted, Objective
     from patchct_edge.report.judged import Judged
 
 
@@ -42,6 +45,7 @@ def calibrate(
     wish = Wish(engine, precision, trust=trust_engine)
     chosen = {each.precision: each.engine for each in reversed(runnable(opened, wish))}
     records: dict[str, dict[str, Any]] = {}
+    exact: Tagged | None = None
     for kind in (each for each in opened.precisions() if each in chosen):
         with (
             open_engine(opened, engine=chosen[kind], precision=kind, trust=trust_engine) as running,
@@ -50,7 +54,17 @@ def calibrate(
             said = judged(running, opened.manifest.recipe, found, progress)
         for failure in said.failed:
             console.warn(failure)
-        records[kind] = _record(said, wanted, found.fingerprint(), as_json)
+        result = _fitted(said, wanted, exact, as_json)
+        if exact is None:
+            exact = Tagged(said.paths, result.calibration.tags(said.logits))
+        records[kind] = {
+            **result.calibration.to_json(said.labels),
+            "objective": objective,
+            "pooled": [said.labels[m] for m in result.pooled],
+            "engine": said.record.to_json(),
+            "data": found.fingerprint(),
+            "images": len(said.paths),
+        }
     opened.calibrated(records)
     if as_json:
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
@@ -60,22 +74,25 @@ def calibrate(
     console.note(f"wrote the calibration of {', '.join(records)} into {bundle}")
 
 
-def _record(said: Judged, objective: Objective, data: str, quiet: bool) -> dict[str, Any]:
-    """Calibrate one precision; print what it is worth, unless quiet."""
-    from patchct_edge.report.calibration import cross_fitted, fitted
+class Tagged(NamedTuple):
+    """What the most exact precision makes of the images: tags, bool (N, M)."""
+
+    paths: tuple[Path, ...]
+    tags: np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def _fitted(said: Judged, objective: Objective, exact: Tagged | None, quiet: bool) -> Fitted:
+    """Calibrate one precision, as the most exact one tags; print what it is worth, unless quiet."""
+    from patchct_edge.report.calibration import cross_fitted, fitted, matched
 
     cells = (said.logits, said.targets, said.ignored)
-    result, crossed = fitted(*cells, objective), cross_fitted(*cells, objective)
+    result = fitted(*cells, objective)
+    if exact is not None and exact.paths == said.paths:
+        result = matched(result, said.logits, exact.tags)
     if not quiet:
+        crossed = cross_fitted(*cells, objective)
         _print(said, result.calibration.thresholds.tolist(), result.pooled, crossed)
-    return {
-        **result.calibration.to_json(said.labels),
-        "objective": str(objective),
-        "pooled": [said.labels[m] for m in result.pooled],
-        "engine": said.record.to_json(),
-        "data": data,
-        "images": len(said.paths),
-    }
+    return result
 
 
 def _print(

@@ -10,7 +10,7 @@ positives than most labels have.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,27 @@ def fitted(logits: Floats, targets: Bools, ignored: Bools, objective: Objective)
         else:
             thresholds[label] = found
     return Fitted(Calibration(thresholds, temperature, bias), tuple(pooled))
+
+
+def matched(found: Fitted, logits: Floats, tags: Bools) -> Fitted:
+    """Return a calibration whose thresholds accept as many images of each label as `tags` has.
+
+    For a less exact precision of a model whose thresholds are set: set anew on its own scores they
+    would lie elsewhere by luck, and tags would flip for that alone (docs/experiments.md).
+
+    Args:
+        found: what `fitted` made of this precision.
+        logits: float (N, M) of this precision.
+        tags: bool (N, M), of the exact precision on the same images.
+    """
+    thresholds = found.calibration.thresholds.copy()
+    scores = found.calibration.scores(logits)
+    for label, count in enumerate(tags.sum(0)):
+        ranked = np.sort(scores[:, label])[::-1].astype(np.float64)
+        if 0 < count < len(ranked):
+            thresholds[label] = (ranked[count - 1] + ranked[count]) / 2
+    calibration = replace(found.calibration, thresholds=thresholds)
+    return replace(found, calibration=calibration)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,12 +33,14 @@ Progress = Callable[[str, int, int], None]  # phase, steps done, steps
 class Measured:
     """One engine of one bundle on one data set, with the calibration that the bundle ships.
 
-    `same_model` says whether the reference of the report is another precision of this model.
+    `same_model` says whether the reference of the report is another precision of this model;
+    `calibrated_on` is the fingerprint of the data that set the calibration.
     """
 
     bundle: str
     model: str  # fingerprint
     same_model: bool
+    calibrated_on: str | None
     judged: Judged
     calibration: Calibration
     accuracy: Accuracy
@@ -102,6 +104,7 @@ def measured(
     progress(f"cold start, {name}", 0, 1)
     cold = cold_start(bundle.path, record, photos, trust=trust)
     return Measured(
-        bundle.path.name, bundle.manifest.fingerprint, same_model, said, calibration,
+        bundle.path.name, bundle.manifest.fingerprint, same_model,
+        (bundle.calibration_record(chosen.precision) or {}).get("data"), said, calibration,
         accuracy(said, calibration), singly, batches, cold,
     )  # fmt: skip

@@ -1,0 +1,115 @@
+"""A report as one HTML file that needs no other, and its figures as JSON beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from patchct_edge import images
+from patchct_edge.errors import ImageError, MissingExtra
+from patchct_edge.files import replace_file
+from patchct_edge.report import plots
+from patchct_edge.report.comparison import PhotoChange
+from patchct_edge.report.document import Report
+from patchct_edge.report.verdict import damage
+
+THUMBNAIL = 180  # px of the longer side
+
+
+class Figure(NamedTuple):
+    """A picture (SVG of our own making) with what stands below it."""
+
+    svg: str
+    caption: str
+
+
+def write_report(report: Report, target: Path) -> Path:
+    """Write `target` (.html) and the .json beside it; return the latter.
+
+    Raises:
+        MissingExtra: matplotlib or jinja2 is not installed.
+    """
+    page = rendered(
+        "report.html", report=report, figures=_figures(report), thumbnail=_thumbnail, damage=damage
+    )
+    beside = target.with_suffix(".json")
+    text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
+    replace_file(beside, text.encode("utf-8", "surrogateescape"))
+    replace_file(target, page.encode("utf-8", "surrogateescape"))
+    return beside
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a page made from a template of this package; all text is escaped."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise MissingExtra("jinja2", "report") from None
+    environment = Environment(
+        loader=PackageLoader("patchct_edge.report"), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    environment.filters.update(percent=_percent, signed=_signed)
+    return environment.get_template(template).render(values)
+
+
+def _figures(report: Report) -> dict[str, Figure]:
+    chosen = report.engines[report.candidate]
+    found: dict[str, tuple[Callable[[], str], str]] = {
+        "histogram": (lambda: plots.latency_histogram(chosen), "How the photos' times spread."),
+        "run": (
+            lambda: plots.run_order(chosen),
+            "The photos in the order of the run; a machine that throttles rises to the right.",
+        ),
+        "throughput": (
+            lambda: plots.throughput(report.engines),
+            "Throughput, with as many batches under way as the engine likes.",
+        ),
+        "batches": (lambda: plots.batch_latency(report.engines), "Time of one batch alone."),
+        "trade": (
+            lambda: plots.speed_and_accuracy(report.engines),
+            "Speed against accuracy: up and to the right is better.",
+        ),
+        "curves": (
+            lambda: plots.precision_recall_curves(report.curves),
+            "Precision over recall: all labels together, and each label faint behind.",
+        ),
+    }
+    if report.reliability is not None:
+        before, after = report.reliability.before, report.reliability.after
+        found |= {
+            "reliability": (
+                lambda: plots.reliability_diagram(before, after),
+                "How often a label is there, over the score that it had.",
+            ),
+            "scores before": (
+                lambda: plots.score_histogram(before), "Scores before calibration."
+            ),
+            "scores after": (lambda: plots.score_histogram(after), "Scores after calibration."),
+        }  # fmt: skip
+    return {name: Figure(draw(), caption) for name, (draw, caption) in found.items()}
+
+
+def _thumbnail(photo: PhotoChange) -> str | None:
+    """Return a small picture as a data URI, None where the file has gone."""
+    try:
+        rgb = images.decode(photo.path, at_least=THUMBNAIL)
+    except ImageError:
+        return None
+    height, width = rgb.shape[:2]
+    scale = THUMBNAIL / max(height, width)
+    small = images.resize(
+        rgb, max(1, round(width * scale)), max(1, round(height * scale)), "lanczos"
+    )
+    return "data:image/jpeg;base64," + base64.b64encode(images.encode(small, "JPEG")).decode()
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return "–" if share != share else f"{100 * share:.{digits}f}"
+
+
+def _signed(share: float, digits: int = 2) -> str:
+    return "–" if share != share else f"{100 * share:+.{digits}f}"
