@@ -6,14 +6,15 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from patchct_edge import images
-from patchct_edge.errors import ImageError, MissingExtra
+from patchct_edge.errors import ImageError
 from patchct_edge.files import replace_file
 from patchct_edge.report import plots
 from patchct_edge.report.comparison import PhotoChange
 from patchct_edge.report.document import Report
+from patchct_edge.report.templating import environment
 from patchct_edge.report.verdict import damage
 
 THUMBNAIL = 180  # px of the longer side
@@ -32,28 +33,16 @@ def write_report(report: Report, target: Path) -> Path:
     Raises:
         MissingExtra: matplotlib or jinja2 is not installed.
     """
-    page = rendered(
-        "report.html", report=report, figures=_figures(report), thumbnail=_thumbnail, damage=damage
+    made = environment()
+    made.filters.update(percent=_percent, signed=_signed)
+    page = made.get_template("report.html").render(
+        report=report, figures=_figures(report), thumbnail=_thumbnail, damage=damage
     )
     beside = target.with_suffix(".json")
     text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
     replace_file(beside, text.encode("utf-8", "surrogateescape"))
     replace_file(target, page.encode("utf-8", "surrogateescape"))
     return beside
-
-
-def rendered(template: str, **values: Any) -> str:
-    """Return a page made from a template of this package; all text is escaped."""
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise MissingExtra("jinja2", "report") from None
-    environment = Environment(
-        loader=PackageLoader("patchct_edge.report"), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True, undefined=StrictUndefined,
-    )  # fmt: skip
-    environment.filters.update(percent=_percent, signed=_signed)
-    return environment.get_template(template).render(values)
 
 
 def _figures(report: Report) -> dict[str, Figure]:

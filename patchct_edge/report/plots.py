@@ -72,11 +72,11 @@ def _over_batches(engines: Sequence[Measured], field: str, name: str, *, log: bo
         axes.set_xscale("log", base=2)
         axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
         if log:
-            axes.set_yscale("log")
+            _plain_log(axes)
         else:
             axes.set_ylim(bottom=0)
         _name(axes, "images a batch", name)
-        axes.legend(fontsize=8)
+        _legend_above(axes)
 
     return _svg(draw)
 
@@ -94,7 +94,7 @@ def speed_and_accuracy(engines: Sequence[Measured]) -> str:
             )  # fmt: skip
         axes.set_xlim(0, 1.1 * max(each.images_per_second for each in engines))
         _name(axes, "images/s, best batch", "mAP, with 95 % interval")
-        axes.legend(fontsize=8, loc="lower left")
+        _legend_above(axes)
 
     return _svg(draw)
 
@@ -128,7 +128,7 @@ def reliability_diagram(before: Scores, after: Scores) -> str:
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 100)
         _name(axes, "score, %", "label present, %")
-        axes.legend(fontsize=8)
+        _legend_above(axes)
 
     return _svg(draw)
 
@@ -141,15 +141,27 @@ def score_histogram(scores: Scores) -> str:
         middle, width = (edges[:-1] + edges[1:]) / 2, 100 / BINS * 0.42
         axes.bar(middle - width / 2, scores.absent, width, color=SERIES[4], label="absent")
         axes.bar(middle + width / 2, scores.present, width, color=SERIES[0], label="present")
-        axes.set_yscale("log")
+        _plain_log(axes)
         _name(axes, "score, %", "image-label pairs")
-        axes.legend(fontsize=8)
+        _legend_above(axes)
 
     return _svg(draw)
 
 
 def _style(n: int) -> dict[str, Any]:
     return {"color": SERIES[n % len(SERIES)], "marker": MARKERS[n % len(MARKERS)]}
+
+
+def _plain_log(axes: Axes) -> None:
+    """Make the y axis logarithmic, its numbers written out."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+
+
+def _legend_above(axes: Axes) -> None:
+    figure: Any = axes.figure
+    figure.legend(loc="outside upper left", ncols=3, fontsize=8)
 
 
 def _name(axes: Axes, x: str, y: str) -> None:

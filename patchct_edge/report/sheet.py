@@ -15,6 +15,7 @@ import numpy as np
 from patchct_edge import images
 from patchct_edge.errors import MissingExtra
 from patchct_edge.files import replace_file, replacing
+from patchct_edge.report.templating import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,16 +65,9 @@ def write_html(title: str, note: str, rows: Iterable[Row], path: Path) -> None:
     Raises:
         MissingExtra: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader
-    except ImportError:
-        raise MissingExtra("jinja2", "report") from None
-    environment = Environment(
-        loader=PackageLoader("patchct_edge.report"), autoescape=True, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["data_uri"] = _data_uri
-    page = environment.get_template("sheet.html").generate(title=title, note=note, rows=rows)
+    made = environment()
+    made.filters["data_uri"] = _data_uri
+    page = made.get_template("sheet.html").generate(title=title, note=note, rows=rows)
     with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(page)
 

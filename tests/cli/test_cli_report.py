@@ -1,0 +1,149 @@
+"""patchct report: the page in a real browser, the figures beside it, gates, two models, merging."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from patchct_edge import images
+from patchct_edge.report import latency
+
+pytest.importorskip("matplotlib")
+SCRIPT = "<script>document.title='hacked'</script>"
+COLOURS = {"red": (220, 20, 20), SCRIPT: (20, 220, 20), "$x^2$ & blue": (20, 20, 220)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief():
+    """Time few photos: the figures mean nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("WARM_UP", 2), ("SAMPLES", 12), ("SWEEP_SECONDS", 0.02)):
+            patch.setattr(latency, name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photos of plain colours, in turn, as a CSV; one file has a script for a name."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng, lines = np.random.default_rng(0), ["image,labels"]
+    for n in range(45):
+        label = list(COLOURS)[n % 3]
+        name = f"{n}<i>.png" if n == 7 else f"{n}.png"
+        noise = rng.integers(-20, 20, (8, 8, 3))
+        images.save((COLOURS[label] + noise).clip(0, 255).astype(np.uint8), folder / name)
+        lines.append(f"{name},{label}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "labels.csv"
+
+
+@pytest.fixture(scope="module")
+def bundle(write_bundle, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    return write_bundle(folder / "x.patchct", ("fp32", "int8"), labels=tuple(COLOURS))
+
+
+@pytest.fixture(scope="module")
+def page(run_cli, bundle, photos, tmp_path_factory):
+    target = tmp_path_factory.mktemp("report") / "report.html"
+    words = ("report", bundle, photos, "-o", target, "--engine", "openvino")
+    said = run_cli(*words, "--max-latency", 60_000, "--max-memory", 60_000)
+    return target, said
+
+
+def test_the_verdict_is_told_and_every_figure_is_beside_the_page(page, bundle):
+    target, said = page
+    assert [line.split()[:2] for line in said.stdout.splitlines()] == [
+        ["passed", name] for name in ("mAP:", "Tag", "Labels:", "Latency:", "Memory:")
+    ]
+    found = json.loads(target.with_suffix(".json").read_text("utf-8"))
+    assert found["passed"]
+    assert [each["engine"]["precision"] for each in found["engines"]] == ["int8", "fp32"]
+    assert (found["candidate"], found["reference"]) == (0, 1)
+    for each in found["engines"]:
+        assert list(each["latency"]["stages"]) == [
+            "read", "decode", "resize", "engine", "tags", "total",
+        ]  # fmt: skip
+        assert len(each["latency"]["samples"]) == 12
+        assert each["accuracy"]["map"] == 1
+        assert each["cold_start"]["peak_mb"] > 10
+    assert found["engines"][0]["change"]["flips"] == 0
+    assert found["data"]["images"] == 45
+    assert "patchct" in found["command"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
+def test_the_page_opens_in_a_browser(page, width, scheme):
+    """No error, no request, nothing wider than the screen, no text that became a script."""
+    chromium = shutil.which("chromium") or pytest.skip("no chromium here")
+    playwright = pytest.importorskip("playwright.sync_api")
+    told, asked = [], []
+    with playwright.sync_playwright() as run:
+        browser = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        tab.on("console", lambda message: told.append(message.text))
+        tab.on("pageerror", lambda error: told.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(page[0].as_uri())
+        assert tab.title() == "x.patchct: calibration report"
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        table = tab.locator("table.sortable").nth(1)
+        rows = table.locator("tbody tr th")
+        assert rows.all_text_contents() == list(COLOURS)
+        table.locator("thead th").first.click()
+        first = rows.all_text_contents()
+        table.locator("thead th").first.click()
+        assert rows.all_text_contents() == first[::-1]
+        assert sorted(first) == sorted(COLOURS)
+        browser.close()
+    assert told == []
+    assert [url for url in asked if not url.startswith("data:")] == [page[0].as_uri()]
+
+
+@pytest.mark.parametrize(
+    "limit", [("--max-latency", 0.0001), ("--max-memory", 1), ("--max-map-drop", 0)], ids=str
+)
+def test_a_gate_that_fails_is_exit_code_4(run_cli, write_bundle, bundle, photos, tmp_path, limit):
+    """Two models: the new one takes red for green and green for red."""
+    new = write_bundle(
+        tmp_path / "new.patchct", labels=tuple(COLOURS), weights=np.eye(3)[[1, 0, 2]]
+    )
+    models = (bundle, new) if limit[0] == "--max-map-drop" else (bundle,)
+    target = tmp_path / "report.html"
+    words = ("report", *models, photos, "-o", target, "--engine", "openvino", *limit)
+    said = run_cli(*words, "--precision", "fp32", code=4)
+    assert "FAILED" in said.stdout
+    assert not json.loads(target.with_suffix(".json").read_text("utf-8"))["passed"]
+    if len(models) == 2:
+        assert "Damaged: red (AP falls" in said.stdout
+
+
+def test_reports_of_several_devices_stand_side_by_side(run_cli, page, tmp_path):
+    other = tmp_path / "other.json"
+    shutil.copy(page[0].with_suffix(".json"), other)
+    said = run_cli("report", "--merge", page[0].with_suffix(".json"), other).stdout
+    rows = [line.split() for line in said.splitlines()]
+    assert [row[0] for row in rows if row and row[0] in ("report", "other")] == [
+        "report", "report", "report", "other", "other",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["{bundle}"], ["a report is of one bundle or two"]),
+        (["{bundle}", "{photos}", "-o", "report.pdf"], ["a report is a page", ".html"]),
+        (["--merge", "{photos}"], ["is no report"]),
+        (["{bundle}", "{tiny}", "{photos}"], ["not the same labels"]),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_told(run_cli, bundle, tiny_bundle, photos, words, expected):
+    places = {"bundle": bundle, "photos": photos, "tiny": tiny_bundle}
+    said = run_cli("report", *(word.format(**places) for word in words), code=2).stderr
+    assert all(text in said for text in expected)
+    assert not Path("report.pdf").exists()
