@@ -1,0 +1,149 @@
+"""Comparison and verdict: noise passes, a broken label is caught and named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from patchct_edge.metrics import mean_average_precision, tag_flips
+from patchct_edge.report.accuracy import accuracy
+from patchct_edge.report.cold_start import ColdStart
+from patchct_edge.report.comparison import compared
+from patchct_edge.report.judged import Judged
+from patchct_edge.report.latency import Latency, Spread, SweepPoint
+from patchct_edge.report.measure import Measured
+from patchct_edge.report.verdict import Limits, verdict
+from patchct_edge.runtime.engines.base import EngineRecord
+from patchct_edge.tagging import Calibration
+
+N, LABELS = 300, ("cat", "dog", "cow", "horse", "bird")
+NEUTRAL = Calibration.default(len(LABELS))
+RECORD = EngineRecord("openvino", "int8", "int8", "openvino 1", "a CPU")
+
+
+def judged_of(logits, targets, paths=None):
+    paths = tuple(Path(f"{n}.jpg") for n in range(len(logits))) if paths is None else paths
+    return Judged(RECORD, LABELS, paths, logits, targets, np.zeros_like(targets))
+
+
+@pytest.fixture(scope="module")
+def exact():
+    rng = np.random.default_rng(0)
+    targets = rng.random((N, len(LABELS))) < 0.3
+    logits = np.where(targets, 3, -3) + rng.normal(0, 1.5, targets.shape)
+    return judged_of(logits.astype(np.float32), targets)
+
+
+def broken(exact, label=None, how=None):
+    """Return what an engine with a little noise says, one of its labels broken."""
+    rng = np.random.default_rng(1)
+    logits = exact.logits + rng.normal(0, 0.02, exact.logits.shape).astype(np.float32)
+    if how == "shuffled":
+        logits[:, label] = rng.permutation(logits[:, label])
+    if how == "compressed":
+        logits[:, label] = logits[:, label].mean() + 0.1 * (
+            logits[:, label] - logits[:, label].mean()
+        )
+    return judged_of(logits, exact.targets)
+
+
+def measured_of(judged, *, same_model=True, p95=10.0, peak=200.0):
+    spread = Spread(5, 8, p95, 12, 20)
+    return Measured(
+        "x.patchct", "f" * 16, same_model, None, judged, NEUTRAL, accuracy(judged, NEUTRAL),
+        Latency(1, (5.0,), {"total": spread}), (SweepPoint(1, 5, 200),),
+        ColdStart(1, 0.1, 0.5, 0.1, peak),
+    )  # fmt: skip
+
+
+def gates_of(exact, candidate, limits=Limits(), **about):  # noqa: B008
+    change = compared(exact, candidate, NEUTRAL, NEUTRAL)
+    return {gate.name: gate for gate in verdict(measured_of(candidate, **about), change, limits)}
+
+
+def test_a_little_noise_passes(exact):
+    gates = gates_of(exact, broken(exact))
+    assert all(gate.passed for gate in gates.values())
+    assert gates["Labels"].text == "No label is damaged."
+
+
+@pytest.mark.parametrize("how", ["shuffled", "compressed"])
+@pytest.mark.parametrize("label", [0, 3])
+def test_a_broken_label_is_caught_and_no_other_named(exact, label, how):
+    gate = gates_of(exact, broken(exact, label, how))["Labels"]
+    assert not gate.passed
+    assert [name for name in LABELS if name in gate.text] == [LABELS[label]]
+    assert ("AP falls" in gate.text) == (how == "shuffled")
+    assert ("spread" in gate.text) == (how == "compressed")
+
+
+def test_another_model_may_tag_otherwise(exact):
+    candidate = broken(exact, 1, "compressed")
+    gates = gates_of(exact, candidate, same_model=False)
+    assert set(gates) == {"mAP", "Labels"}
+    assert all(gate.passed for gate in gates.values())
+
+
+def test_the_figures_are_those_of_the_metrics(exact):
+    candidate = broken(exact, 2, "shuffled")
+    found = compared(exact, candidate, NEUTRAL, NEUTRAL)
+    maps = [mean_average_precision(each.logits, exact.targets) for each in (exact, candidate)]
+    assert found.drop == pytest.approx(maps[0] - maps[1])
+    assert found.low < found.drop < found.high
+    tags = [each.logits >= 0 for each in (exact, candidate)]
+    assert found.flips == pytest.approx(tag_flips(*tags))
+    flips = (tags[0] ^ tags[1]).sum(0)
+    assert [label.flips for label in found.labels] == flips.tolist()
+    assert [label.tags for label in found.labels] == tags[0].sum(0).tolist()
+    per_photo = (tags[0] ^ tags[1]).sum(1)
+    assert len(found.photos) == 10
+    counts = [per_photo[photo.index] for photo in found.photos]
+    assert counts == sorted(per_photo)[::-1][:10]
+    first = found.photos[0]
+    assert first.path == f"{first.index}.jpg"
+    assert first.truth == tuple(np.array(LABELS)[exact.targets[first.index]])
+
+
+def test_images_that_one_could_not_read_are_left_out(exact):
+    rows = np.arange(N) != 7
+    paths = tuple(path for path, keep in zip(exact.paths, rows, strict=True) if keep)
+    shorter = judged_of(exact.logits[rows], exact.targets[rows], paths)
+    found = compared(exact, shorter, NEUTRAL, NEUTRAL)
+    assert (found.drop, found.flips, found.max_difference) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "passed"),
+    [
+        (Limits(latency_ms=10), {"Latency": True}),
+        (Limits(latency_ms=9.9), {"Latency": False}),
+        (Limits(memory_mb=200), {"Memory": True}),
+        (Limits(memory_mb=199), {"Memory": False}),
+        (Limits(), {}),
+    ],
+    ids=str,
+)
+def test_limits_are_judged_where_they_are_given(exact, limits, passed):
+    found = verdict(measured_of(exact), None, limits)
+    assert {gate.name: gate.passed for gate in found} == passed
+
+
+def test_the_gate_of_map_says_where_the_images_are_too_few(exact):
+    few = dataclasses.replace(
+        exact, paths=exact.paths[:25], logits=exact.logits[:25], targets=exact.targets[:25],
+        ignored=exact.ignored[:25],
+    )  # fmt: skip
+    rng = np.random.default_rng(2)
+    noisy = judged_of(few.logits + rng.normal(0, 1.5, few.logits.shape), few.targets)
+    change = compared(few, noisy, NEUTRAL, NEUTRAL)
+    for drop, text in ((change.high + 1, ""), (change.drop, "rule out a larger loss")):
+        gate = gates_of(few, noisy, Limits(map_drop=drop))["mAP"]
+        assert gate.passed
+        assert text in gate.text
+        assert bool(text) == ("rule out" in gate.text)
+    gate = gates_of(few, noisy, Limits(map_drop=change.drop - 1e-6))["mAP"]
+    assert not gate.passed
+    assert "rule out a smaller loss" in gate.text
