@@ -26,7 +26,7 @@ from PIL import Image
 
 from patchct_edge import images
 from patchct_edge.bundle import Bundle, fingerprint
-from patchct_edge.datasets import read_dataset
+from patchct_edge.datasets import read_boxes, read_dataset
 from patchct_edge.errors import UserError
 from patchct_edge.manifest import Manifest, Stage
 from patchct_edge.preprocess import Recipe
@@ -198,11 +198,27 @@ def read_set(name: str) -> Callable[[bytes, Path], None]:
     return read
 
 
+def box_tables() -> list[bytes]:
+    return [
+        b"image,label,xmin,ymin,xmax,ymax,difficult\na.jpg,dog,0,0.1,0.5,1,1\nb.jpg,cat,0,0,1,1,\n",
+        b'\xef\xbb\xbf"image";"label";"xmin";"ymin";"xmax";"ymax"\r\n"a.jpg";dog;.1;.1;.2;.2\r\n',
+    ]
+
+
+def boxes(data: bytes, folder: Path) -> None:
+    (folder / "boxes.csv").write_bytes(data)
+    for each in read_boxes(folder / "boxes.csv", ("dog", "cat")).values():
+        for box in each:
+            assert 0 <= box.xmin < box.xmax <= 1
+            assert 0 <= box.ymin < box.ymax <= 1
+
+
 TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None]]] = {
     "decode": (pictures, decode),
     "manifest": (manifests, read_manifest),
     "calibration": (calibrations, read_calibration),
     "csv": (tables, read_set("labels.csv")),
+    "boxes": (box_tables, boxes),
     "coco": (coco_files, read_set("coco.json")),
     "voc": (annotations, read_set("Annotations/a.xml")),
 }

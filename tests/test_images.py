@@ -59,6 +59,15 @@ def test_exif_orientation_is_applied(orientation, form):
     np.testing.assert_array_equal(out, TURNS[orientation](noise()))
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [*TURNS, 0, 9])
+def test_dimensions_are_those_of_the_decoded_picture(tmp_path, orientation, form):
+    path = tmp_path / "a"
+    path.write_bytes(encoded(noise(), form, exif=oriented(orientation)))
+    height, width, _ = images.decode(path).shape
+    assert images.dimensions(path) == (width, height)
+
+
 def test_a_jpeg_on_its_side():
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[:, :16] = 255

@@ -17,7 +17,10 @@ from patchct_edge import images
 
 PACKAGE = Path(patchct_edge.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
-COMMANDS = ("demo", "train", "export", "compile", "tag", "eval", "explain", "show", "doctor")
+COMMANDS = (
+    "demo", "train", "export", "compile", "tag", "eval", "calibrate", "report", "explain", "show",
+    "doctor",
+)  # fmt: skip
 WORKSHOP = (
     "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
     "matplotlib", "jinja2", "sklearn", "scipy", "tensorrt_rtx", "cuda",
@@ -29,8 +32,8 @@ WORKSHOP = (
     [
         ("openvino", "runtime/engines/openvino.py cli/doctor.py"),
         ("onnxruntime", "runtime/engines/onnxruntime.py export/half.py"),
-        ("matplotlib", "report/sheet.py"),
-        ("jinja2", "report/sheet.py"),
+        ("matplotlib", "report/sheet.py report/plots.py"),
+        ("jinja2", "report/templating.py"),
         ("rich", "cli/console.py"),
         ("typer", "cli/*"),
         ("PIL", "images.py"),

@@ -26,7 +26,8 @@ def evaluate(
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="CSV image,label,xmin,ymin,xmax,ymax: do the heat maps point there?",
+            help="CSV image,label,xmin,ymin,xmax,ymax: do the heat maps point there? "
+            "Not asked by default.",
             metavar="FILE",
         ),
     ] = None,

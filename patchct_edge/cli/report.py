@@ -43,10 +43,12 @@ def report(
         float, typer.Option(min=0, help="Share of tags that may change, 0..1.")
     ] = 0.03,
     max_latency: Annotated[
-        float | None, typer.Option(min=0, help="ms for one photo, 95th percentile.")
+        float | None,
+        typer.Option(min=0, help="ms for one photo, 95th percentile; not judged by default."),
     ] = None,
     max_memory: Annotated[
-        float | None, typer.Option(min=0, help="MB that a process that tags may hold.")
+        float | None,
+        typer.Option(min=0, help="MB that a process that tags may hold; not judged by default."),
     ] = None,
     split: options.Split = None,
     images: options.Images = None,

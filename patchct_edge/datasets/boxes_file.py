@@ -46,17 +46,27 @@ def read_boxes(path: Path, labels: Collection[str]) -> Boxes:
         for name in header
         if name not in COLUMNS
     ]
-    faults += [Fault(str(path), header_row, message) for message in missing + foreign]
+    twice = [
+        f"column '{name}' stands {header.count(name)} times"
+        for name in dict.fromkeys(header)
+        if header.count(name) > 1
+    ]
+    faults += [Fault(str(path), header_row, message) for message in missing + foreign + twice]
     if missing:
         raise FaultsError(what, faults)
     found: Boxes = {}
     for row, cells in records:
         try:
             image, box = _box(header, cells)
-        except ValueError as error:
+            file = (path.parent / image).resolve()
+        except (
+            ValueError,
+            OSError,
+            RuntimeError,
+        ) as error:  # a name may be none, or a loop of links
             faults.append(Fault(str(path), row, str(error)))
             continue
-        found.setdefault((path.parent / image).resolve(), []).append(box)
+        found.setdefault(file, []).append(box)
     if faults:
         raise FaultsError(what, faults)
     present = set(_labels(found))

@@ -44,6 +44,11 @@ HELP = {
         "list on stdin", "maps.png or prototypes.png by default", "the tags by default",
         "the fastest that fits by default", ".npy",
     ],
+    "calibrate": ["f1, precision=P or recall=R. [default: f1]", "val split by default"],
+    "report": [
+        "[default: report.html]", "mAP points that may be lost", "[default: 0.5]",
+        "Share of tags that may change, 0..1. [default: 0.03]", "ms for one photo", "MB that",
+    ],
     "show": ["sha256", "JSON"],
     "doctor": ["JSON", "install"],
     "compile": ["largest", "MiB. [default: 1024]", "[default: fp16]", "[default: 1,8,32]"],
