@@ -1,0 +1,77 @@
+"""patchct calibrate: thresholds in the bundle, used at once; eval --boxes beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from patchct_edge.bundle import Bundle
+
+PRECISIONS = ["fp32", "fp16", "int8"]
+
+
+@pytest.fixture
+def bundle(exported_bundle, tmp_path):
+    """A bundle of its own that knows the colours."""
+    return shutil.copytree(exported_bundle, tmp_path / "x.patchct")
+
+
+def test_every_precision_is_calibrated_and_the_bundle_is_whole(run_cli, bundle, squares):
+    said = run_cli("calibrate", bundle, squares, "--engine", "openvino")
+    assert "cross-fitted" in said.stdout
+    opened = Bundle(bundle)
+    opened.verify()
+    for precision in PRECISIONS:
+        record = opened.calibration_record(precision)
+        assert record["objective"] == "f1"
+        assert record["images"] == 40
+        assert opened.calibration(precision).temperature > 0
+
+
+def test_tag_and_eval_use_it_at_once(run_cli, bundle, squares):
+    words = ("eval", bundle, squares, "--precision", "fp32", "--json")
+    before = json.loads(run_cli(*words).stdout)
+    run_cli("calibrate", bundle, squares, "--objective", "recall=1", "--engine", "openvino")
+    said = run_cli(*words)
+    assert "set on these very images" in said.stderr
+    after = json.loads(said.stdout)
+    assert [label["threshold"] for label in after["labels"]] != [0.5] * 3
+    assert after["map"] == before["map"]
+    assert json.loads(run_cli(*words, "--uncalibrated").stdout) == before
+    picture = squares.parent / "val-3.png"
+    tagged = [
+        json.loads(run_cli("tag", picture, "--model", bundle, "--all-scores", *more).stdout)
+        for more in ((), ("--uncalibrated",))
+    ]
+    assert tagged[0] != tagged[1]
+
+
+def test_one_precision_leaves_the_others_as_they_were(run_cli, bundle, squares):
+    run_cli("calibrate", bundle, squares, "--engine", "openvino")
+    before = Bundle(bundle).calibration_record("int8")
+    words = ("--precision", "fp32", "--objective", "precision=0.9", "--json")
+    found = json.loads(run_cli("calibrate", bundle, squares, *words).stdout)
+    assert list(found) == ["fp32"]
+    assert Bundle(bundle).calibration_record("fp32") == found["fp32"]
+    assert Bundle(bundle).calibration_record("int8") == before
+
+
+@pytest.mark.parametrize("text", ["f2", "precision", "precision=0", "recall=1.1", "recall=x"])
+def test_an_unknown_objective_is_told(run_cli, bundle, squares, text):
+    said = run_cli("calibrate", bundle, squares, "--objective", text, code=2).stderr
+    assert "unknown objective" in said
+    assert "calibration.json" not in Bundle(bundle).manifest.files
+
+
+def test_eval_says_where_the_maps_point(run_cli, bundle, squares, tmp_path):
+    boxes = squares.parent / "boxes.csv"
+    boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,1,1\n")
+    words = ("eval", bundle, squares, "--boxes", boxes, "--precision", "int8")
+    found = json.loads(run_cli(*words, "--json").stdout)["pointing"]
+    assert list(found) == ["int8", "fp32"]
+    assert found["int8"]["ordinary"] == {"cases": 1, "pointing": 1, "energy": 1, "centre": 1}
+    assert "pointing int8: 100.00 (95 % interval" in run_cli(*words).stdout
+    boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,120,80\n")
+    assert "fractions are expected" in run_cli(*words, code=2).stderr
