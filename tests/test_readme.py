@@ -20,7 +20,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # A model that has seen 72 squares five times need not pass: `extra` goes to that command.
-EXTRA = {"export": ["--max-flips", "100", "--max-map-drop", "100"], "train": ["--device", "cpu"]}
+OPEN = ["--max-flips", "100", "--max-map-drop", "100"]
+EXTRA = {"export": OPEN, "train": ["--device", "cpu"], "report": ["--engine", "onnxruntime", *OPEN]}
 PARSED_ONLY = {"demo"}  # takes minutes; its own test runs it
 
 
