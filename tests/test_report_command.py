@@ -1,7 +1,7 @@
 """patchct report: the page in a real browser, the figures beside it, gates, two models, merging.
 
-Not in tests/cli: run before the builds of TensorRT for RTX in the same process, these tests make that
-library crash (docs/experiments.md).
+Not in tests/cli: run before the builds of TensorRT for RTX in the same process, these tests make
+that library crash (docs/experiments.md).
 """
 
 from __future__ import annotations
