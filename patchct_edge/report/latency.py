@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from patchct_edge.tagging import Calibration, tags_from_scores
 
 WARM_UP, SAMPLES = 20, 200  # photos
 BATCHES = (1, 2, 4, 8, 16, 32)
-SWEEP_SECONDS = 0.8  # for each batch size, and at least three batches
+SWEEP_SECONDS = 0.8  # for each batch size, and at least so many batches:
+LEAST_CALLS = 3
 SLOW_MS = 250  # a batch that takes longer is the last of a sweep
 TOTAL = "total"
 
@@ -106,44 +108,53 @@ def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -
     return {**before, **inner, "tags": tags}
 
 
-def sweep(
-    single: Engine,
-    streamed: Engine,
-    pixels: Images,
-    progress: Callable[[int], None] = lambda done: None,
-) -> tuple[SweepPoint, ...]:
-    """Time batches of every size, on pictures in memory.
+def batch_latencies(
+    engine: Engine, pixels: Images, progress: Callable[[int], None] = lambda done: None
+) -> dict[int, float]:
+    """Return the milliseconds of one batch alone, of every size up to the first slow one.
 
     Args:
-        single: opened for latency; times a batch alone.
-        streamed: opened for throughput; keeps as many batches under way as it likes.
+        engine: opened for latency.
+        pixels: uint8 (B, H, W, 3), at least the largest batch.
+        progress: called with the number of batch sizes done.
+    """
+    found: dict[int, float] = {}
+    for done, batch in enumerate(BATCHES):
+        engine.infer(pixels[:batch])
+        seconds: list[float] = []
+        while len(seconds) < LEAST_CALLS or sum(seconds) < SWEEP_SECONDS / 2:
+            began = time.perf_counter()
+            engine.infer(pixels[:batch])
+            seconds.append(time.perf_counter() - began)
+        found[batch] = 1e3 * float(np.median(seconds))
+        progress(done + 1)
+        if found[batch] > SLOW_MS:
+            break
+    return found
+
+
+def sweep(
+    engine: Engine,
+    pixels: Images,
+    latencies: Mapping[int, float],
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[SweepPoint, ...]:
+    """Add to `batch_latencies` the throughput of each size.
+
+    Args:
+        engine: opened for throughput; as many batches are under way as it likes.
         pixels: uint8 (B, H, W, 3), at least the largest batch.
         progress: called with the number of batch sizes done.
     """
     points = []
-    for done, batch in enumerate(BATCHES):
-        part = pixels[:batch]
-        single.infer(part)
-        calls = _until(lambda part=part: single.infer(part))  # type: ignore[misc]
-        rate = _stream_rate(streamed, part, max(3, len(calls)))
-        points.append(SweepPoint(batch, 1e3 * float(np.median(calls)), rate))
+    for done, (batch, milliseconds) in enumerate(latencies.items()):
+        calls = max(LEAST_CALLS, math.ceil(1e3 * SWEEP_SECONDS / 2 / milliseconds))
+        points.append(SweepPoint(batch, milliseconds, _rate(engine, pixels[:batch], calls)))
         progress(done + 1)
-        if points[-1].latency_ms > SLOW_MS:
-            break
     return tuple(points)
 
 
-def _until(call: Callable[[], object]) -> list[float]:
-    """Return the seconds of each call, for about half of `SWEEP_SECONDS`, at least three."""
-    seconds: list[float] = []
-    while len(seconds) < 3 or sum(seconds) < SWEEP_SECONDS / 2:
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def _stream_rate(engine: Engine, batch: Images, calls: int) -> float:
+def _rate(engine: Engine, batch: Images, calls: int) -> float:
     """Return images/s over `calls` batches, after as many as fill the engine."""
     for _ in range(engine.concurrency):
         engine.submit(batch)

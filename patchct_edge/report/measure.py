@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -20,6 +21,7 @@ from patchct_edge.report.latency import (
     WARM_UP,
     Latency,
     SweepPoint,
+    batch_latencies,
     latency,
     sweep,
 )
@@ -82,25 +84,28 @@ def measured(
     Raises:
         UserError, EngineError: as of `judged` and `open_engine`.
     """
-    recipe, wish = bundle.manifest.recipe, {"engine": chosen.engine, "precision": chosen.precision}
     name = f"{chosen.precision} {chosen.engine}"
     calibration = bundle.calibration(chosen.precision)
-    with open_engine(bundle, **wish, trust=trust) as streamed:  # type: ignore[arg-type]
-        said = judged(
-            streamed, recipe, data, lambda done: progress(f"accuracy, {name}", done, len(data))
-        )
-        photos = list(islice(cycle(said.paths), max(BATCHES)))
-        pixels = np.stack([recipe.read(path) for path in photos])
-        with open_engine(bundle, **wish, trust=trust, latency=True) as single:  # type: ignore[arg-type]
-            singly = latency(
-                bundle, single, calibration, said.paths,
-                lambda done: progress(f"latency, {name}", done, WARM_UP + SAMPLES),
-            )  # fmt: skip
-            batches = sweep(
-                single, streamed, pixels,
-                lambda done: progress(f"batches, {name}", done, len(BATCHES)),
-            )  # fmt: skip
+
+    def told(phase: str, steps: int) -> Callable[[int], None]:
+        return lambda done: progress(f"{phase}, {name}", done, steps)
+
+    # One engine at a time: another's idle threads are in the way (docs/experiments.md).
+    opened = partial(
+        open_engine, bundle, engine=chosen.engine, precision=chosen.precision, trust=trust
+    )
+    with opened() as streamed:
+        said = judged(streamed, bundle.manifest.recipe, data, told("accuracy", len(data)))
+    photos = list(islice(cycle(said.paths), max(BATCHES)))
+    pixels = np.stack([bundle.manifest.recipe.read(path) for path in photos])
+    with opened(latency=True) as single:
         record = single.record
+        singly = latency(
+            bundle, single, calibration, said.paths, told("latency", WARM_UP + SAMPLES)
+        )
+        alone = batch_latencies(single, pixels, told("batches", len(BATCHES)))
+    with opened() as streamed:
+        batches = sweep(streamed, pixels, alone, told("throughput", len(alone)))
     progress(f"cold start, {name}", 0, 1)
     cold = cold_start(bundle.path, record, photos, trust=trust)
     return Measured(

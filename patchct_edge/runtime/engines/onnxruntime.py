@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import Any
 
 from patchct_edge.errors import EngineError, MissingExtra
 from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Images, Outputs
@@ -40,7 +41,7 @@ class ONNXRuntimeEngine(BlockingEngine):
         except ImportError:
             raise MissingExtra("onnxruntime", "onnxruntime") from None
         try:
-            self._session = onnxruntime.InferenceSession(
+            self._session: Any = onnxruntime.InferenceSession(
                 str(model), providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no public base class
@@ -62,6 +63,10 @@ class ONNXRuntimeEngine(BlockingEngine):
     def compute(self, images: Images) -> Outputs:
         found = self._session.run(self._names, {"image": images})
         return Outputs(found[0], found[1] if len(found) > 1 else None)
+
+    def close(self) -> None:
+        super().close()
+        self._session = None
 
 
 def _arithmetic(precision: str) -> str:

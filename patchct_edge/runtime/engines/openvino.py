@@ -50,7 +50,7 @@ class OpenVINOEngine(Engine):
                 if cache is not None:
                     core.set_property({"CACHE_DIR": str(cache)})
                 graph = core.read_model(model)
-                self._compiled = core.compile_model(
+                self._compiled: Any = core.compile_model(
                     graph if similarity else _logits_alone(ov, graph),
                     "CPU",
                     _options(precision, latency),
@@ -95,6 +95,7 @@ class OpenVINOEngine(Engine):
                 request.wait()
         self._running.clear()
         self._idle.clear()
+        self._compiled = None  # its memory and its threads
 
     def _finished(self) -> Any:
         """Wait for the oldest running request and keep its outputs in its place."""

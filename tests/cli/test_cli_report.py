@@ -1,8 +1,4 @@
-"""patchct report: the page in a real browser, the figures beside it, gates, two models, merging.
-
-Not in tests/cli: run before the builds of TensorRT for RTX in the same process, these tests make
-that library crash (docs/experiments.md).
-"""
+"""patchct report: the page in a real browser, the figures beside it, gates, two models, merging."""
 
 from __future__ import annotations
 
