@@ -140,7 +140,7 @@ def best_f1_threshold(scores: Floats, targets: Bools) -> tuple[float, float]:
     ranked, last, hits, predicted = _sweep_one(scores, targets)
     f1 = np.where(last, 2 * hits / (predicted + hits[-1]), 0)
     best = int(f1.argmax())
-    return _threshold_after(ranked, best), float(f1[best])
+    return threshold_after(ranked, best), float(f1[best])
 
 
 def precision_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
@@ -150,7 +150,7 @@ def precision_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
     """
     ranked, last, hits, predicted = _sweep_one(scores, targets)
     reached = np.flatnonzero(last & (hits > 0) & (hits / predicted >= wanted))
-    return _threshold_after(ranked, int(reached[-1])) if reached.size else float("nan")
+    return threshold_after(ranked, int(reached[-1])) if reached.size else float("nan")
 
 
 def recall_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
@@ -162,7 +162,7 @@ def recall_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
         return float("nan")
     ranked, last, hits, _ = _sweep_one(scores, targets)
     reached = np.flatnonzero(last & (hits / hits[-1] >= wanted))
-    return _threshold_after(ranked, int(reached[0]))
+    return threshold_after(ranked, int(reached[0]))
 
 
 def _sweep_one(
@@ -174,7 +174,7 @@ def _sweep_one(
     return ranked[0], last[0], hits[0], predicted[0]
 
 
-def _threshold_after(ranked: Floats, n: int) -> float:
+def threshold_after(ranked: Floats, n: int) -> float:
     """Return the threshold that accepts ranked[n] and rejects ranked[n + 1], midway between them.
 
     The lowest score is itself the threshold that accepts every image.

@@ -54,10 +54,10 @@ def evaluate(
     ):
         said = judged(running, opened.manifest.recipe, found, progress)
     record = said.record
-    calibration = opened.calibration(record.precision)
     if uncalibrated:
         calibration = Calibration.default(len(opened.labels))
     else:
+        calibration = opened.calibration(record.precision)
         _note_if_seen(opened.calibration_record(record.precision), found)
     result = accuracy(said, calibration)
     for failure in result.failed:

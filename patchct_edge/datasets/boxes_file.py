@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchct_edge.datasets.files import csv_records, read_text
-from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean
+from patchct_edge.datasets.files import csv_records, header_faults, read_text
+from patchct_edge.errors import Fault, FaultsError, UserError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 REQUIRED = ("image", "label", *EDGES)
@@ -40,30 +40,19 @@ def read_boxes(path: Path, labels: Collection[str]) -> Boxes:
     faults: list[Fault] = []
     records = csv_records(path, read_text(path, what), faults)
     header_row, header = next(records, (1, []))
-    missing = [f"no column '{name}'" for name in REQUIRED if name not in header]
-    foreign = [
-        f"unknown column '{name}': {did_you_mean(name, COLUMNS)}"
-        for name in header
-        if name not in COLUMNS
+    faults += [
+        Fault(str(path), header_row, message)
+        for message in header_faults(header, REQUIRED, COLUMNS)
     ]
-    twice = [
-        f"column '{name}' stands {header.count(name)} times"
-        for name in dict.fromkeys(header)
-        if header.count(name) > 1
-    ]
-    faults += [Fault(str(path), header_row, message) for message in missing + foreign + twice]
-    if missing:
+    if not set(header).issuperset(REQUIRED):
         raise FaultsError(what, faults)
     found: Boxes = {}
     for row, cells in records:
         try:
             image, box = _box(header, cells)
             file = (path.parent / image).resolve()
-        except (
-            ValueError,
-            OSError,
-            RuntimeError,
-        ) as error:  # a name may be none, or a loop of links
+        # The name may be none that a file can have, or lead round in links.
+        except (ValueError, OSError, RuntimeError) as error:
             faults.append(Fault(str(path), row, str(error)))
             continue
         found.setdefault(file, []).append(box)

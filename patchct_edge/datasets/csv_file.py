@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from patchct_edge.datasets.files import csv_records, file_problem, read_text
+from patchct_edge.datasets.files import csv_records, file_problem, header_faults, read_text
 from patchct_edge.datasets.sample import DataSet, Sample
-from patchct_edge.errors import Fault, FaultsError, did_you_mean
+from patchct_edge.errors import Fault, FaultsError
 
 REQUIRED = ("image", "labels")
 COLUMNS = (*REQUIRED, "split", "difficult")
@@ -24,7 +24,10 @@ def read_csv(path: Path) -> DataSet:
     faults: list[Fault] = []
     records = csv_records(path, read_text(path, what), faults)
     header_row, header = next(records, (1, []))
-    faults += [Fault(str(path), header_row, message) for message in _header_faults(header)]
+    faults += [
+        Fault(str(path), header_row, message)
+        for message in header_faults(header, REQUIRED, COLUMNS)
+    ]
     if not set(header).issuperset(REQUIRED):
         raise FaultsError(what, faults)
 
@@ -58,17 +61,6 @@ def _labels(cell: str) -> tuple[str, ...]:
     if not cell.strip():
         return ()
     return tuple(dict.fromkeys(label.strip() for label in cell.split("|")))
-
-
-def _header_faults(header: list[str]) -> Iterator[str]:
-    for name in REQUIRED:
-        if name not in header:
-            yield f"no column '{name}'"
-    for name in dict.fromkeys(header):
-        if name not in COLUMNS:
-            yield f"unknown column '{name}': {did_you_mean(name, COLUMNS)}"
-        if header.count(name) > 1:
-            yield f"column '{name}' stands {header.count(name)} times"
 
 
 def _sample_faults(sample: Sample, image: str) -> Iterator[str]:

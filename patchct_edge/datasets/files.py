@@ -7,10 +7,10 @@ import csv
 import io
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from patchct_edge.errors import Fault, FaultsError
+from patchct_edge.errors import Fault, FaultsError, did_you_mean
 
 SEPARATORS = ",;\t"
 
@@ -56,6 +56,20 @@ def csv_records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[in
             continue
         if cells:
             yield row, cells
+
+
+def header_faults(
+    header: Sequence[str], required: Iterable[str], known: Sequence[str]
+) -> Iterator[str]:
+    """Yield what is wrong with the columns of a CSV: missing, unknown, or named twice."""
+    for name in required:
+        if name not in header:
+            yield f"no column '{name}'"
+    for name in dict.fromkeys(header):
+        if name not in known:
+            yield f"unknown column '{name}': {did_you_mean(name, known)}"
+        if header.count(name) > 1:
+            yield f"column '{name}' stands {header.count(name)} times"
 
 
 def file_problem(path: Path) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchct_edge.metrics import (
+    Bools,
     MultiLabelFigures,
     average_precisions,
     bootstrap_interval,
@@ -16,7 +17,7 @@ from patchct_edge.metrics import (
     multi_label_figures,
     top_k_predictions,
 )
-from patchct_edge.report.judged import Bools, Judged
+from patchct_edge.report.judged import Judged
 from patchct_edge.runtime.engines.base import Floats
 from patchct_edge.tagging import Calibration
 
@@ -68,7 +69,7 @@ def figures(
     failed: tuple[str, ...] = (),
 ) -> Accuracy:
     """Compute all figures from logits (N, M); ranking is by logits, since scores saturate."""
-    predictions = calibration.scores(logits) >= calibration.thresholds
+    predictions = calibration.tags(logits)
     low, high = bootstrap_interval(
         lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]),
         len(logits),

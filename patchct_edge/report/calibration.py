@@ -23,6 +23,7 @@ from patchct_edge.metrics import (
     best_f1_threshold,
     precision_threshold,
     recall_threshold,
+    threshold_after,
 )
 from patchct_edge.tagging import Calibration
 
@@ -125,9 +126,8 @@ def matched(found: Fitted, logits: Floats, tags: Bools) -> Fitted:
     thresholds = found.calibration.thresholds.copy()
     scores = found.calibration.scores(logits)
     for label, count in enumerate(tags.sum(0)):
-        ranked = np.sort(scores[:, label])[::-1].astype(np.float64)
-        if 0 < count < len(ranked):
-            thresholds[label] = (ranked[count - 1] + ranked[count]) / 2
+        if 0 < count < len(scores):
+            thresholds[label] = threshold_after(np.sort(scores[:, label])[::-1], count - 1)
     calibration = replace(found.calibration, thresholds=thresholds)
     return replace(found, calibration=calibration)
 

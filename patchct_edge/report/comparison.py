@@ -11,7 +11,6 @@ import numpy.typing as npt
 from patchct_edge.metrics import (
     average_precisions,
     bootstrap_intervals,
-    mean_average_precision,
     tag_flips,
 )
 from patchct_edge.report.judged import Judged
@@ -105,12 +104,11 @@ def compared(
         return np.append(found, mean)
 
     low, high = bootstrap_intervals(drops, len(targets))
-    per_label = drops(np.arange(len(targets)))
+    found = drops(np.arange(len(targets)))
     difference = np.abs(a.scores - b.scores)
     spreads = logits[1].std(0) / np.maximum(logits[0].std(0), 1e-12)
     return Comparison(
-        drop=mean_average_precision(logits[0], targets, ignored)
-        - mean_average_precision(logits[1], targets, ignored),
+        drop=float(found[-1]),
         low=float(low[-1]),
         high=float(high[-1]),
         flips=tag_flips(a.tags, b.tags),
@@ -118,7 +116,7 @@ def compared(
         max_difference=float(difference.max()),
         labels=tuple(
             LabelChange(
-                label, float(per_label[m]), float(low[m]), float(high[m]),
+                label, float(found[m]), float(low[m]), float(high[m]),
                 int(a.tags[:, m].sum()), int((a.tags ^ b.tags)[:, m].sum()), float(spreads[m]),
             )
             for m, label in enumerate(reference.labels)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle import PRECISIONS, Bundle
 from patchct_edge.datasets import DataSet
 from patchct_edge.errors import UserError
 from patchct_edge.report.accuracy import without_nan
@@ -17,8 +17,6 @@ from patchct_edge.report.machine import machine
 from patchct_edge.report.measure import Measured, Progress, measured
 from patchct_edge.report.verdict import Gate, Limits, verdict
 from patchct_edge.runtime.engines.select import Wish, runnable
-
-EXACT = ("fp32", "fp16", "int8")  # the reference is the most exact that runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +88,7 @@ def report_of(
     engines = [measured(bundle, each, data, progress, trust=wish.trust) for each in every]
     reference = min(
         range(len(every)),
-        key=lambda n: (EXACT.index(every[n].precision), every[n].engine != judged.engine),
+        key=lambda n: (PRECISIONS.index(every[n].precision), every[n].engine != judged.engine),
     )
     return _report(about, data, engines, reference, every.index(judged), limits)
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from patchct_edge.datasets import DataSet
 from patchct_edge.errors import EngineError, UserError
+from patchct_edge.metrics import Bools
 from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.base import Engine, EngineRecord, Floats
 from patchct_edge.runtime.pipeline import score_images
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
