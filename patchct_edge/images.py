@@ -127,6 +127,13 @@ def encode(rgb: RGB, format: str) -> bytes:
     return file.getvalue()
 
 
+def shrunk(rgb: RGB, side: int, interpolation: str) -> RGB:
+    """Resample an image so that its longer side has `side` pixels, the other as its shape asks."""
+    height, width = rgb.shape[:2]
+    scale = side / max(height, width)
+    return resize(rgb, max(1, round(width * scale)), max(1, round(height * scale)), interpolation)
+
+
 def save(rgb: RGB, path: Path) -> None:
     """Write uint8 (H, W, 3) as the format that the suffix names."""
     Image.fromarray(rgb).save(path)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -183,15 +181,7 @@ def _check_output(target: Path, suffixes: Sequence[str]) -> None:
             f"cannot tell what to write to {target}", got=target.suffix or "no suffix",
             expected=" or ".join(suffixes), fix=f"-o maps{suffixes[0]}",
         )  # fmt: skip
-    folder = target.parent
-    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir fails on a name too long)
-        raise UserError(
-            f"cannot write {target}", got=f"no folder {folder}",
-            fix=f"mkdir -p {quote(str(folder))}",
-        )  # fmt: skip
-    if os.path.isdir(target) or not os.access(folder, os.W_OK):  # noqa: PTH112
-        got = "a folder" if target.is_dir() else f"{folder} may not be written"
-        raise UserError(f"cannot write {target}", got=got, fix="another -o")
+    options.check_writable(target)
 
 
 @contextmanager
@@ -223,9 +213,6 @@ def _photos(inputs: list[str], target: Path) -> list[Path]:
             "too many photos for one picture", got=len(found), expected=f"at most {MOST}",
             fix="-o maps.html",
         )  # fmt: skip
-    if os.path.isfile(target) and any(  # noqa: PTH113
-        os.path.isfile(path) and os.path.samefile(path, target)  # noqa: PTH113, PTH121
-        for path in found
-    ):
+    if options.is_one_of(target, found):
         raise UserError(f"-o would write over {target}", got="one of the photos", fix="another -o")
     return found

@@ -1,15 +1,18 @@
-"""Options that several commands share, and the data sets that commands read."""
+"""What several commands share: options, the data sets they read, the files they may write."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from patchct_edge.cli import console
+from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
     from patchct_edge.datasets import DataSet
@@ -69,3 +72,28 @@ def warned(data: DataSet) -> DataSet:
     for warning in data.warnings:
         console.warn(warning)
     return dataclasses.replace(data, warnings=())
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a file that cannot be written, before anything is computed."""
+    folder = target.parent
+    if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir fails on a name too long)
+        raise UserError(
+            f"cannot write {target}", got=f"no folder {folder}",
+            fix=f"mkdir -p {quote(str(folder))}",
+        )  # fmt: skip
+    if os.path.isdir(target) or not os.access(folder, os.W_OK):  # noqa: PTH112
+        got = "a folder" if target.is_dir() else f"{folder} may not be written"
+        raise UserError(f"cannot write {target}", got=got, fix="another -o")
+
+
+def is_one_of(target: Path, paths: Iterable[Path | str]) -> bool:
+    """Whether a file that is there is the same as one of `paths`, by whatever name."""
+    return is_file(target) and any(
+        is_file(path) and os.path.samefile(path, target)  # noqa: PTH121
+        for path in paths
+    )
+
+
+def is_file(path: Path | str) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113  (Path.is_file fails on a name too long)

@@ -76,6 +76,7 @@ def report(
         )  # fmt: skip
     if output.suffix != ".html":
         raise UserError("a report is a page", got=f"-o {output}", expected="a name with .html")
+    options.check_writable(output)
     *paths, source = what
     bundles = [Bundle(path) for path in paths]
     data = options.read_data(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -65,7 +64,7 @@ def tag(
         )  # fmt: skip
     if output is not None:
         _check_output(output, inputs)
-    single = len(inputs) == 1 and _is_file(inputs[0])
+    single = len(inputs) == 1 and options.is_file(inputs[0])
     failed = 0
     with Tagger.open(
         model, engine=engine, precision=precision, latency=single, trust=trust_engine,
@@ -99,17 +98,9 @@ def _check_output(output: Path, inputs: list[str]) -> None:
     """Refuse to write over a photo, as `-o *.jpg` would, or over any other of the inputs."""
     from patchct_edge.images import SUFFIXES
 
-    if not _is_file(output):
-        return
-    if output.suffix.lower() in SUFFIXES or any(
-        _is_file(name) and os.path.samefile(output, name)  # noqa: PTH121
-        for name in inputs
-    ):
+    is_picture = options.is_file(output) and output.suffix.lower() in SUFFIXES
+    if is_picture or options.is_one_of(output, inputs):
         raise UserError(
             f"-o would write over {output}", got="an image or one of the inputs",
             fix="-o tags.jsonl",
         )  # fmt: skip
-
-
-def _is_file(path: Path | str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113  (Path.is_file fails on a name too long)

@@ -113,7 +113,7 @@ def explained(bundle: Bundle, engine: Engine, path: Path, labels: Sequence[str] 
 def label_maps(similarity: Floats, scores: Floats, tau: float) -> tuple[Floats, Floats]:
     """Return the maps of all labels, B(n|m) and F(m|n), both float32 (M, N).
 
-    The one place that says what a map is.
+    `report.pointing` judges the same B(n|m).
 
     Args:
         similarity: float32 (M, N).

@@ -21,7 +21,7 @@ NOTE = (
 
 def row_of(picture: Explained) -> Row:
     """Return the row of a photo; without a map it says that there is no tag."""
-    photo, recipe = _sized(picture.photo), picture.recipe
+    photo, recipe = images.shrunk(picture.photo, SIDE, "bicubic"), picture.recipe
     tiles = [Tile(photo, (Line("photo" if picture.maps else "photo, no tag"),))]
     tiles += [Tile(heat_map(photo, recipe, m), _caption(m)) for m in picture.maps]
     coloured = picture.maps[: len(PALETTE)]
@@ -38,10 +38,3 @@ def _caption(shown: LabelMap) -> tuple[Line, ...]:
         Line(f"{shown.label}  {shown.score:.2f}"),
         Line(f"{absent}similarity {shown.peak:.2f}"),
     )
-
-
-def _sized(photo: images.RGB) -> images.RGB:
-    height, width = photo.shape[:2]
-    scale = SIDE / max(height, width)
-    w, h = max(1, round(width * scale)), max(1, round(height * scale))
-    return images.resize(photo, w, h, "bicubic")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -82,18 +81,13 @@ def _figures(report: Report) -> dict[str, Figure]:
     return {name: Figure(draw(), caption) for name, (draw, caption) in found.items()}
 
 
-def _thumbnail(photo: PhotoChange) -> str | None:
-    """Return a small picture as a data URI, None where the file has gone."""
+def _thumbnail(photo: PhotoChange) -> images.RGB | None:
+    """Return a small picture, None where the file has gone."""
     try:
         rgb = images.decode(photo.path, at_least=THUMBNAIL)
     except ImageError:
         return None
-    height, width = rgb.shape[:2]
-    scale = THUMBNAIL / max(height, width)
-    small = images.resize(
-        rgb, max(1, round(width * scale)), max(1, round(height * scale)), "lanczos"
-    )
-    return "data:image/jpeg;base64," + base64.b64encode(images.encode(small, "JPEG")).decode()
+    return images.shrunk(rgb, THUMBNAIL, "lanczos")
 
 
 def _percent(share: float, digits: int = 2) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,16 +64,9 @@ def write_html(title: str, note: str, rows: Iterable[Row], path: Path) -> None:
     Raises:
         MissingExtra: jinja2 is not installed.
     """
-    made = environment()
-    made.filters["data_uri"] = _data_uri
-    page = made.get_template("sheet.html").generate(title=title, note=note, rows=rows)
+    page = environment().get_template("sheet.html").generate(title=title, note=note, rows=rows)
     with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         file.writelines(page)
-
-
-def _data_uri(pixels: images.RGB) -> str:
-    data = base64.b64encode(images.encode(pixels, "JPEG")).decode()
-    return f"data:image/jpeg;base64,{data}"
 
 
 def _drawn(row: Row) -> images.RGB:

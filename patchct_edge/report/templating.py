@@ -1,9 +1,11 @@
-"""The pages of this package: jinja2 with all text escaped, imported only here."""
+"""The pages of this package: jinja2 with all text escaped, imported only here; pictures in them."""
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
+from patchct_edge import images
 from patchct_edge.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -20,7 +22,14 @@ def environment() -> Environment:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
         raise MissingExtra("jinja2", "report") from None
-    return Environment(
+    made = Environment(
         loader=PackageLoader("patchct_edge.report"), autoescape=True, trim_blocks=True,
         lstrip_blocks=True, undefined=StrictUndefined,
     )  # fmt: skip
+    made.filters["data_uri"] = _data_uri
+    return made
+
+
+def _data_uri(pixels: images.RGB) -> str:
+    """Return a picture as what stands in a page."""
+    return "data:image/jpeg;base64," + base64.b64encode(images.encode(pixels, "JPEG")).decode()
