@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from patchct_edge.cli import console, options
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from patchct_edge.report.calibration import CrossFitted, Fitted, Objective
+    from patchct_edge.report.calibration import Fitted, Objective
     from patchct_edge.report.judged import Judged
 
 
@@ -35,7 +32,7 @@ def calibrate(
     Every precision that runs here, each with its fastest engine. tag and eval use them at once.
     """
     from patchct_edge.bundle import Bundle
-    from patchct_edge.report.calibration import Objective
+    from patchct_edge.report.calibration import Objective, Tagged, fitted_as
     from patchct_edge.report.judged import judged
     from patchct_edge.runtime.engines.select import Wish, open_engine, runnable
 
@@ -54,7 +51,9 @@ def calibrate(
             said = judged(running, opened.manifest.recipe, found, progress)
         for failure in said.failed:
             console.warn(failure)
-        result = _fitted(said, wanted, exact, as_json)
+        result = fitted_as(said, wanted, exact)
+        if not as_json:
+            _print(said, result, wanted)
         if exact is None:
             exact = Tagged(said.paths, result.calibration.tags(said.logits))
         records[kind] = {
@@ -74,34 +73,15 @@ def calibrate(
     console.note(f"wrote the calibration of {', '.join(records)} into {bundle}")
 
 
-class Tagged(NamedTuple):
-    """What the most exact precision makes of the images: tags, bool (N, M)."""
-
-    paths: tuple[Path, ...]
-    tags: np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def _fitted(said: Judged, objective: Objective, exact: Tagged | None, quiet: bool) -> Fitted:
-    """Calibrate one precision, as the most exact one tags; print what it is worth, unless quiet."""
-    from patchct_edge.report.calibration import cross_fitted, fitted, matched
-
-    cells = (said.logits, said.targets, said.ignored)
-    result = fitted(*cells, objective)
-    if exact is not None and exact.paths == said.paths:
-        result = matched(result, said.logits, exact.tags)
-    if not quiet:
-        crossed = cross_fitted(*cells, objective)
-        _print(said, result.calibration.thresholds.tolist(), result.pooled, crossed)
-    return result
-
-
-def _print(
-    said: Judged, thresholds: list[float], pooled: tuple[int, ...], crossed: CrossFitted
-) -> None:
+def _print(said: Judged, found: Fitted, objective: Objective) -> None:
+    """Print what the calibration of one precision is worth."""
     from patchct_edge.metrics import expected_calibration_error, multi_label_figures
     from patchct_edge.report.accuracy import precision_and_recall
+    from patchct_edge.report.calibration import cross_fitted
     from patchct_edge.tagging import Calibration
 
+    crossed = cross_fitted(said.logits, said.targets, said.ignored, objective)
+    thresholds = found.calibration.thresholds
     typer.echo(f"\n{said.record}, {len(said.paths)} images")
     precision, recall = precision_and_recall(crossed.tags, said.targets, said.ignored)
     positives = (said.targets & ~said.ignored).sum(0)
@@ -109,14 +89,14 @@ def _print(
         (
             label,
             str(positives[m]),
-            f"{thresholds[m]:.3f}" + (" *" if m in pooled else "  "),
+            f"{thresholds[m]:.3f}" + (" *" if m in found.pooled else "  "),
             console.percent(float(precision[m])),
             console.percent(float(recall[m])),
         )
         for m, label in enumerate(said.labels)
     ]
     console.table(("label", "images", "threshold  ", "precision", "recall"), rows)
-    if pooled:
+    if found.pooled:
         typer.echo("* too few images, or out of reach: the threshold of all labels together")
     neutral = Calibration.default(len(said.labels))
     before = neutral.scores(said.logits)

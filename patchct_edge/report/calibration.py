@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from patchct_edge.metrics import (
     recall_threshold,
     threshold_after,
 )
+from patchct_edge.report.judged import Judged
 from patchct_edge.tagging import Calibration
 
 FEW = 10  # positives below which a label takes the threshold of all labels together
@@ -130,6 +132,21 @@ def matched(found: Fitted, logits: Floats, tags: Bools) -> Fitted:
             thresholds[label] = threshold_after(np.sort(scores[:, label])[::-1], count - 1)
     calibration = replace(found.calibration, thresholds=thresholds)
     return replace(found, calibration=calibration)
+
+
+class Tagged(NamedTuple):
+    """What a calibrated engine makes of images: tags, bool (N, M)."""
+
+    paths: tuple[Path, ...]
+    tags: Bools
+
+
+def fitted_as(judged: Judged, objective: Objective, exact: Tagged | None) -> Fitted:
+    """Calibrate an engine; where the most exact precision is there, to tag as that one does."""
+    found = fitted(judged.logits, judged.targets, judged.ignored, objective)
+    if exact is None or exact.paths != judged.paths:
+        return found
+    return matched(found, judged.logits, exact.tags)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from patchct_edge.metrics import (
     multi_label_figures,
     precision_recall,
 )
-from patchct_edge.report.calibration import Fitted, Objective, cross_fitted, fitted
+from patchct_edge.report.calibration import Objective, Tagged, cross_fitted, fitted_as
 from patchct_edge.report.judged import Judged
 from patchct_edge.tagging import Calibration
 
@@ -92,14 +92,22 @@ class Reliability:
         return asdict(self)
 
 
-def reliability(judged: Judged, objective: Objective) -> Reliability:
+def reliability(judged: Judged, objective: Objective, exact: Judged | None) -> Reliability:
     """Say what calibration on this set is worth.
+
+    Args:
+        exact: the most exact precision of the same model, where that is another: as
+            `patchct calibrate` does, the thresholds are set there.
 
     Raises:
         UserError: it cannot be calibrated on; see `fitted`.
     """
     cells = (judged.logits, judged.targets, judged.ignored)
-    whole: Fitted = fitted(*cells, objective)
+    pattern = None
+    if exact is not None:
+        first = fitted_as(exact, objective, None).calibration
+        pattern = Tagged(exact.paths, first.tags(exact.logits))
+    whole = fitted_as(judged, objective, pattern)
     crossed = cross_fitted(*cells, objective)
     neutral = Calibration.default(len(judged.labels))
     before = neutral.scores(judged.logits)

@@ -138,7 +138,8 @@ def _report(
     }
     said = chosen.judged
     try:
-        found, why = reliability(said, Objective()), ""
+        is_other = chosen.same_model and candidate != reference
+        found, why = reliability(said, Objective(), exact.judged if is_other else None), ""
     except UserError as error:
         found, why = None, str(error)
     made_from = {
