@@ -105,9 +105,8 @@ def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
     """
     config, state = read_state(run)
     weights = load_weights(run / f"{which}.safetensors")
-    image = ImageEncoder(
-        AutoModel.from_config(AutoConfig.from_pretrained(run / "image_encoder")), config.layers
-    )
+    architecture = AutoConfig.from_pretrained(run / "image_encoder")
+    image = ImageEncoder(AutoModel.from_config(architecture), config.layers, config.local_layers)
     model = PatchCT(image, _labels_like(run, config, weights), weights["label_mean"], config)
     fit_weights(model, weights, run)
     return model.eval(), state

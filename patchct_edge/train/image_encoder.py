@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 
 from patchct_edge.errors import UserError
 from patchct_edge.train.hub import LOAD_ERRORS, no_model, refuse_missing_folder
+from patchct_edge.train.local_attention import keep_patches_local
 
 
 class Tokens(NamedTuple):
@@ -32,9 +33,16 @@ class ImageEncoder(nn.Module):
         size: side of the input, pixels.
         grid: patches along a side, N = grid * grid.
         width: of the tokens, h.
+
+    Args:
+        layers: whose tokens to return, -1 the last.
+        local_layers: the last layers in which a patch attends to itself alone (`local_attention`);
+            of no effect on an encoder without a CLS token.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[int] = (-1,)) -> None:
+    def __init__(
+        self, model: nn.Module, layers: Sequence[int] = (-1,), local_layers: int = 0
+    ) -> None:
         super().__init__()
         pooler = getattr(model, "pooler", None)
         if pooler is not None and any(True for _ in pooler.parameters()):
@@ -61,6 +69,9 @@ class ImageEncoder(nn.Module):
             )  # fmt: skip
         _, count, self.width = _as_tokens(probe).shape
         self.grid = math.isqrt(count)  # CLS and register tokens are fewer than a row of patches
+        first_tokens = count - self.grid**2
+        if first_tokens:  # else nothing would gather what the patches no longer exchange
+            keep_patches_local(model, local_layers, first_tokens)
         if self.layers != (-1,):
             self._probed(lambda black: self(black).patches)
 
@@ -80,7 +91,9 @@ class ImageEncoder(nn.Module):
         return tokens
 
     @classmethod
-    def load(cls, source: str, layers: Sequence[int], pretrained: bool) -> ImageEncoder:
+    def load(
+        cls, source: str, layers: Sequence[int], pretrained: bool, local_layers: int = 0
+    ) -> ImageEncoder:
         """Load from a hub id or a local folder; without `pretrained`, random weights.
 
         Raises:
@@ -97,7 +110,7 @@ class ImageEncoder(nn.Module):
                 model = AutoModel.from_config(config)
         except LOAD_ERRORS as error:
             raise no_model("image", source, error) from None
-        return cls(model, layers)
+        return cls(model, layers, local_layers)
 
     def forward(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W)."""

@@ -17,6 +17,7 @@ MODELS = {
     "vit": ("vit", {}),
     "vit, navigator score alone": ("vit", {"cls_score": False}),
     "vit, CLS score alone": ("vit", {"navigator_score": False}),
+    "vit, local layers": ("vit", {"local_layers": 1}),
     "segformer": ("segformer", {}),
 }
 FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
