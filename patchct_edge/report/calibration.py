@@ -50,7 +50,7 @@ class Objective:
             wanted = float(value or 0)
         except ValueError:
             wanted = -1
-        known = (name == F1 and not value) or (name in (PRECISION, RECALL) and 0 < wanted <= 1)
+        known = text == F1 or (name in (PRECISION, RECALL) and 0 < wanted <= 1)
         if not known:
             expected = "f1, precision=P or recall=R, with P and R above 0 and at most 1"
             raise UserError("unknown objective", got=text, expected=expected)

@@ -30,7 +30,7 @@ def test_an_objective_is_read_and_written(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "f2", "f1=0.5", "precision", "precision=", "precision=0", "recall=1.1", "recall=-1",
+    ["", "f2", "f1=", "f1=0.5", "precision", "precision=", "precision=0", "recall=1.1", "recall=-1",
      "precision=nan", "recall=inf", "recall=high", "recall=0.5=0.5", "Precision=0.9"],
 )  # fmt: skip
 def test_an_unknown_objective_is_refused(text):
