@@ -1,9 +1,10 @@
-"""Which part of PatchCT brings what: heads trained on the cached tokens of a frozen backbone.
+r"""Which part of PatchCT brings what: heads trained on the cached tokens of a frozen backbone.
 
-    python benchmarks/ablation.py DATA --image-encoder FOLDER --label-encoder TABLE.npz
+    python benchmarks/ablation.py DATA --boxes BOXES.csv --image-encoder FOLDER \
+        --label-encoder TABLE.npz
 
-Prints one row a variant, the mean and the spread (standard deviation) of val mAP over the seeds,
-and the mean cosine between the prototypes.
+Prints one row a variant, the mean and the spread (standard deviation) over the seeds of val mAP and
+of the pointing game, and the mean cosine between the prototypes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from patchct_edge.datasets import DataSet, read_dataset
+from patchct_edge import navigators
+from patchct_edge.datasets import Boxes, DataSet, read_boxes, read_dataset
 from patchct_edge.metrics import mean_average_precision
+from patchct_edge.report.pointing import pointing_of
 from patchct_edge.train.batches import Batch, Batches
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
@@ -49,6 +52,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--image-encoder", required=True)
     parser.add_argument("--label-encoder", required=True)
+    parser.add_argument("--boxes", type=Path, required=True)
+    parser.add_argument("--local-layers", type=int, default=TrainConfig().local_layers)
+    parser.add_argument("--tau", type=float, default=TrainConfig().tau)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--ct-weight", type=float, default=TrainConfig().ct_weight)
@@ -57,22 +63,24 @@ def main() -> None:
     base = TrainConfig(
         image_encoder=args.image_encoder, label_encoder=args.label_encoder, lr_backbone=0.0,
         epochs=args.epochs, ct_weight=args.ct_weight, batch_size=64,
+        local_layers=args.local_layers, tau=args.tau,
     )  # fmt: skip
     labels = table_names(Path(args.label_encoder))
     splits = [read_dataset(args.data, split=split, labels=labels) for split in ("train", "val")]
+    boxes = read_boxes(args.boxes, labels)
     cached = [tokens_of(data, base) for data in splits]
     for name, settings in VARIANTS.items():
         if args.only and name not in args.only:
             continue
         runs = [
-            head_trained(replace(base, seed=seed, **settings), splits, cached)  # type: ignore[arg-type]
+            head_trained(replace(base, seed=seed, **settings), splits, cached, boxes)  # type: ignore[arg-type]
             for seed in range(args.seeds)
         ]
-        maps, cosines = zip(*runs, strict=True)
+        means, spreads = np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1)
         row = {
-            "variant": name, "map": round(float(np.mean(maps)), 4),
-            "spread": round(float(np.std(maps, ddof=1)), 4),
-            "cosine": round(float(np.mean(cosines)), 2),
+            "variant": name, "map": round(means[0], 4), "spread": round(spreads[0], 4),
+            "pointing": round(means[1], 4), "pointing_spread": round(spreads[1], 4),
+            "cosine": round(means[2], 2),
         }  # fmt: skip
         print(json.dumps(row), flush=True)
 
@@ -91,12 +99,13 @@ def tokens_of(data: DataSet, config: TrainConfig) -> Tokens:
 
 
 def head_trained(
-    config: TrainConfig, splits: list[DataSet], cached: list[Tokens]
-) -> tuple[float, float]:
-    """Train a head on cached tokens; return val mAP of the averaged weights, prototype cosine."""
+    config: TrainConfig, splits: list[DataSet], cached: list[Tokens], boxes: Boxes
+) -> tuple[float, float, float]:
+    """Train a head on cached tokens; return mAP and pointing game of the averaged weights on val,
+    and the mean cosine of the prototypes."""
     torch.manual_seed(config.seed)
     train, val = splits
-    model, _ = build_model(train, config)
+    model, state = build_model(train, config)
     optimiser, averaged = adamw(model, config), Average(model, config.ema_decay)
     targets, ignored = (torch.from_numpy(flags) for flags in train.targets())
     steps = config.epochs * (len(train) // config.batch_size)
@@ -108,8 +117,20 @@ def head_trained(
         averaged.update(model)
     with torch.inference_mode():
         prototypes = averaged.model.prototypes()
-        logits = averaged.model.score(cached[1], prototypes).logits.numpy()
-    return mean_average_precision(logits, *val.targets()), prototype_cosine(prototypes)
+        scores = averaged.model.score(cached[1], prototypes)
+    heat = navigators.backward(scores.similarity[:, -1].numpy(), config.tau)
+    found = pointing_of(
+        zip(val.samples, heat, strict=True),
+        boxes,
+        val.label_set,
+        2 * (model.image.grid,),
+        state.recipe,
+    )
+    return (
+        mean_average_precision(scores.logits.numpy(), *val.targets()),
+        found.ordinary.pointing,
+        prototype_cosine(prototypes),
+    )
 
 
 def _orders(count: int, config: TrainConfig) -> Iterator[torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from patchct_edge import images, navigators
 from patchct_edge.bundle import Bundle
-from patchct_edge.datasets import Boxes, DataSet, ObjectBox
+from patchct_edge.datasets import Boxes, DataSet, ObjectBox, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.metrics import bootstrap_interval
 from patchct_edge.preprocess import Recipe
@@ -79,11 +79,41 @@ def pointing(
     Raises:
         UserError: no image of the data set has a box of one of its labels.
     """
-    found = list(_cases(bundle, engine, data, boxes, progress))
+    manifest = bundle.manifest
+    samples = [each for each in data.samples if each.path.resolve() in boxes]
+
+    def maps() -> Iterator[tuple[Sample, Floats]]:
+        scored = score_images([each.path for each in samples], engine, manifest.recipe)
+        for n, (sample, each) in enumerate(zip(samples, scored, strict=True)):
+            progress(n + 1)
+            if each.similarity is not None:  # else it cannot be read; `eval` names it
+                yield sample, navigators.backward(each.similarity, manifest.tau)
+
+    return pointing_of(maps(), boxes, bundle.labels, manifest.grid, manifest.recipe)
+
+
+def pointing_of(
+    maps: Iterable[tuple[Sample, Floats]],
+    boxes: Boxes,
+    labels: Sequence[str],
+    grid: tuple[int, int],
+    recipe: Recipe,
+) -> Pointing:
+    """Play the pointing game with maps from anywhere; see `pointing`.
+
+    Args:
+        maps: images, and their maps (M, N): of each label one over the patches, its sum 1.
+        labels: M.
+        grid: (rows, columns) of the N patches.
+
+    Raises:
+        UserError: no image has a box of one of its labels.
+    """
+    found = list(_cases(maps, boxes, labels, grid, recipe))
     ordinary = [case for case in found if not case.difficult]
     if not ordinary:
         raise UserError(
-            "no image of the data set has a box of a label of the model", got=f"{len(data)} images",
+            "no image of the data set has a box of a label of the model",
             fix="boxes of the same pictures; a split that they are of (--split)",
         )  # fmt: skip
     by_image: dict[int, list[bool]] = {}
@@ -99,29 +129,25 @@ def pointing(
         high=high,
         difficult=_figures([case for case in found if case.difficult]),
         labels={
-            label: _figures([case for case in ordinary if case.label == label])
-            for label in bundle.labels
+            label: _figures([case for case in ordinary if case.label == label]) for label in labels
         },
     )
 
 
 def _cases(
-    bundle: Bundle, engine: Engine, data: DataSet, boxes: Boxes, progress: Callable[[int], None]
+    maps: Iterable[tuple[Sample, Floats]],
+    boxes: Boxes,
+    labels: Sequence[str],
+    grid: tuple[int, int],
+    recipe: Recipe,
 ) -> Iterator[Case]:
-    recipe, tau, grid = bundle.manifest.recipe, bundle.manifest.tau, bundle.manifest.grid
-    column = {label: m for m, label in enumerate(bundle.labels)}
-    samples = [each for each in data.samples if each.path.resolve() in boxes]
-    scored = score_images([each.path for each in samples], engine, recipe)
-    for n, (sample, each) in enumerate(zip(samples, scored, strict=True)):
-        progress(n + 1)
-        if each.similarity is None:  # it cannot be read; `eval` names it
-            continue
-        maps = navigators.backward(each.similarity, tau)  # (M, N)
+    column = {label: m for m, label in enumerate(labels)}
+    for n, (sample, heat) in enumerate(maps):
         points = patch_centres(grid, recipe, *images.dimensions(sample.path))
         for label in dict.fromkeys(sample.labels):
-            mine = [box for box in boxes[sample.path.resolve()] if box.label == label]
+            mine = [box for box in boxes.get(sample.path.resolve(), []) if box.label == label]
             if mine and label in column:
-                yield _case(n, label, maps[column[label]], points, mine)
+                yield _case(n, label, heat[column[label]], points, mine)
 
 
 def _case(n: int, label: str, heat: Floats, points: Points, boxes: Sequence[ObjectBox]) -> Case:
