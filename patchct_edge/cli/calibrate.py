@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from patchct_edge.cli import console, options
+from patchct_edge.errors import ExitCode
 
 if TYPE_CHECKING:
     from patchct_edge.report.calibration import Fitted, Objective
@@ -26,7 +27,7 @@ def calibrate(
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
     as_json: options.Json = False,
-) -> None:
+) -> ExitCode:
     """Set thresholds and calibrate scores on a data set (its val split by default).
 
     Every precision that runs here, each with its fastest engine. tag and eval use them at once.
@@ -43,14 +44,14 @@ def calibrate(
     chosen = {each.precision: each.engine for each in reversed(runnable(opened, wish))}
     records: dict[str, dict[str, Any]] = {}
     exact: Tagged | None = None
+    failed: dict[str, None] = {}  # in order, each once
     for kind in (each for each in opened.precisions() if each in chosen):
         with (
             open_engine(opened, engine=chosen[kind], precision=kind, trust=trust_engine) as running,
             console.counting(f"scoring, {kind}", len(found)) as progress,
         ):
             said = judged(running, opened.manifest.recipe, found, progress)
-        for failure in said.failed:
-            console.warn(failure)
+        failed.update(dict.fromkeys(said.failed))
         result = fitted_as(said, wanted, exact)
         if not as_json:
             _print(said, result, wanted)
@@ -67,10 +68,13 @@ def calibrate(
     opened.calibrated(records)
     if as_json:
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
+    for failure in failed:
+        console.warn(failure)
     left = [each for each in opened.precisions() if each not in records]
     if left and precision is None:
         console.note(f"not calibrated, since no engine here runs it: {', '.join(left)}")
     console.note(f"wrote the calibration of {', '.join(records)} into {bundle}")
+    return ExitCode.SOME_INPUTS_FAILED if failed else ExitCode.OK
 
 
 def _print(said: Judged, found: Fitted, objective: Objective) -> None:

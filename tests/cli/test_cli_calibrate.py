@@ -65,6 +65,14 @@ def test_an_unknown_objective_is_told(run_cli, bundle, squares, text):
     assert "calibration.json" not in Bundle(bundle).manifest.files
 
 
+def test_a_photo_that_cannot_be_read_is_told_once(run_cli, bundle, write_squares, tmp_path):
+    data = write_squares(tmp_path / "photos", val=16)
+    (tmp_path / "photos" / "val-3.png").write_bytes(b"no picture")
+    said = run_cli("calibrate", bundle, data, "--engine", "openvino", code=1)
+    assert said.stderr.count("not an image") == 1
+    assert Bundle(bundle).calibration_record("fp32")["images"] == 15
+
+
 def test_eval_says_where_the_maps_point(run_cli, bundle, squares, tmp_path):
     boxes = squares.parent / "boxes.csv"
     boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,1,1\n")
