@@ -43,7 +43,7 @@ def jetson() -> dict[str, str]:
     """Name the release of a Jetson's system and its power mode; nothing elsewhere."""
     if not JETSON.exists():
         return {}
-    release = JETSON.read_text(errors="replace").partition(", GCID")[0].lstrip("# ").strip()
+    release = JETSON.read_text(errors="replace").partition("GCID")[0].strip("#, \n")
     try:
         said = subprocess.run(
             ["nvpmodel", "-q"], capture_output=True, text=True, timeout=5, check=False
