@@ -119,12 +119,9 @@ def head_trained(
         prototypes = averaged.model.prototypes()
         scores = averaged.model.score(cached[1], prototypes)
     heat = navigators.backward(scores.similarity[:, -1].numpy(), config.tau)
+    grid = (model.image.grid, model.image.grid)
     found = pointing_of(
-        zip(val.samples, heat, strict=True),
-        boxes,
-        val.label_set,
-        2 * (model.image.grid,),
-        state.recipe,
+        zip(val.samples, heat, strict=True), boxes, val.label_set, grid, state.recipe
     )
     return (
         mean_average_precision(scores.logits.numpy(), *val.targets()),

@@ -38,7 +38,9 @@ def main() -> None:
     boxes = read_boxes(args.boxes, state.labels)
     pixels = PixelsOf(state.recipe, "cpu")
     batches = Batches(data, state.recipe, model.config).plain()
-    parts = [maps_of(model, pixels(batch.images)) for batch in batches]
+    with torch.inference_mode():
+        prototypes = model.prototypes()
+        parts = [maps_of(model, prototypes, pixels(batch.images)) for batch in batches]
     grid = (model.image.grid, model.image.grid)
     for name in parts[0]:
         maps = torch.cat([part[name] for part in parts]).numpy()
@@ -49,10 +51,8 @@ def main() -> None:
         print(json.dumps({**row, "interval": (found.low, found.high)}), flush=True)
 
 
-@torch.inference_mode()
-def maps_of(model: PatchCT, pixels: Tensor) -> dict[str, Tensor]:
+def maps_of(model: PatchCT, prototypes: Tensor, pixels: Tensor) -> dict[str, Tensor]:
     """Return each kind of map, float32 (B, M, N), of normalised pixels (B, 3, H, W)."""
-    prototypes = model.prototypes()
     tokens = model.image(pixels)
     similarity = model.score(tokens, prototypes).similarity[:, -1]
     weights = model.image.model(pixel_values=pixels, output_attentions=True).attentions[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -109,11 +109,16 @@ def pointing_of(
     Raises:
         UserError: no image has a box of one of its labels.
     """
-    found = list(_cases(maps, boxes, labels, grid, recipe))
+    found: list[Case] = []
+    for n, (sample, heat) in enumerate(maps):
+        mine = boxes.get(sample.path.resolve(), [])
+        points = patch_centres(grid, recipe, *images.dimensions(sample.path))
+        found += _cases(n, sample, dict(zip(labels, heat, strict=True)), points, mine)
     ordinary = [case for case in found if not case.difficult]
     if not ordinary:
         raise UserError(
             "no image of the data set has a box of a label of the model",
+            got=f"boxes of {len(boxes)} images, {len(found)} labels with difficult objects alone",
             fix="boxes of the same pictures; a split that they are of (--split)",
         )  # fmt: skip
     by_image: dict[int, list[bool]] = {}
@@ -135,19 +140,13 @@ def pointing_of(
 
 
 def _cases(
-    maps: Iterable[tuple[Sample, Floats]],
-    boxes: Boxes,
-    labels: Sequence[str],
-    grid: tuple[int, int],
-    recipe: Recipe,
+    n: int, sample: Sample, maps: Mapping[str, Floats], points: Points, boxes: Sequence[ObjectBox]
 ) -> Iterator[Case]:
-    column = {label: m for m, label in enumerate(labels)}
-    for n, (sample, heat) in enumerate(maps):
-        points = patch_centres(grid, recipe, *images.dimensions(sample.path))
-        for label in dict.fromkeys(sample.labels):
-            mine = [box for box in boxes.get(sample.path.resolve(), []) if box.label == label]
-            if mine and label in column:
-                yield _case(n, label, heat[column[label]], points, mine)
+    """Yield the cases of image n, from the maps of the model's labels."""
+    for label in dict.fromkeys(sample.labels):
+        mine = [box for box in boxes if box.label == label]
+        if mine and label in maps:
+            yield _case(n, label, maps[label], points, mine)
 
 
 def _case(n: int, label: str, heat: Floats, points: Points, boxes: Sequence[ObjectBox]) -> Case:

@@ -53,10 +53,11 @@ def keep_patches_local(model: Any, layers: int, first_tokens: int) -> None:
             got=f"local_layers={layers}", expected=f"0 to {len(attentions)}",
             fix="a smaller local_layers, 0 for none",
         )  # fmt: skip
-    AttentionInterface.register(LOCAL, attend_locally)
+    local = copy.copy(model.config)
+    local._attn_implementation = LOCAL
     for n, attention in enumerate(attentions):
-        attention.config = model.config
-        if n >= len(attentions) - layers:
-            attention.first_tokens = first_tokens
-            attention.config = copy.copy(model.config)
-            attention.config._attn_implementation = LOCAL
+        attention.first_tokens = first_tokens
+        attention.config = local if n >= len(attentions) - layers else model.config
+
+
+AttentionInterface.register(LOCAL, attend_locally)
