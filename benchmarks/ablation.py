@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from patchct_edge import navigators
 from patchct_edge.datasets import Boxes, DataSet, read_boxes, read_dataset
@@ -53,7 +54,6 @@ def main() -> None:
     parser.add_argument("--image-encoder", required=True)
     parser.add_argument("--label-encoder", required=True)
     parser.add_argument("--boxes", type=Path, required=True)
-    parser.add_argument("--local-layers", type=int, default=TrainConfig().local_layers)
     parser.add_argument("--tau", type=float, default=TrainConfig().tau)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=8)
@@ -62,13 +62,12 @@ def main() -> None:
     args = parser.parse_args()
     base = TrainConfig(
         image_encoder=args.image_encoder, label_encoder=args.label_encoder, lr_backbone=0.0,
-        epochs=args.epochs, ct_weight=args.ct_weight, batch_size=64,
-        local_layers=args.local_layers, tau=args.tau,
+        epochs=args.epochs, ct_weight=args.ct_weight, batch_size=64, tau=args.tau,
     )  # fmt: skip
     labels = table_names(Path(args.label_encoder))
     splits = [read_dataset(args.data, split=split, labels=labels) for split in ("train", "val")]
     boxes = read_boxes(args.boxes, labels)
-    cached = [tokens_of(data, base) for data in splits]
+    cached = [encoded(data, base) for data in splits]
     for name, settings in VARIANTS.items():
         if args.only and name not in args.only:
             continue
@@ -86,20 +85,22 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def tokens_of(data: DataSet, config: TrainConfig) -> Tokens:
-    """Encode every image of a split once, unaugmented, in float16."""
+def encoded(data: DataSet, config: TrainConfig) -> tuple[Tokens, Tensor]:
+    """Encode every image of a split once, unaugmented, in float16: tokens, patches of the maps."""
     model, state = build_model(data, config)
     pixels = PixelsOf(state.recipe, "cpu")
     with torch.autocast("cpu", torch.bfloat16):
         parts = [
-            model.eval().image(pixels(batch.images))
+            model.eval().image.with_maps(pixels(batch.images))
             for batch in Batches(data, state.recipe, config).plain()
         ]
-    return Tokens(*(torch.cat(part).half() for part in zip(*parts, strict=True)))
+    rows = [(*tokens, patches) for tokens, patches in parts]
+    cls, full, local = (torch.cat(part).half() for part in zip(*rows, strict=True))
+    return Tokens(cls, full), local
 
 
 def head_trained(
-    config: TrainConfig, splits: list[DataSet], cached: list[Tokens], boxes: Boxes
+    config: TrainConfig, splits: list[DataSet], cached: list[tuple[Tokens, Tensor]], boxes: Boxes
 ) -> tuple[float, float, float]:
     """Train a head on cached tokens; return mAP and pointing game of the averaged weights on val,
     and the mean cosine of the prototypes."""
@@ -112,13 +113,15 @@ def head_trained(
     for step, index in enumerate(_orders(len(train), config)):
         set_learning_rates(optimiser, step, steps, config.warmup)
         batch = Batch(torch.empty(0), targets[index], ignored[index])
-        tokens = Tokens(*(part[index] for part in cached[0]))
+        tokens = Tokens(*(part[index] for part in cached[0][0]))
         descend(model, optimiser, tokens, batch, config.grad_clip)
         averaged.update(model)
     with torch.inference_mode():
         prototypes = averaged.model.prototypes()
-        scores = averaged.model.score(cached[1], prototypes)
-    heat = navigators.backward(scores.similarity[:, -1].numpy(), config.tau)
+        tokens, patches = cached[1]
+        scores = averaged.model.score(tokens, prototypes)
+        similarity = averaged.model.maps(patches, prototypes)
+    heat = navigators.backward(similarity.numpy(), config.tau)
     grid = (model.image.grid, model.image.grid)
     found = pointing_of(
         zip(val.samples, heat, strict=True), boxes, val.label_set, grid, state.recipe

@@ -53,18 +53,22 @@ def main() -> None:
 
 def maps_of(model: PatchCT, prototypes: Tensor, pixels: Tensor) -> dict[str, Tensor]:
     """Return each kind of map, float32 (B, M, N), of normalised pixels (B, 3, H, W)."""
-    tokens = model.image(pixels)
-    similarity = model.score(tokens, prototypes).similarity[:, -1]
+    tokens, patches = model.image.with_maps(pixels)
+    similarity = model.maps(patches, prototypes)
+    full = model.score(tokens, prototypes).similarity[:, -1]
     weights = model.image.model(pixel_values=pixels, output_attentions=True).attentions[-1]
     attention = weights[:, :, 0, -similarity.shape[2] :].mean(1)  # of CLS, over the patches
     cosine = F.cosine_similarity(tokens.cls[:, -1:], tokens.patches[:, -1], dim=2)
     without_label = {"CLS attention": attention, "CLS-patch cosine": cosine}
     return {
-        "backward navigator": torch.from_numpy(
-            navigators.backward(similarity.numpy(), model.config.tau)
-        ),
+        "backward navigator": _backward(similarity, model),
+        "backward navigator, full attention": _backward(full, model),
         **{name: each[:, None].expand_as(similarity) for name, each in without_label.items()},
     }
+
+
+def _backward(similarity: Tensor, model: PatchCT) -> Tensor:
+    return torch.from_numpy(navigators.backward(similarity.numpy(), model.config.tau))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ PROJECTION, BIAS = "model.project_image.", "model.b"
 
 
 class EngineGraph(nn.Module):
-    """uint8 (B, H, W, 3) RGB to logits (B, M) and similarity (B, M, N), prototypes folded in."""
+    """uint8 (B, H, W, 3) RGB to logits (B, M) and the maps' similarity (B, M, N), prototypes
+    folded in."""
 
     prototypes: Tensor
     scale: Tensor
@@ -37,8 +38,9 @@ class EngineGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         # The Cast must be the first node and NCHW the last step: TensorRT takes uint8 only so.
         pixels = (image.float() * self.scale + self.shift).permute(0, 3, 1, 2)
-        scores = self.model.score(self.model.image(pixels), self.prototypes)
-        return scores.logits, scores.similarity[:, -1]
+        tokens, patches = self.model.image.with_maps(pixels)
+        scores = self.model.score(tokens, self.prototypes)
+        return scores.logits, self.model.maps(patches, self.prototypes)
 
 
 def prototypes_from_model(model: PatchCT) -> Tensor:

@@ -47,9 +47,7 @@ def build_model(
     learned = isinstance(labels, LearnedLabels)
     mean = torch.zeros(embeddings.shape[1]) if learned else embeddings.mean(0)
     if start_from is None:
-        image = ImageEncoder.load(
-            config.image_encoder, config.layers, config.pretrained, config.local_layers
-        )
+        image = ImageEncoder.load(config.image_encoder, config.layers, config.pretrained)
         recipe = Recipe(
             image.size, config.fit, config.interpolation, **recipe_fields(config.image_encoder)
         )
@@ -99,7 +97,7 @@ def _started_from(
             "the label embeddings have another width than in the run to start from",
             got=width, expected=old_width, fix="keep label_encoder as it was in that run",
         )  # fmt: skip
-    image = ImageEncoder(old.image.model, config.layers, config.local_layers)
+    image = ImageEncoder(old.image.model, config.layers)
     model = PatchCT(image, labels, old.label_mean, config)
     try:
         model.load_state_dict(weights)

@@ -106,7 +106,7 @@ def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
     config, state = read_state(run)
     weights = load_weights(run / f"{which}.safetensors")
     architecture = AutoConfig.from_pretrained(run / "image_encoder")
-    image = ImageEncoder(AutoModel.from_config(architecture), config.layers, config.local_layers)
+    image = ImageEncoder(AutoModel.from_config(architecture), config.layers)
     model = PatchCT(image, _labels_like(run, config, weights), weights["label_mean"], config)
     fit_weights(model, weights, run)
     return model.eval(), state

@@ -44,9 +44,6 @@ class TrainConfig:
     layers: tuple[int, ...] = _setting(
         (-1,), "encoder layers that the CT cost aligns, -1 the last; the scores use the last entry"
     )
-    local_layers: int = _setting(
-        0, "last layers in which a patch attends to itself alone: maps that stay on the object"
-    )
     cls_score: bool = _setting(True, "use the first term of the logit, a <c, l>")
     navigator_score: bool = _setting(True, "use the second term of the logit, g sum B s")
 

@@ -15,7 +15,7 @@ from transformers.utils import cached_file
 
 from patchct_edge.errors import UserError
 from patchct_edge.train.hub import LOAD_ERRORS, no_model, refuse_missing_folder
-from patchct_edge.train.local_attention import keep_patches_local
+from patchct_edge.train.local_attention import LocalLayers
 
 
 class Tokens(NamedTuple):
@@ -36,13 +36,9 @@ class ImageEncoder(nn.Module):
 
     Args:
         layers: whose tokens to return, -1 the last.
-        local_layers: the last layers in which a patch attends to itself alone (`local_attention`);
-            of no effect on an encoder without a CLS token.
     """
 
-    def __init__(
-        self, model: nn.Module, layers: Sequence[int] = (-1,), local_layers: int = 0
-    ) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[int] = (-1,)) -> None:
         super().__init__()
         pooler = getattr(model, "pooler", None)
         if pooler is not None and any(True for _ in pooler.parameters()):
@@ -69,9 +65,8 @@ class ImageEncoder(nn.Module):
             )  # fmt: skip
         _, count, self.width = _as_tokens(probe).shape
         self.grid = math.isqrt(count)  # CLS and register tokens are fewer than a row of patches
-        first_tokens = count - self.grid**2
-        if first_tokens:  # else nothing would gather what the patches no longer exchange
-            keep_patches_local(model, local_layers, first_tokens)
+        self._first = count - self.grid**2  # CLS, distillation and register tokens
+        self._local = LocalLayers(model)
         if self.layers != (-1,):
             self._probed(lambda black: self(black).patches)
 
@@ -91,9 +86,7 @@ class ImageEncoder(nn.Module):
         return tokens
 
     @classmethod
-    def load(
-        cls, source: str, layers: Sequence[int], pretrained: bool, local_layers: int = 0
-    ) -> ImageEncoder:
+    def load(cls, source: str, layers: Sequence[int], pretrained: bool) -> ImageEncoder:
         """Load from a hub id or a local folder; without `pretrained`, random weights.
 
         Raises:
@@ -110,7 +103,7 @@ class ImageEncoder(nn.Module):
                 model = AutoModel.from_config(config)
         except LOAD_ERRORS as error:
             raise no_model("image", source, error) from None
-        return cls(model, layers, local_layers)
+        return cls(model, layers)
 
     def forward(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W)."""
@@ -123,9 +116,16 @@ class ImageEncoder(nn.Module):
             for layer in self.layers
         ]
         tokens = torch.stack(picked, 1)  # (B, L, T, h)
-        prefix = tokens.shape[2] - self.grid**2  # CLS, distillation and register tokens
-        patches = tokens[:, :, prefix:]
-        return Tokens(tokens[:, :, 0] if prefix > 0 else patches.mean(2), patches)
+        patches = tokens[:, :, self._first :]
+        return Tokens(tokens[:, :, 0] if self._first > 0 else patches.mean(2), patches)
+
+    def with_maps(self, pixels: Tensor) -> tuple[Tokens, Tensor]:
+        """Encode as `forward`; also return the patches that maps are made of, (B, N, h)."""
+        if not self._local:
+            tokens = self(pixels)
+            return tokens, tokens.patches[:, -1]
+        tokens, local = self._local.watch(lambda: self(pixels))
+        return tokens, self._normed(local(self._first), last=False)
 
     def _normed(self, tokens: Tensor, *, last: bool) -> Tensor:
         """Apply the final norm unless the model has done so; CLIP's never reaches its tokens."""

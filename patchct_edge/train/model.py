@@ -100,6 +100,10 @@ class PatchCT(nn.Module):
             logits = logits + self.g * navigator_score(layers[-1], self.tau)
         return Scores(logits, torch.stack(layers, 1))
 
+    def maps(self, patches: Tensor, prototypes: Tensor) -> Tensor:
+        """Return the similarity (B, M, N) of the patches that maps are made of, (B, N, h)."""
+        return similarity(F.normalize(self.project_image(patches.float()), dim=2), prototypes)
+
     def forward(self, pixels: Tensor) -> Scores:
         """Score normalised pixels (B, 3, H, W)."""
         return self.score(self.image(pixels), self.prototypes())

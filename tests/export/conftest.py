@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 ENCODERS = {
     "vit": transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64,
         image_size=32, patch_size=8,
     ),
     "segformer": transformers.SegformerConfig(

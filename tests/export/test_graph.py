@@ -17,7 +17,6 @@ MODELS = {
     "vit": ("vit", {}),
     "vit, navigator score alone": ("vit", {"cls_score": False}),
     "vit, CLS score alone": ("vit", {"navigator_score": False}),
-    "vit, local layers": ("vit", {"local_layers": 1}),
     "segformer": ("segformer", {}),
 }
 FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
@@ -85,11 +84,14 @@ def test_it_computes_what_training_validates(exported, pictures):
     images = pictures(3)
     mean, std = (torch.tensor(values) for values in (exported.recipe.mean, exported.recipe.std))
     pixels = (torch.from_numpy(images) / 255 - mean) / std
+    pixels = pixels.permute(0, 3, 1, 2)
     with torch.inference_mode():
-        scores = exported.model(pixels.permute(0, 3, 1, 2))
+        scores = exported.model(pixels)
+        _, patches = exported.model.image.with_maps(pixels)
+        maps = exported.model.maps(patches, exported.model.prototypes())
     logits, similarity = run(exported.path, images)
     np.testing.assert_allclose(logits, scores.logits, atol=1e-5)
-    np.testing.assert_allclose(similarity, scores.similarity[:, -1], atol=1e-5)
+    np.testing.assert_allclose(similarity, maps, atol=1e-5)
 
 
 def test_the_prototypes_are_folded_in(exported):
@@ -117,8 +119,9 @@ def test_the_head_begins_at_the_projection(exported):
 
 
 def test_similarity_and_tau_give_the_logits(export_random, pictures):
-    """Without the CLS term the logit is g sum_n B(n|m) s_nm + b, from the outputs alone."""
-    exported = export_random("vit", cls_score=False)
+    """Without the CLS term the logit is g sum_n B(n|m) s_nm + b, from the outputs alone where the
+    maps are those of the last layer."""
+    exported = export_random("segformer", cls_score=False)
     logits, similarity = run(exported.path, pictures(4))
     assert np.abs(similarity).max() <= 1 + 1e-6
     g, b, tau = (getattr(exported.model, name).item() for name in ("g", "b", "tau"))

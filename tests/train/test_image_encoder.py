@@ -13,7 +13,7 @@ from patchct_edge.errors import UserError
 from patchct_edge.train.image_encoder import ImageEncoder, recipe_fields
 from patchct_edge.train.label_encoders import text_labels
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
 DEEP = {**SIZES, "intermediate_size": 48}
 PICTURE = {"image_size": 24, "patch_size": 8}
 TEXT = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
@@ -175,8 +175,8 @@ def test_a_missing_folder_is_named(tmp_path):
             "no layers but its last",
         ),
         (hf.ViTModel(hf.ViTConfig(**DEEP, image_size=[24, 32], patch_size=8)), (-1,), "square"),
-        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (-4, -1), "no such layer"),
-        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (4,), "no such layer"),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (-5, -1), "no such layer"),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (5,), "no such layer"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE, num_channels=1)), (-1,), "no RGB image"),
         (hf.SwinModel(SWIN), (0, -1), "differ in shape"),
     ],

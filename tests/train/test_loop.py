@@ -109,20 +109,6 @@ def test_the_run_folder(run, colour_set, tmp_path, settings):
         assert [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)] == found
 
 
-def test_local_layers_stay_with_the_run_and_change_by_asking(run, colour_set, tmp_path):
-    def far_patches_change(name):
-        pictures = torch.zeros(2, 3, 32, 32)
-        pictures[1, :, :8, :8] = 1
-        with torch.no_grad():
-            patches = load_model(tmp_path / name)[0].image(pictures).patches[:, -1]
-        return not torch.equal(patches[0, 5:], patches[1, 5:])
-
-    run(colour_set(8), epochs=1, local_layers=2)
-    run(colour_set(8), epochs=1, local_layers=0, name="full", start_from=tmp_path / "run")
-    assert not far_patches_change("run")
-    assert far_patches_change("full")
-
-
 def test_no_file_is_a_pickle(run, colour_set, tmp_path):
     run(colour_set(8), epochs=1)
     for path in (tmp_path / "run").rglob("*"):
