@@ -176,6 +176,23 @@ def test_of_an_arm_cpu_no_more_is_said_than_is_known(
         assert engine.record.arithmetic == "fp16+fp32"
 
 
+@pytest.mark.parametrize(("told", "threads"), [(True, 2), (False, 3)])
+def test_onnxruntime_takes_the_physical_cores_that_this_process_may_run_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool, threads: int
+) -> None:
+    """Cores 0 and 4 share a physical one; where the system does not tell, they count as two."""
+    pytest.importorskip("onnxruntime")
+    for core in range(8 * told):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{core % 4},{core % 4 + 4}\n")
+    monkeypatch.setattr("patchct_edge.runtime.engines.onnxruntime.TOPOLOGY", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 4}, raising=False)
+    with ONNXRuntimeEngine(model, "fp32") as engine:
+        assert engine.record.threads == threads
+        assert engine.infer(pictures(2)).logits.shape == (2, M)
+
+
 @pytest.mark.parametrize("data", [b"no graph at all", b"", None], ids=["text", "empty", "missing"])
 def test_a_file_that_is_no_onnx_is_refused(name: str, tmp_path: Path, data: bytes | None) -> None:
     file = tmp_path / "broken.onnx"

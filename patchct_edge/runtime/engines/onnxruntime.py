@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Imag
 
 NAME = "onnxruntime"
 X86 = ("x86_64", "amd64")
+TOPOLOGY = Path("/sys/devices/system/cpu")  # which logical cores share a physical one
 
 
 def missing() -> str | None:
@@ -40,9 +42,11 @@ class ONNXRuntimeEngine(BlockingEngine):
             import onnxruntime
         except ImportError:
             raise MissingExtra("onnxruntime", "onnxruntime") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _cores()
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(model), providers=["CPUExecutionProvider"]
+                str(model), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no public base class
             raise EngineError(f"ONNX Runtime cannot load {model}", got=error) from None
@@ -58,6 +62,7 @@ class ONNXRuntimeEngine(BlockingEngine):
         self.record = EngineRecord(
             NAME, precision, _arithmetic(precision),
             f"onnxruntime {onnxruntime.__version__}", platform.processor() or platform.machine(),
+            options.intra_op_num_threads,
         )  # fmt: skip
 
     def compute(self, images: Images) -> Outputs:
@@ -67,6 +72,22 @@ class ONNXRuntimeEngine(BlockingEngine):
     def close(self) -> None:
         super().close()
         self._session = None
+
+
+def _cores() -> int:
+    """Count the physical cores that this process may run on; logical ones where none are told.
+
+    ONNX Runtime takes as many by default, but counts those as well that are kept from the process.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    try:
+        return len(
+            {(TOPOLOGY / f"cpu{n}/topology/thread_siblings_list").read_text() for n in allowed}
+        )
+    except OSError:
+        return len(allowed)
 
 
 def _arithmetic(precision: str) -> str:
