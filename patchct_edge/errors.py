@@ -112,6 +112,11 @@ class FaultsError(UserError):
         super().__init__("\n".join([f"{what} ({count})", *shown]), fix=fix)
 
 
+def on_one_line(error: object) -> str:
+    """Return a message of several lines as one, for a row or a log."""
+    return "; ".join(" ".join(line.split()) for line in str(error).splitlines())
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `"did you mean 'x'?"` for the closest known word, else a list of what is known."""
     known = list(known)

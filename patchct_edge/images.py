@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from patchct_edge.errors import ImageError
 
@@ -132,6 +133,18 @@ def shrunk(rgb: RGB, side: int, interpolation: str) -> RGB:
     height, width = rgb.shape[:2]
     scale = side / max(height, width)
     return resize(rgb, max(1, round(width * scale)), max(1, round(height * scale)), interpolation)
+
+
+def captioned(rgb: RGB, lines: Sequence[str]) -> RGB:
+    """Return a copy with lines of text in its upper left corner, white on black."""
+    image = Image.fromarray(rgb)
+    size = max(12, image.height // 30)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    for n, line in enumerate(lines):
+        box = draw.textbbox((size // 2, size // 2 + n * size * 1.3), line, font=font)
+        draw.rectangle((box[0] - 3, box[1] - 2, box[2] + 3, box[3] + 2), fill="black")
+        draw.text((size // 2, size // 2 + n * size * 1.3), line, fill="white", font=font)
+    return np.asarray(image)
 
 
 def save(rgb: RGB, path: Path) -> None:

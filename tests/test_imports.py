@@ -18,12 +18,13 @@ from patchct_edge import images
 PACKAGE = Path(patchct_edge.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
 COMMANDS = (
-    "demo", "train", "export", "compile", "tag", "eval", "calibrate", "report", "explain", "show",
-    "doctor",
+    "demo", "train", "export", "compile", "tag", "stream", "eval", "calibrate", "report", "explain",
+    "show", "doctor",
 )  # fmt: skip
 WORKSHOP = (
     "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
-    "matplotlib", "jinja2", "sklearn", "scipy", "tensorrt_rtx", "cuda",
+    "matplotlib", "jinja2", "sklearn", "scipy", "tensorrt_rtx", "cuda", "av", "paho",
+    "pydantic",
 )  # fmt: skip
 
 
@@ -34,6 +35,9 @@ WORKSHOP = (
         ("onnxruntime", "runtime/engines/onnxruntime.py export/half.py"),
         ("matplotlib", "report/sheet.py report/plots.py"),
         ("jinja2", "report/templating.py"),
+        ("av", "runtime/stream/video.py runtime/stream/check.py"),
+        ("paho", "runtime/stream/outlets/mqtt.py"),
+        ("pydantic", "runtime/stream/config_file.py"),
         ("rich", "cli/console.py"),
         ("typer", "cli/*"),
         ("PIL", "images.py"),

@@ -23,6 +23,7 @@ from patchct_edge.cli.explain import explain
 from patchct_edge.cli.export import export
 from patchct_edge.cli.report import report
 from patchct_edge.cli.show import show
+from patchct_edge.cli.stream import stream
 from patchct_edge.cli.tag import tag
 from patchct_edge.cli.train import train
 from patchct_edge.errors import ExitCode, MissingExtra, UserError
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": export,
     "compile": compile_,
     "tag": tag,
+    "stream": stream,
     "eval": evaluate,
     "calibrate": calibrate,
     "report": report,

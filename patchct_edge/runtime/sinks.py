@@ -131,10 +131,10 @@ class JSONLSink(Sink):
     def __init__(
         self, target: BinaryIO, header: dict[str, Any] | None = None, *, path: Path | None = None
     ) -> None:
-        super().__init__(target, b"" if header is None else _json_line(header), path)
+        super().__init__(target, b"" if header is None else json_line(header), path)
 
     def encode(self, row: Row) -> bytes:
-        return _json_line(row.to_json())
+        return json_line(row.to_json())
 
 
 class CSVSink(Sink):
@@ -208,7 +208,8 @@ def _create(output: Path) -> BinaryIO:
         raise UserError(f"cannot write {output}", got=error.strerror) from None
 
 
-def _json_line(fields: dict[str, Any]) -> bytes:
+def json_line(fields: dict[str, Any]) -> bytes:
+    """Return one JSON object as a line of UTF-8."""
     text = json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
     # UTF-8 refuses nothing but surrogates, and this replacement is their JSON escape.
     return text.encode("utf-8", "backslashreplace")

@@ -11,11 +11,12 @@ import numpy as np
 
 from patchct_edge import images
 from patchct_edge.bundle import Bundle
-from patchct_edge.runtime.engines.base import Engine
+from patchct_edge.runtime.engines.base import Engine, Images
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.pipeline import score_images
 from patchct_edge.runtime.sinks import Row
 from patchct_edge.tagging import Calibration, Tag, tags_from_scores
+from patchct_edge.tagging import Floats as Scores
 
 
 class Tagger:
@@ -85,6 +86,23 @@ class Tagger:
         pixels = recipe.apply(image) if isinstance(image, np.ndarray) else recipe.read(image)
         logits = self.engine.infer(pixels[None]).logits[0]
         return self._tags(logits, threshold, top_k, all_scores)
+
+    def scores(self, pixels: Images) -> Scores:
+        """Return the calibrated scores, float32 (B, M), of pictures that the recipe has fitted.
+
+        Args:
+            pixels: uint8 (B, size, size, 3).
+
+        Raises:
+            RuntimeError: a `tag_files` is under way.
+        """
+        self._check_idle()
+        return self._calibration.scores(self.engine.infer(pixels).logits)
+
+    @property
+    def thresholds(self) -> Scores:
+        """The score from which on each label is a tag, (M,)."""
+        return self._calibration.thresholds
 
     def tag_files(
         self,

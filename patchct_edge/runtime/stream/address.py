@@ -1,0 +1,129 @@
+"""What a SOURCE on the command line means, and how it is shown without its password."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from patchct_edge.errors import UserError, did_you_mean
+
+Kind = Literal["v4l2", "csi", "rtsp", "http", "gst", "pattern", "folder", "file"]
+SCHEMES: dict[str, Kind] = {
+    "v4l2": "v4l2", "csi": "csi", "rtsp": "rtsp", "rtsps": "rtsp", "http": "http",
+    "https": "http", "test": "pattern",
+}  # fmt: skip
+LIVE = frozenset({"v4l2", "csi", "rtsp", "http", "gst"})  # opened again when they end
+SECRET_WORDS = "pass|password|passwd|pwd|token|key|apikey|api_key|secret|auth|signature|sig"
+_USER_INFO = re.compile(r"(?<=://)([^/?#\s]*)@")
+_QUERY = re.compile(rf"([?&;](?:{SECRET_WORDS})=)[^&;#\s'\"]+", re.IGNORECASE)
+_PROPERTY = re.compile(rf"(\b(?:user-)?(?:{SECRET_WORDS}|pw)=)\S+", re.IGNORECASE)
+SHOWN_FOR_SECRET = "***"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A source: its kind, and the device, URL, path or pipeline that it is."""
+
+    kind: Kind
+    target: str
+
+    @property
+    def live(self) -> bool:
+        """Whether it goes on for ever and is opened again when it breaks off."""
+        return self.kind in LIVE
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The passwords in it, as written and decoded."""
+        found = set()
+        if "://" in self.target:
+            try:
+                parts = urlsplit(self.target)
+                found |= {parts.password or ""}
+                found |= {
+                    value for name, value in parse_qsl(parts.query, keep_blank_values=True)
+                    if re.fullmatch(SECRET_WORDS, name, re.IGNORECASE)
+                }  # fmt: skip
+            except ValueError:
+                pass
+        return tuple(sorted({each for raw in found for each in (raw, unquote(raw)) if each}))
+
+    def __str__(self) -> str:
+        return redacted(self.target, self.secrets)
+
+
+def parse_address(source: str) -> Address:
+    """Return what a source is.
+
+    Args:
+        source: `0` or `/dev/video0` or `v4l2:///dev/video0`; `csi://0`; `rtsp://…`; `http://…`;
+            `gst:` and a pipeline of GStreamer that ends in raw video; `test://pattern`; a video
+            file; a folder of images.
+
+    Raises:
+        UserError: the scheme is not known, or there is no such file.
+    """
+    if source.isdecimal():
+        return Address("v4l2", f"/dev/video{source}")
+    if source.startswith("/dev/video"):
+        return Address("v4l2", source)
+    if source.startswith("gst:"):
+        return Address("gst", source.removeprefix("gst:").removeprefix("//").strip())
+    if is_path(source):
+        return _on_disk(source)
+    scheme, _, rest = source.partition("://")
+    kind = SCHEMES.get(scheme.lower())
+    if kind is None:
+        raise UserError(
+            f"unknown kind of source: {redacted(source)}", got=f"{scheme}://",
+            expected=did_you_mean(scheme, SCHEMES),
+        )  # fmt: skip
+    if kind in ("v4l2", "csi"):
+        return Address(kind, rest or "0")
+    if kind == "pattern" and rest.partition("?")[0] != "pattern":
+        raise UserError("unknown test source", got=source, expected="test://pattern")
+    if kind in ("rtsp", "http") and not _host(source):
+        raise UserError("a URL without a host", got=redacted(source))
+    return Address(kind, source)
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is a file or a folder by the way it is written."""
+    device = source.isdecimal() or source.startswith(("/dev/video", "gst:"))
+    return not device and "://" not in source
+
+
+def _on_disk(source: str) -> Address:
+    if os.path.isdir(source):  # noqa: PTH112  (Path.is_dir fails on a name too long)
+        return Address("folder", source)
+    if not os.path.exists(source):  # noqa: PTH110
+        raise UserError(
+            f"no such source: {source}",
+            expected="a camera (0, csi://0, rtsp://..., http://...), a video file, a folder of "
+            "images, or test://pattern",
+        )
+    return Address("file", source)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
+    """Return a text without passwords: those of URLs and pipelines in it, and `secrets`."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, SHOWN_FOR_SECRET)
+    text = _USER_INFO.sub(lambda found: _user(found[1]) + "@", text)
+    text = _QUERY.sub(rf"\g<1>{SHOWN_FOR_SECRET}", text)
+    return _PROPERTY.sub(rf"\g<1>{SHOWN_FOR_SECRET}", text)
+
+
+def _user(info: str) -> str:
+    user, colon, _ = info.partition(":")
+    return user + (f":{SHOWN_FOR_SECRET}" if colon else "")

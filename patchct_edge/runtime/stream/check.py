@@ -1,0 +1,121 @@
+"""What can be known of a stream's settings before a camera is opened: every fault, together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from patchct_edge.bundle import Bundle
+from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.address import parse_address
+from patchct_edge.runtime.stream.pictures import check_folder
+from patchct_edge.runtime.stream.sources import pattern_of, size_of
+
+VIDEO_LIBRARY = frozenset({"file", "rtsp", "http", "v4l2", "csi", "gst"})
+
+
+def check(given: settings.Stream) -> None:
+    """Look at cameras, outputs, numbers and the model's labels.
+
+    Raises:
+        FaultsError: all that does not fit, together.
+    """
+    faults = [*_numbers(given), *_cameras(given), *_outputs(given), *_thresholds(given)]
+    if len(faults) == 1:
+        raise UserError(faults[0])
+    if faults:
+        raise FaultsError("the stream cannot be run", [Fault("settings", None, f) for f in faults])
+
+
+def _numbers(given: settings.Stream) -> Iterator[str]:
+    positive: dict[str, float | None] = {"stall": given.stall}
+    others: dict[str, float] = {"smooth": given.smooth, "hold": given.hold}
+    for camera in given.cameras:
+        positive |= {f"{camera.name}: fps": camera.fps, f"{camera.name}: rate": camera.rate}
+    for output in given.outputs:
+        match output:
+            case settings.JSONL():
+                positive["jsonl: max_mb"] = output.max_mb
+                others["jsonl: keep"] = output.keep
+            case settings.Snapshots():
+                positive["snapshots: keep"] = output.keep
+            case settings.Video():
+                positive["video: fps"] = output.fps
+    for name, value in positive.items():
+        if value is not None and not 0 < value < float("inf"):
+            yield f"{name}: got {value:g}, expected a number above 0"
+    for name, value in others.items():
+        if not 0 <= value < float("inf"):
+            yield f"{name}: got {value:g}, expected 0 or more"
+
+
+def _cameras(given: settings.Stream) -> Iterator[str]:
+    if not given.cameras:
+        yield "no camera"
+    for camera in given.cameras:
+        try:
+            _check_camera(camera)
+        except UserError as error:
+            yield f"{camera.name}: {on_one_line(error)}"
+    for name, count in Counter(camera.name for camera in given.cameras).items():
+        if count > 1:
+            yield f"{count} cameras named {name}"
+
+
+def _check_camera(camera: settings.Camera) -> None:
+    address = parse_address(camera.source)
+    if address.kind == "folder":
+        check_folder(address.target)
+    if address.kind == "pattern":
+        pattern_of(address.target)
+    if camera.size is not None:
+        size_of(camera.size)
+    if address.kind in VIDEO_LIBRARY:
+        import av  # the command line says which extra is missing
+
+        del av
+    if camera.roi is None:
+        return
+    x, y, width, height = camera.roi
+    if not (min(x, y) >= 0 and min(width, height) > 0):
+        raise UserError(
+            "no region of interest", got=_listed(camera.roi), expected="x,y,width,height"
+        )
+    if max(camera.roi) <= 1 and (x + width > 1 or y + height > 1):
+        raise UserError("the region of interest reaches beyond the frame", got=_listed(camera.roi))
+
+
+def _outputs(given: settings.Stream) -> Iterator[str]:
+    names = [camera.name for camera in given.cameras]
+    for output in given.outputs:
+        if not isinstance(output, settings.Video):
+            continue
+        if output.camera is None and len(names) > 1:
+            yield f"video {output.path}: which camera? one of {', '.join(names)}"
+        if output.camera is not None and output.camera not in names:
+            yield (
+                f"video {output.path}: no camera {output.camera}, "
+                f"{did_you_mean(output.camera, names)}"
+            )
+
+
+def _thresholds(given: settings.Stream) -> Iterator[str]:
+    try:
+        known = Bundle(given.model).labels
+    except UserError as error:
+        yield on_one_line(error)
+        return
+    for label, threshold in given.thresholds.items():
+        if label not in known:
+            yield f"thresholds: no label {label!r} in the model, {did_you_mean(label, known)}"
+        off = threshold.on if threshold.off is None else threshold.off
+        if not 0 <= off <= threshold.on <= 1:
+            yield (
+                f"thresholds: {label}: got on {threshold.on:g}, off {off:g}, "
+                "expected 0 <= off <= on <= 1"
+            )
+
+
+def _listed(numbers: settings.Roi) -> str:
+    return ",".join(f"{number:g}" for number in numbers)

@@ -1,0 +1,151 @@
+"""A stream's settings as a TOML file: strict, all faults together, `${NAME}` from the environment.
+
+model = "x.patchct"
+
+[[camera]]
+name = "door"
+source = "rtsp://user:${DOOR_PASSWORD}@10.0.0.5/stream"
+
+[[output]]
+kind = "mqtt"
+url = "mqtt://broker/house"
+
+[thresholds]
+dog = 0.7
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.address import is_path, redacted
+
+T = TypeVar("T")
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+OUTPUTS: dict[str, type[settings.Output]] = {
+    "jsonl": settings.JSONL, "mqtt": settings.MQTT, "webhook": settings.Webhook,
+    "snapshots": settings.Snapshots, "video": settings.Video,
+}  # fmt: skip
+RENAMED = {"camera": "cameras", "output": "outputs"}  # as TOML's [[camera]] reads better
+
+
+def stream_from_file(path: Path, environment: Mapping[str, str] = os.environ) -> settings.Stream:
+    """Read the settings of a stream. Paths in it are relative to the file.
+
+    Raises:
+        UserError: the file cannot be read, or is no TOML.
+        FaultsError: unknown names, wrong types, values out of range, unset variables.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}", got=error, expected="TOML") from None
+    faults: list[str] = []
+    filled = _filled(found, environment, faults)
+    values = {RENAMED.get(name, name): value for name, value in filled.items()}
+    stream = _validated(values, faults)
+    if stream is None or faults:
+        raise FaultsError(f"{path} is not valid", [Fault(str(path), None, f) for f in faults])
+    return _beside(stream, path.parent)
+
+
+def _filled(value: Any, environment: Mapping[str, str], faults: list[str]) -> Any:
+    """Put the environment's values in the place of `${NAME}`."""
+    if isinstance(value, dict):
+        return {name: _filled(each, environment, faults) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each, environment, faults) for each in value]
+    if not isinstance(value, str):
+        return value
+    faults += [
+        f"${{{name}}} is not set" for name in _VARIABLE.findall(value) if name not in environment
+    ]
+    return _VARIABLE.sub(lambda found: environment.get(found[1], ""), value)
+
+
+def _validated(values: dict[str, Any], faults: list[str]) -> settings.Stream | None:
+    """Return the settings, or None where there are faults."""
+    thresholds = values.get("thresholds")
+    if isinstance(thresholds, dict):  # dog = 0.7 is short for dog = { on = 0.7 }
+        short = {k: v if isinstance(v, dict) else {"on": v} for k, v in thresholds.items()}
+        values = {**values, "thresholds": short}
+    outputs = values.pop("outputs", None)
+    stream = _typed(settings.Stream, values, (), faults)
+    if outputs is None:
+        return stream
+    given = enumerate(outputs if isinstance(outputs, list) else [outputs])
+    typed = tuple(_output(each, n, faults) for n, each in given)
+    return None if faults or stream is None else dataclasses.replace(stream, outputs=typed)
+
+
+def _output(given: Any, n: int, faults: list[str]) -> Any:
+    kind = given.get("kind") if isinstance(given, dict) else None
+    if not isinstance(kind, str) or kind not in OUTPUTS:
+        faults.append(
+            f"{_place(('outputs', n))} kind: got {kind!r}, {did_you_mean(str(kind), OUTPUTS)}"
+        )
+        return None
+    return _typed(OUTPUTS[kind], given, ("outputs", n), faults)
+
+
+def _typed(
+    kind: type[T], given: dict[str, Any], where: tuple[int | str, ...], faults: list[str]
+) -> T | None:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:  # JSON has no tuples: they are read from lists even where types are strict
+        text = json.dumps(given, default=str)
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        faults += [
+            f"{_place((*where, *fault['loc']))}: {redacted(fault['msg'])}"
+            for fault in error.errors()
+        ]
+        return None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return a fault's place as it stands in the file: camera 2, fps."""
+    back = {new: old for old, new in RENAMED.items()}
+    words = [f"{part + 1}" if isinstance(part, int) else back.get(part, part) for part in location]
+    return " ".join(words)
+
+
+def _beside(stream: settings.Stream, folder: Path) -> settings.Stream:
+    """Make relative paths relative to a folder."""
+
+    def moved(path: str) -> str:
+        return str(folder / path)
+
+    cameras = tuple(
+        dataclasses.replace(camera, source=moved(camera.source))
+        if is_path(camera.source)
+        else camera
+        for camera in stream.cameras
+    )
+    outputs: list[settings.Output] = []
+    for output in stream.outputs:
+        match output:
+            case settings.JSONL(path=str(path)):
+                output = dataclasses.replace(output, path=moved(path))
+            case settings.Snapshots(folder=path):
+                output = dataclasses.replace(output, folder=moved(path))
+            case settings.Video(path=path):
+                output = dataclasses.replace(output, path=moved(path))
+        outputs.append(output)
+    return dataclasses.replace(
+        stream, model=moved(stream.model), cameras=cameras, outputs=tuple(outputs)
+    )

@@ -1,0 +1,100 @@
+"""Frames of a GStreamer pipeline: a child process writes raw video into a pipe.
+
+For cameras and decoders that only GStreamer knows (a Jetson's CSI cameras, its hardware decoder);
+no bindings, and a crash in a driver ends the child alone.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from patchct_edge.errors import UserError
+from patchct_edge.runtime.stream.address import redacted
+from patchct_edge.runtime.stream.frame import Frame, Source, SourceError
+from patchct_edge.runtime.stream.video import VideoSource
+
+LAUNCH = "gst-launch-1.0"
+# YUV4MPEG says size and rate by itself.
+INTO_PIPE = "! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1 sync=false"
+CSI = (
+    "nvarguscamerasrc sensor-id={sensor} ! "
+    "video/x-raw(memory:NVMM),width={width},height={height},framerate={rate}/1 ! "
+    "nvvidconv ! video/x-raw"
+)
+LAST_LINES = 5
+GRACE = 0.5  # seconds for the child to end
+
+
+class GStreamerSource(Source):
+    """The frames of a pipeline that ends in raw video.
+
+    Raises:
+        UserError: GStreamer is not installed.
+        SourceError: the pipeline does not run; with its last lines.
+    """
+
+    live = True
+
+    def __init__(self, pipeline: str) -> None:
+        if shutil.which(LAUNCH) is None:
+            raise UserError(
+                f"{LAUNCH} is not installed",
+                fix="apt install gstreamer1.0-tools gstreamer1.0-plugins-good",
+            )
+        self._shown = f"gst:{redacted(pipeline)}"
+        self._child = subprocess.Popen(
+            [LAUNCH, "-q", *shlex.split(f"{pipeline} {INTO_PIPE}")],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._listener = threading.Thread(target=self._listen, name="gst-stderr", daemon=True)
+        self._listener.start()
+        assert self._child.stdout is not None
+        try:
+            self._video = VideoSource(
+                self._child.stdout, self._shown, live=True, format="yuv4mpegpipe"
+            )
+        except SourceError:
+            self._end()
+            raise self._death() from None
+
+    def frames(self) -> Iterator[Frame]:
+        yield from self._video.frames()
+        raise self._death()
+
+    def interrupt(self) -> None:
+        self._child.kill()  # its pipe ends, and with it whoever reads it
+
+    def close(self) -> None:
+        self._end()
+        self._video.close()
+
+    def _end(self) -> None:
+        self._child.terminate()
+        try:
+            self._child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._listener.join(GRACE)
+
+    def _death(self) -> SourceError:
+        try:
+            code = self._child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._listener.join(GRACE)
+        said = "; ".join(self._lines) or "nothing"
+        return SourceError(f"{self._shown} ended", got=f"exit code {code}; it said: {said}")
+
+    def _listen(self) -> None:
+        assert self._child.stderr is not None
+        for line in self._child.stderr:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self._lines.append(redacted(text))

@@ -1,0 +1,156 @@
+"""What takes the messages of a stream, and the bounded queue before each: no camera ever waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from patchct_edge.errors import on_one_line
+from patchct_edge.images import RGB
+from patchct_edge.runtime.stream.address import redacted
+from patchct_edge.runtime.stream.messages import Message
+
+
+class Outlet(ABC):
+    """Somewhere that messages go. One thread calls `deliver` and `close`.
+
+    Attributes:
+        name: in messages, without a password.
+        capacity: messages that may wait for it.
+        patient: what is read from a file waits for it; a camera never does.
+        closing: set when `deliver` shall give up what it retries.
+    """
+
+    name: str
+    capacity: int = 1000
+    patient: bool = False
+
+    def __init__(self) -> None:
+        self.closing = threading.Event()
+
+    @abstractmethod
+    def wants(self, message: Message) -> bool:
+        """Whether a message is for this outlet."""
+
+    def wants_picture(self, message: Message) -> bool:
+        """Whether the frame's picture goes with a message that it wants."""
+        return False
+
+    @abstractmethod
+    def deliver(self, message: Message, rgb: RGB | None) -> None:
+        """Deliver one message; any exception means that it was not."""
+
+    def close(self) -> int:
+        """Flush and free; return how many messages that were taken are lost all the same."""
+        return 0
+
+
+@dataclass
+class Delivered:
+    """What became of an outlet's messages."""
+
+    delivered: int = 0
+    failed: int = 0
+    dropped: int = 0  # the queue was full: the oldest went
+    lost: int = 0  # left when the stream ended
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class Courier:
+    """A thread that brings messages to one outlet, and the queue before it.
+
+    Args:
+        note: told when deliveries begin to fail, and when they work again.
+
+    Attributes:
+        gone: nobody reads the other end any more.
+    """
+
+    def __init__(self, outlet: Outlet, note: Callable[[str], None]) -> None:
+        self.outlet, self.counts, self.gone = outlet, Delivered(), False
+        self._note, self._failing = note, False
+        self._waiting: deque[tuple[Message, RGB | None]] = deque()
+        self._changed = threading.Condition()
+        self._closed = self._busy = False
+        self._thread = threading.Thread(target=self._run, name=outlet.name, daemon=True)
+        self._thread.start()
+
+    def put(self, message: Message, rgb: RGB | None, stop: threading.Event | None = None) -> None:
+        """Leave a message, where the outlet wants it. A full queue loses its oldest one.
+
+        Args:
+            stop: given where the source can wait: then a patient outlet's queue is waited for
+                until `stop` is set.
+        """
+        if not self.outlet.wants(message):
+            return
+        picture = rgb if self.outlet.wants_picture(message) else None
+        with self._changed:
+            if stop is not None and self.outlet.patient:
+                while self._full() and not (stop.is_set() or self.gone):
+                    self._changed.wait(0.1)
+            if self._full():
+                self._waiting.popleft()
+                self.counts.dropped += 1
+            self._waiting.append((message, picture))
+            self._changed.notify_all()
+
+    def close(self, until: float) -> None:
+        """Deliver what waits until a moment of the monotonic clock; count the rest as lost."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            while (self._waiting or self._busy) and time.monotonic() < until:
+                self._changed.wait(max(0.0, until - time.monotonic()))
+        self.outlet.closing.set()
+        self._thread.join(max(0.05, until - time.monotonic()))
+        with self._changed:
+            self.counts.lost += len(self._waiting) + self._busy
+            self._waiting.clear()
+
+    def _full(self) -> bool:
+        return len(self._waiting) >= self.outlet.capacity
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if not self._waiting or self.outlet.closing.is_set():
+                    break
+                message, rgb = self._waiting.popleft()
+                self._busy = True
+            self._deliver(message, rgb)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+        try:
+            self.counts.lost += self.outlet.close()
+        except Exception as error:
+            self._say(f"{self.outlet.name} did not close: {error}")
+
+    def _deliver(self, message: Message, rgb: RGB | None) -> None:
+        try:
+            self.outlet.deliver(message, rgb)
+        except BrokenPipeError:
+            self.gone = True
+            self.counts.failed += 1
+        except Exception as error:  # whatever a disk, a broker or a server may do
+            self.counts.failed += 1
+            if not self._failing:
+                self._say(f"{self.outlet.name} fails: {error}")
+            self._failing = True
+        else:
+            self.counts.delivered += 1
+            if self._failing:
+                self._say(f"{self.outlet.name} works again; {self.counts.failed} failed")
+            self._failing = False
+
+    def _say(self, text: str) -> None:
+        self._note(redacted(on_one_line(text)))

@@ -1,0 +1,93 @@
+"""Rows and events as JSON lines: on standard output, or in files that rotate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from patchct_edge.errors import UserError
+from patchct_edge.images import RGB
+from patchct_edge.runtime.sinks import json_line
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.messages import FrameRow, Message
+from patchct_edge.runtime.stream.outlets.base import Outlet
+
+MEGABYTE = 1_000_000
+
+
+class JSONLOutlet(Outlet):
+    """One JSON object a line; a line has left this process when `deliver` returns.
+
+    A file is continued; at `max_mb` it becomes `NAME.1`, that one `NAME.2`, up to `keep`. A line
+    that the disk had no room for is cut off again, and the next one is tried.
+
+    Raises:
+        UserError: the file cannot be written, or standard output is closed.
+    """
+
+    patient = True
+
+    def __init__(self, given: settings.JSONL) -> None:
+        super().__init__()
+        self._events_only = given.events_only
+        self._path = None if given.path is None else Path(given.path)
+        self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep
+        self.name = f"jsonl {given.path or 'stdout'}"
+        self._file = self._opened()
+
+    def wants(self, message: Message) -> bool:
+        return not (self._events_only and isinstance(message, FrameRow))
+
+    def deliver(self, message: Message, rgb: RGB | None) -> None:
+        line = json_line(message.to_json())
+        if self._path is not None:
+            if self._file < 0:  # a rotation failed
+                self._file = self._opened()
+            if 0 < os.fstat(self._file).st_size > self._limit - len(line):
+                self._rotate(self._path)
+        _write(self._file, line, cut=self._path is not None)
+
+    def close(self) -> int:
+        if self._path is not None and self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        return 0
+
+    def _opened(self) -> int:
+        if self._path is None:
+            if sys.stdout is None:
+                raise UserError("cannot write standard output", got="it is closed", fix="-o FILE")
+            return sys.stdout.fileno()
+        try:
+            return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"cannot write {self._path}", got=error.strerror) from None
+
+    def _rotate(self, path: Path) -> None:
+        os.close(self._file)
+        self._file = -1
+        for n in range(self._keep, 0, -1):
+            older = _numbered(path, n)
+            newer = _numbered(path, n - 1)
+            if newer.exists():
+                os.replace(newer, older)
+        if self._keep == 0:
+            path.unlink()
+        self._file = self._opened()
+
+
+def _numbered(path: Path, n: int) -> Path:
+    return path if n == 0 else path.with_name(f"{path.name}.{n}")
+
+
+def _write(file: int, line: bytes, *, cut: bool) -> None:
+    """Write all of a line; where that fails, take back what a file already has of it."""
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[os.write(file, rest) :]
+    except OSError:
+        if cut and len(rest) < len(line):
+            os.ftruncate(file, os.fstat(file).st_size - (len(line) - len(rest)))
+        raise

@@ -1,0 +1,55 @@
+"""A picture of every moment at which a label turned on."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from datetime import datetime, timezone
+from pathlib import Path
+
+from patchct_edge import images
+from patchct_edge.errors import UserError
+from patchct_edge.files import replace_file
+from patchct_edge.images import RGB
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.messages import LabelEvent, Message
+from patchct_edge.runtime.stream.outlets.base import Outlet
+
+SUFFIX = ".jpg"
+
+
+class SnapshotsOutlet(Outlet):
+    """Files `TIME-CAMERA-LABEL.jpg` in one folder, of which the oldest are deleted.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+
+    capacity = 8  # each with a picture of several megabytes
+
+    def __init__(self, given: settings.Snapshots) -> None:
+        super().__init__()
+        self._folder, self._keep = Path(given.folder), given.keep
+        self.name = f"snapshots {given.folder}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {given.folder}", got=error.strerror) from None
+        self._kept = deque(sorted(p.name for p in self._folder.glob(f"[0-9]*{SUFFIX}")))
+
+    def wants(self, message: Message) -> bool:
+        return isinstance(message, LabelEvent) and message.on
+
+    def wants_picture(self, message: Message) -> bool:
+        return True
+
+    def deliver(self, message: Message, rgb: RGB | None) -> None:
+        assert isinstance(message, LabelEvent)
+        assert rgb is not None
+        moment = datetime.fromtimestamp(message.wall, timezone.utc)
+        words = f"{moment:%Y%m%dT%H%M%S.%f}-{message.camera}-{message.label}"
+        name = re.sub(r"[^\w.-]+", "_", words)[:200] + SUFFIX
+        replace_file(self._folder / name, images.encode(rgb, "JPEG"))
+        self._kept.append(name)
+        while len(self._kept) > self._keep:
+            (self._folder / self._kept.popleft()).unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""Every event as a POST of JSON."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+from patchct_edge.errors import UserError
+from patchct_edge.images import RGB
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.address import redacted
+from patchct_edge.runtime.stream.backoff import Backoff
+from patchct_edge.runtime.stream.messages import FrameRow, Message
+from patchct_edge.runtime.stream.outlets.base import Outlet
+
+TIMEOUT = 5.0  # seconds for one answer
+ATTEMPTS = 8  # of one event: about a minute
+REFUSED = range(400, 500)  # the server will say so again, but for the two below
+LATER = (408, 429)
+
+
+class WebhookOutlet(Outlet):
+    """Posts events in their order; one that is not taken is tried again while others wait.
+
+    Given up after `ATTEMPTS`, or at once where the server refuses it (4xx).
+
+    Raises:
+        UserError: no http URL.
+    """
+
+    def __init__(self, given: settings.Webhook) -> None:
+        super().__init__()
+        parts = urlsplit(given.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError("no URL for a webhook", got=redacted(given.url), expected="http://...")
+        self._url, self.name = given.url, f"webhook {redacted(given.url)}"
+
+    def wants(self, message: Message) -> bool:
+        return not isinstance(message, FrameRow)
+
+    def deliver(self, message: Message, rgb: RGB | None) -> None:
+        body = json.dumps(message.to_json(), ensure_ascii=False).encode()
+        backoff = Backoff()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._post(body)
+                return
+            except (OSError, urllib.error.HTTPError) as error:
+                status = getattr(error, "code", None)
+                final = status in REFUSED and status not in LATER
+                if final or attempt == ATTEMPTS or self.closing.wait(backoff.delay()):
+                    raise
+
+    def _post(self, body: bytes) -> None:
+        request = urllib.request.Request(
+            self._url, body, {"Content-Type": "application/json"}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            answer.read(1024)

@@ -1,0 +1,145 @@
+"""Cameras, model and outlets put together from the settings of a stream, run, and taken apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchct_edge.bundle import CALIBRATION, Bundle
+from patchct_edge.runtime.stream import service, settings
+from patchct_edge.runtime.stream.camera import Camera, Counts
+from patchct_edge.runtime.stream.check import check
+from patchct_edge.runtime.stream.loop import Loop, Model, Orders
+from patchct_edge.runtime.stream.outlets.annotated import VideoOutlet
+from patchct_edge.runtime.stream.outlets.base import Courier, Delivered, Outlet
+from patchct_edge.runtime.stream.outlets.jsonl import JSONLOutlet
+from patchct_edge.runtime.stream.outlets.mqtt import MQTTOutlet
+from patchct_edge.runtime.stream.outlets.snapshots import SnapshotsOutlet
+from patchct_edge.runtime.stream.outlets.webhook import WebhookOutlet
+from patchct_edge.runtime.stream.steady import OFF_SHARE, Rule
+from patchct_edge.runtime.tagger import Tagger
+from patchct_edge.tagging import Floats as Scores
+
+FAREWELL = 0.6  # seconds that outlets have to deliver what waits
+CUT = 0.2  # seconds that cameras have to end
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a stream.
+
+    Args:
+        cameras, outlets: their counts, by name.
+        errors: of cameras that ended otherwise than they should, by name.
+        latencies: of the last frames from capture to tags, seconds.
+    """
+
+    cameras: dict[str, Counts]
+    outlets: dict[str, Delivered]
+    errors: dict[str, str]
+    latencies: Sequence[float]
+
+
+def run(
+    given: settings.Stream,
+    orders: Orders,
+    *,
+    again: Callable[[], settings.Stream],
+    note: Callable[[str], None],
+    frames: int | None = None,
+) -> Summary:
+    """Run a stream until it is told to stop, its sources have ended or `frames` were tagged.
+
+    Args:
+        again: gives the settings anew on reload; thresholds, smoothing and the model are taken from
+            them, cameras and outputs stay.
+        note: told what a person should know.
+
+    Raises:
+        UserError: the settings do not fit what is there.
+    """
+    check(given)
+    arrived = threading.Condition()
+    cameras = [Camera(each, given.stall, arrived) for each in given.cameras]
+    couriers: list[Courier] = []
+    try:
+        for each in given.outputs:
+            couriers.append(Courier(_outlet(each, given.cameras), note))
+        loop = Loop(
+            lambda present: _model(given if present is None else again(), present),
+            cameras, couriers, arrived,
+            stall=given.stall, note=note, alive=service.heartbeat(),
+        )  # fmt: skip
+        try:
+            for camera in cameras:
+                camera.start()
+            service.notify("READY=1")
+            loop.run(orders, frames)
+        finally:
+            service.notify("STOPPING=1")
+            for camera in cameras:
+                camera.stop()
+            loop.close()
+    finally:
+        until = time.monotonic() + FAREWELL
+        for courier in couriers:
+            courier.close(until)
+    until = time.monotonic() + CUT
+    for camera in cameras:  # one that hangs within a library ends with the process
+        camera.join(max(0.0, until - time.monotonic()))
+        camera.settle()
+    return Summary(
+        {camera.name: camera.counts for camera in cameras},
+        {courier.outlet.name: courier.counts for courier in couriers},
+        {camera.name: camera.error for camera in cameras if camera.error},
+        loop.latencies,
+    )
+
+
+def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Outlet:
+    match given:
+        case settings.JSONL():
+            return JSONLOutlet(given)
+        case settings.MQTT():
+            return MQTTOutlet(given)
+        case settings.Webhook():
+            return WebhookOutlet(given)
+        case settings.Snapshots():
+            return SnapshotsOutlet(given)
+        case settings.Video():
+            return VideoOutlet(given, given.camera or cameras[0].name)
+
+
+def _model(given: settings.Stream, present: Model | None) -> Model:
+    """Open the bundle; keep the present engine where its graph and choice are the same."""
+    bundle = Bundle(given.model)
+    calibrated = not given.uncalibrated
+    if present is not None and _graphs(bundle) == _graphs(present.tagger.bundle):
+        tagger = Tagger(bundle, present.tagger.engine, calibrated=calibrated)
+    else:
+        tagger = Tagger.open(
+            given.model, engine=given.engine, precision=given.precision, latency=True,
+            calibrated=calibrated,
+        )  # fmt: skip
+    return Model(tagger, rule_of(given, bundle.labels, tagger.thresholds))
+
+
+def _graphs(bundle: Bundle) -> object:
+    files = {name: hash for name, hash in bundle.manifest.files.items() if name != CALIBRATION}
+    return dataclasses.replace(bundle.manifest, files=files)
+
+
+def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Scores) -> Rule:
+    """Return when labels turn on and off: as calibrated, and as `thresholds` say otherwise."""
+    on = np.array(calibrated, np.float64)
+    off = OFF_SHARE * on
+    for label, threshold in given.thresholds.items():
+        m = list(labels).index(label)
+        on[m] = threshold.on
+        off[m] = OFF_SHARE * threshold.on if threshold.off is None else threshold.off
+    return Rule(on, off, given.smooth, given.hold)
