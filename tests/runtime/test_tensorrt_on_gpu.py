@@ -39,10 +39,9 @@ def gpu():
 
 
 @pytest.fixture(scope="module")
-def tiny(gpu, exported_bundle, tmp_path_factory):
-    """The bundle that knows the colours, with an FP16 engine."""
-    bundle = tmp_path_factory.mktemp("gpu") / "squares.patchct"
-    shutil.copytree(exported_bundle, bundle)
+def tiny(gpu, write_bundle, tmp_path_factory):
+    """The smallest bundle, with an FP16 engine."""
+    bundle = write_bundle(tmp_path_factory.mktemp("gpu") / "tiny.patchct", ("fp32", "fp16"))
     compile_engine(gpu, Bundle(bundle), "fp16", BATCHES, lambda *step: None)
     return Bundle(bundle)
 
