@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,14 +22,7 @@ def evaluate(
     data: options.Data,
     split: options.Split = None,
     images: options.Images = None,
-    boxes: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV image,label,xmin,ymin,xmax,ymax: do the heat maps point there? "
-            "Not asked by default.",
-            metavar="FILE",
-        ),
-    ] = None,
+    boxes: options.Boxes = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,

@@ -48,6 +48,14 @@ Images = Annotated[
         help="Folder of the image files of a COCO JSON; around it by default.", metavar="DIR"
     ),
 ]
+Boxes = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV image,label,xmin,ymin,xmax,ymax: do the heat maps point there? "
+        "Not asked by default.",
+        metavar="FILE",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -16,7 +16,7 @@ from patchct_edge.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from patchct_edge.bundle import Bundle
-    from patchct_edge.datasets import DataSet
+    from patchct_edge.datasets import Boxes, DataSet
     from patchct_edge.report.document import Report
     from patchct_edge.report.verdict import Limits
     from patchct_edge.runtime.engines.select import Wish
@@ -52,6 +52,7 @@ def report(
     ] = None,
     split: options.Split = None,
     images: options.Images = None,
+    boxes: options.Boxes = None,
     engine: options.Engine = None,
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
@@ -62,6 +63,7 @@ def report(
     bundles, the new one against the old.
     """
     from patchct_edge.bundle import Bundle
+    from patchct_edge.datasets import read_boxes
     from patchct_edge.report.page import write_report
     from patchct_edge.report.verdict import Limits
     from patchct_edge.runtime.engines.select import Wish
@@ -82,8 +84,10 @@ def report(
     data = options.read_data(
         source, prefer="val", split=split, labels=bundles[0].labels, images=images
     )
+    boxed = None if boxes is None else read_boxes(boxes, bundles[0].labels)
     limits = Limits(max_map_drop / 100, max_flips, max_latency, max_memory)
-    found = _measured(bundles, data, Wish(engine, precision, trust=trust_engine), limits)
+    wish = Wish(engine, precision, trust=trust_engine)
+    found = _measured(bundles, data, boxed, wish, limits)
     for failure in found.about["data"]["failed"]:
         console.warn(failure)
     beside = write_report(found, output)
@@ -95,7 +99,9 @@ def report(
     return ExitCode.SOME_INPUTS_FAILED if found.about["data"]["failed"] else ExitCode.OK
 
 
-def _measured(bundles: list[Bundle], data: DataSet, wish: Wish, limits: Limits) -> Report:
+def _measured(
+    bundles: list[Bundle], data: DataSet, boxes: Boxes | None, wish: Wish, limits: Limits
+) -> Report:
     from patchct_edge.report.document import comparison_of, report_of
 
     about: dict[str, Any] = {
@@ -104,9 +110,9 @@ def _measured(bundles: list[Bundle], data: DataSet, wish: Wish, limits: Limits) 
     }
     with console.phases("") as progress:
         if len(bundles) == 1:
-            return report_of(bundles[0], data, wish, limits, about, progress)
+            return report_of(bundles[0], data, boxes, wish, limits, about, progress)
         old, new = bundles
-        return comparison_of(old, new, data, wish, limits, about, progress)
+        return comparison_of(old, new, data, boxes, wish, limits, about, progress)
 
 
 def _print_merged(paths: list[Path]) -> None:

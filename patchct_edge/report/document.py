@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from patchct_edge.bundle import PRECISIONS, Bundle
-from patchct_edge.datasets import DataSet
+from patchct_edge.datasets import Boxes, DataSet
 from patchct_edge.errors import UserError
 from patchct_edge.report.accuracy import without_nan
 from patchct_edge.report.calibration import Objective
@@ -67,6 +67,7 @@ class Report:
 def report_of(
     bundle: Bundle,
     data: DataSet,
+    boxes: Boxes | None,
     wish: Wish,
     limits: Limits,
     about: dict[str, Any],
@@ -75,6 +76,7 @@ def report_of(
     """Measure every engine that runs here and judge the one that a command would take.
 
     Args:
+        boxes: of the objects, where the pointing game is to be played.
         wish: an engine or precision that is to be judged; FP32 is measured beside it.
         about: what the report was made from, such as the command line.
 
@@ -85,7 +87,7 @@ def report_of(
     every = runnable(bundle, Wish(wish.engine, trust=wish.trust))
     if judged not in every:  # asked for although its gate failed at export
         every.insert(0, judged)
-    engines = [measured(bundle, each, data, progress, trust=wish.trust) for each in every]
+    engines = [measured(bundle, each, data, boxes, progress, trust=wish.trust) for each in every]
     reference = min(
         range(len(every)),
         key=lambda n: (PRECISIONS.index(every[n].precision), every[n].engine != judged.engine),
@@ -97,6 +99,7 @@ def comparison_of(
     old: Bundle,
     new: Bundle,
     data: DataSet,
+    boxes: Boxes | None,
     wish: Wish,
     limits: Limits,
     about: dict[str, Any],
@@ -115,7 +118,13 @@ def comparison_of(
     same = old.manifest.fingerprint == new.manifest.fingerprint
     engines = [
         measured(
-            bundle, runnable(bundle, wish)[0], data, progress, trust=wish.trust, same_model=same
+            bundle,
+            runnable(bundle, wish)[0],
+            data,
+            boxes,
+            progress,
+            trust=wish.trust,
+            same_model=same,
         )
         for bundle in (old, new)
     ]

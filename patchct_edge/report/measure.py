@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from patchct_edge.bundle import Bundle
-from patchct_edge.datasets import DataSet
+from patchct_edge.datasets import Boxes, DataSet
 from patchct_edge.report.accuracy import Accuracy, accuracy
 from patchct_edge.report.cold_start import ColdStart, cold_start
 from patchct_edge.report.judged import Judged, judged
@@ -25,6 +25,7 @@ from patchct_edge.report.latency import (
     latency,
     sweep,
 )
+from patchct_edge.report.pointing import Pointing, pointing
 from patchct_edge.runtime.engines.select import Candidate, open_engine
 from patchct_edge.tagging import Calibration
 
@@ -36,7 +37,8 @@ class Measured:
     """One engine of one bundle on one data set, with the calibration that the bundle ships.
 
     `same_model` says whether the reference of the report is another precision of this model;
-    `calibrated_on` is the fingerprint of the data that set the calibration.
+    `calibrated_on` is the fingerprint of the data that set the calibration, and `pointing` None
+    where no boxes were given.
     """
 
     bundle: str
@@ -46,6 +48,7 @@ class Measured:
     judged: Judged
     calibration: Calibration
     accuracy: Accuracy
+    pointing: Pointing | None
     latency: Latency
     sweep: tuple[SweepPoint, ...]
     cold_start: ColdStart
@@ -64,7 +67,9 @@ class Measured:
         return {
             "bundle": self.bundle, "model": self.model, "engine": self.judged.record.to_json(),
             "calibration": self.calibration.to_json(self.judged.labels),
-            "accuracy": self.accuracy.to_json(), "latency": self.latency.to_json(),
+            "accuracy": self.accuracy.to_json(),
+            "pointing": None if self.pointing is None else self.pointing.to_json(),
+            "latency": self.latency.to_json(),
             "sweep": [asdict(point) for point in self.sweep],
             "cold_start": self.cold_start.to_json(),
         }  # fmt: skip
@@ -74,6 +79,7 @@ def measured(
     bundle: Bundle,
     chosen: Candidate,
     data: DataSet,
+    boxes: Boxes | None,
     progress: Progress,
     *,
     trust: bool = False,
@@ -82,7 +88,7 @@ def measured(
     """Run an engine over a data set, then time it.
 
     Raises:
-        UserError, EngineError: as of `judged` and `open_engine`.
+        UserError, EngineError: as of `judged`, `pointing` and `open_engine`.
     """
     name = f"{chosen.precision} {chosen.engine}"
     calibration = bundle.calibration(chosen.precision)
@@ -96,6 +102,10 @@ def measured(
     )
     with opened() as streamed:
         said = judged(streamed, bundle.manifest.recipe, data, told("accuracy", len(data)))
+    shown = None
+    if boxes is not None:
+        with opened(similarity=True) as explaining:
+            shown = pointing(bundle, explaining, data, boxes, told("pointing", len(data)))
     photos = list(islice(cycle(said.paths), max(BATCHES)))
     pixels = np.stack([bundle.manifest.recipe.read(path) for path in photos])
     with opened(latency=True) as single:
@@ -111,5 +121,5 @@ def measured(
     return Measured(
         bundle.path.name, bundle.manifest.fingerprint, same_model,
         (bundle.calibration_record(chosen.precision) or {}).get("data"), said, calibration,
-        accuracy(said, calibration), singly, batches, cold,
+        accuracy(said, calibration), shown, singly, batches, cold,
     )  # fmt: skip

@@ -30,7 +30,7 @@ def brief():
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Photos of plain colours, in turn, as a CSV; one file has a script for a name."""
+    """Photos of plain colours, in turn, as a CSV with boxes; one file has a script for a name."""
     folder = tmp_path_factory.mktemp("photos")
     rng, lines = np.random.default_rng(0), ["image,labels"]
     for n in range(45):
@@ -40,6 +40,9 @@ def photos(tmp_path_factory):
         images.save((COLOURS[label] + noise).clip(0, 255).astype(np.uint8), folder / name)
         lines.append(f"{name},{label}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    boxes = ("0.png,red,0,0,1,1,0", "3.png,red,0,0,1,1,0", "6.png,red,0,0,0.1,0.1,1")
+    header = "image,label,xmin,ymin,xmax,ymax,difficult"
+    (folder / "boxes.csv").write_text("\n".join((header, *boxes)) + "\n", encoding="utf-8")
     return folder / "labels.csv"
 
 
@@ -53,7 +56,8 @@ def bundle(write_bundle, tmp_path_factory):
 def page(run_cli, bundle, photos, tmp_path_factory):
     target = tmp_path_factory.mktemp("report") / "report.html"
     words = ("report", bundle, photos, "-o", target, "--engine", "openvino")
-    said = run_cli(*words, "--max-latency", 60_000, "--max-memory", 60_000)
+    boxes = ("--boxes", photos.with_name("boxes.csv"))
+    said = run_cli(*words, *boxes, "--max-latency", 60_000, "--max-memory", 60_000)
     return target, said
 
 
@@ -76,6 +80,18 @@ def test_the_verdict_is_told_and_every_figure_is_beside_the_page(page, bundle):
     assert found["engines"][0]["change"]["flips"] == 0
     assert found["data"]["images"] == 45
     assert "patchct" in found["command"]
+
+
+def test_the_pointing_game_is_played_by_every_engine(page):
+    target, _ = page
+    for each in json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"]:
+        game = each["pointing"]
+        ordinary = {"cases": 2, "pointing": 1, "energy": pytest.approx(1), "centre": 1}
+        assert game["ordinary"] == game["labels"]["red"] == ordinary
+        assert (game["low"], game["high"]) == (1, 1)
+        assert (game["difficult"]["cases"], game["difficult"]["pointing"]) == (1, 0)
+        assert game["labels"][SCRIPT]["pointing"] is None
+    assert "Where the maps point" in target.read_text("utf-8")
 
 
 BROWSE = """
@@ -133,7 +149,10 @@ def test_a_gate_that_fails_is_exit_code_4(run_cli, write_bundle, bundle, photos,
     words = ("report", *models, photos, "-o", target, "--engine", "openvino", *limit)
     said = run_cli(*words, "--precision", "fp32", code=4)
     assert "FAILED" in said.stdout
-    assert not json.loads(target.with_suffix(".json").read_text("utf-8"))["passed"]
+    found = json.loads(target.with_suffix(".json").read_text("utf-8"))
+    assert not found["passed"]
+    assert found["engines"][0]["pointing"] is None
+    assert "Where the maps point" not in target.read_text("utf-8")
     if len(models) == 2:
         assert "Damaged: red (AP falls" in said.stdout
 
