@@ -13,6 +13,7 @@ from patchct_edge.files import replace_file
 from patchct_edge.report import plots
 from patchct_edge.report.comparison import PhotoChange
 from patchct_edge.report.document import Report
+from patchct_edge.report.panels import line, panels
 from patchct_edge.report.templating import environment
 from patchct_edge.report.verdict import damage
 
@@ -34,9 +35,12 @@ def write_report(report: Report, target: Path) -> Path:
     """
     made = environment()
     made.filters.update(percent=_percent, signed=_signed)
+    curves = report.curves
     page = made.get_template("report.html").render(
-        report=report, figures=_figures(report), thumbnail=_thumbnail, damage=damage
-    )
+        report=report, figures=_figures(report), thumbnail=_thumbnail, damage=damage,
+        panels=panels(curves, report.engines[report.candidate].accuracy),
+        together=line(curves.recall, curves.pooled),
+    )  # fmt: skip
     beside = target.with_suffix(".json")
     text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
     replace_file(beside, text.encode("utf-8", "surrogateescape"))
@@ -62,8 +66,8 @@ def _figures(report: Report) -> dict[str, Figure]:
             "Speed against accuracy: up and to the right is better.",
         ),
         "curves": (
-            lambda: plots.precision_recall_curves(report.curves),
-            "Precision over recall: all labels together, and each label faint behind.",
+            lambda: plots.precision_recall_curve(report.curves),
+            "Precision over recall, all labels together.",
         ),
     }
     if report.reliability is not None:

@@ -99,15 +99,12 @@ def speed_and_accuracy(engines: Sequence[Measured]) -> str:
     return _svg(draw)
 
 
-def precision_recall_curves(found: Curves) -> str:
-    """Draw precision over recall of all labels together, those of each label faint behind."""
+def precision_recall_curve(found: Curves) -> str:
+    """Draw precision over recall of all labels together."""
 
     def draw(axes: Axes) -> None:
-        recall = 100 * np.array(found.recall)
-        for curve in found.labels.values():
-            if curve is not None:
-                axes.plot(recall, 100 * np.array(curve), color=FAINT, linewidth=0.8)
-        axes.plot(recall, 100 * np.array(found.pooled), color=SERIES[0], linewidth=2.2)
+        recall, precision = 100 * np.array(found.recall), 100 * np.array(found.pooled)
+        axes.plot(recall, precision, color=SERIES[0], linewidth=2.2)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, 102)
         _name(axes, "recall, %", "precision, %")
