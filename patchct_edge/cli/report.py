@@ -53,6 +53,9 @@ def report(
     split: options.Split = None,
     images: options.Images = None,
     boxes: options.Boxes = None,
+    no_photos: Annotated[
+        bool, typer.Option("--no-photos", help="Show no photo on the page: it may be published.")
+    ] = False,
     engine: options.Engine = None,
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
@@ -90,7 +93,7 @@ def report(
     found = _measured(bundles, data, boxed, wish, limits)
     for failure in found.about["data"]["failed"]:
         console.warn(failure)
-    beside = write_report(found, output)
+    beside = write_report(found, output, photos=not no_photos)
     for gate in found.gates:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.text}")
     console.note(f"wrote {output} and {beside}")

@@ -27,8 +27,11 @@ class Figure(NamedTuple):
     caption: str
 
 
-def write_report(report: Report, target: Path) -> Path:
+def write_report(report: Report, target: Path, *, photos: bool = True) -> Path:
     """Write `target` (.html) and the .json beside it; return the latter.
+
+    Args:
+        photos: show those that changed most; else their names and tags alone.
 
     Raises:
         MissingExtra: matplotlib or jinja2 is not installed.
@@ -37,7 +40,8 @@ def write_report(report: Report, target: Path) -> Path:
     made.filters.update(percent=_percent, signed=_signed)
     curves = report.curves
     page = made.get_template("report.html").render(
-        report=report, figures=_figures(report), thumbnail=_thumbnail, damage=damage,
+        report=report, figures=_figures(report), damage=damage,
+        thumbnail=_thumbnail if photos else None,
         panels=panels(curves, report.engines[report.candidate].accuracy),
         together=line(curves.recall, curves.pooled),
     )  # fmt: skip

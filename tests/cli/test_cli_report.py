@@ -94,6 +94,16 @@ def test_the_pointing_game_is_played_by_every_engine(page):
     assert "Where the maps point" in target.read_text("utf-8")
 
 
+@pytest.mark.parametrize("words", [(), ("--no-photos",)], ids=["photos", "none"])
+def test_the_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp_path, words):
+    """A model beside itself: nothing changes, so the first photos stand there."""
+    target = tmp_path / "report.html"
+    run_cli("report", bundle, bundle, photos, "-o", target, "--engine", "fake", *words)
+    text = target.read_text("utf-8")
+    assert ("data:image" in text) == (not words)
+    assert ">0.png</div>" in text
+
+
 BROWSE = """
 import json, sys
 from playwright.sync_api import sync_playwright
