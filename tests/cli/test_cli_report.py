@@ -107,7 +107,7 @@ def test_the_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp
 BROWSE = """
 import json, sys
 from playwright.sync_api import sync_playwright
-chromium, url, width, scheme = sys.argv[1:]
+chromium, url, width, scheme, paper = sys.argv[1:]
 told, asked = [], []
 with sync_playwright() as run:
     browser = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -122,23 +122,30 @@ with sync_playwright() as run:
     for _ in range(2):
         table.locator("thead th").first.click()
         orders.append(table.locator("tbody tr th").all_text_contents())
+    tab.set_viewport_size({"width": int(paper), "height": 1000})
+    tab.emulate_media(media="print")
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    widths = "Math.max(...Array.from(document.querySelectorAll('table'), t => t.offsetWidth))"
+    widest = tab.evaluate(widths)
     browser.close()
-print(json.dumps([title, wide, orders, told, asked]))
+print(json.dumps([title, wide, orders, told, asked, ground, widest]))
 """
+PAPER = 688  # CSS px between the margins of A4
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
 def test_the_page_opens_in_a_browser(page, width, scheme):
-    """No error, no request, nothing wider than the screen, no text that became a script."""
+    """No error, no request, nothing wider than screen or paper, no text that became a script."""
     chromium = shutil.which("chromium") or pytest.skip("no chromium here")
     pytest.importorskip("playwright")
     url = page[0].as_uri()
-    words = [sys.executable, "-c", BROWSE, chromium, url, str(width), scheme]
+    words = [sys.executable, "-c", BROWSE, chromium, url, str(width), scheme, str(PAPER)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    title, wide, orders, told, asked = json.loads(done.stdout)
+    title, wide, orders, told, asked, ground, widest = json.loads(done.stdout)
     assert title == "x.patchct: calibration report"
     assert wide <= width
+    assert (ground, widest <= PAPER) == ("rgb(255, 255, 255)", True)
     assert orders[0] == list(COLOURS)
     assert sorted(orders[1]) == sorted(COLOURS)
     assert orders[2] == orders[1][::-1]
