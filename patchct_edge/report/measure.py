@@ -26,6 +26,7 @@ from patchct_edge.report.latency import (
     sweep,
 )
 from patchct_edge.report.pointing import Pointing, pointing
+from patchct_edge.report.tegrastats import Board, watched
 from patchct_edge.runtime.engines.select import Candidate, open_engine
 from patchct_edge.tagging import Calibration
 
@@ -37,8 +38,8 @@ class Measured:
     """One engine of one bundle on one data set, with the calibration that the bundle ships.
 
     `same_model` says whether the reference of the report is another precision of this model;
-    `calibrated_on` is the fingerprint of the data that set the calibration, and `pointing` None
-    where no boxes were given.
+    `calibrated_on` is the fingerprint of the data that set the calibration. `pointing` is None
+    where no boxes were given, `board` (while latency was measured) where nothing tells of it.
     """
 
     bundle: str
@@ -50,6 +51,7 @@ class Measured:
     accuracy: Accuracy
     pointing: Pointing | None
     latency: Latency
+    board: Board | None
     sweep: tuple[SweepPoint, ...]
     cold_start: ColdStart
 
@@ -70,6 +72,7 @@ class Measured:
             "accuracy": self.accuracy.to_json(),
             "pointing": None if self.pointing is None else self.pointing.to_json(),
             "latency": self.latency.to_json(),
+            "board": None if self.board is None else asdict(self.board),
             "sweep": [asdict(point) for point in self.sweep],
             "cold_start": self.cold_start.to_json(),
         }  # fmt: skip
@@ -102,17 +105,16 @@ def measured(
     )
     with opened() as streamed:
         said = judged(streamed, bundle.manifest.recipe, data, told("accuracy", len(data)))
-    shown = None
+    game = None
     if boxes is not None:
         with opened(similarity=True) as explaining:
-            shown = pointing(bundle, explaining, data, boxes, told("pointing", len(data)))
+            game = pointing(bundle, explaining, data, boxes, told("pointing", len(data)))
     photos = list(islice(cycle(said.paths), max(BATCHES)))
     pixels = np.stack([bundle.manifest.recipe.read(path) for path in photos])
     with opened(latency=True) as single:
         record = single.record
-        singly = latency(
-            bundle, single, calibration, said.paths, told("latency", WARM_UP + SAMPLES)
-        )
+        counted = told("latency", WARM_UP + SAMPLES)
+        singly, board = watched(partial(latency, bundle, single, calibration, said.paths, counted))
         alone = batch_latencies(single, pixels, told("batches", len(BATCHES)))
     with opened() as streamed:
         batches = sweep(streamed, pixels, alone, told("throughput", len(alone)))
@@ -121,5 +123,5 @@ def measured(
     return Measured(
         bundle.path.name, bundle.manifest.fingerprint, same_model,
         (bundle.calibration_record(chosen.precision) or {}).get("data"), said, calibration,
-        accuracy(said, calibration), shown, singly, batches, cold,
+        accuracy(said, calibration), game, singly, board, batches, cold,
     )  # fmt: skip

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from patchct_edge import images
-from patchct_edge.report import latency
+from patchct_edge.report import latency, measure
+from patchct_edge.report.tegrastats import Board, Power
 
 pytest.importorskip("matplotlib")
 SCRIPT = "<script>document.title='hacked'</script>"
@@ -102,6 +103,22 @@ def test_the_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp
     text = target.read_text("utf-8")
     assert ("data:image" in text) == (not words)
     assert ">0.png</div>" in text
+
+
+def test_temperature_and_power_are_told_where_they_were_measured(
+    run_cli, page, bundle, photos, tmp_path, monkeypatch
+):
+    board = Board({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
+    monkeypatch.setattr(measure, "watched", lambda work: (work(), board))
+    target = tmp_path / "report.html"
+    run_cli("report", bundle, photos, "-o", target, "--engine", "fake", "--precision", "fp32")
+    found = json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"][0]["board"]
+    assert found["temperature"]["tj"] == 51.25
+    assert found["power"] == {"VDD_IN": {"mean": 8.5, "max": 12.0}}
+    text = target.read_text("utf-8")
+    assert "51.2 °C (tj)" in text
+    assert "VDD_IN took 8.5 W on average, 12.0 W at most" in text
+    assert "Temperature and power: not measured." in page[0].read_text("utf-8")
 
 
 BROWSE = """

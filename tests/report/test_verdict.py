@@ -54,7 +54,7 @@ def measured_of(judged, *, same_model=True, p95=10.0, peak=200.0):
     spread = Spread(5, 8, p95, 12, 20)
     return Measured(
         "x.patchct", "f" * 16, same_model, None, judged, NEUTRAL, accuracy(judged, NEUTRAL),
-        None, Latency(1, (5.0,), {"total": spread}), (SweepPoint(1, 5, 200),),
+        None, Latency(1, (5.0,), {"total": spread}), None, (SweepPoint(1, 5, 200),),
         ColdStart(1, 0.1, 0.5, 0.1, peak),
     )  # fmt: skip
 
