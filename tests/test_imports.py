@@ -24,7 +24,6 @@ COMMANDS = (
 WORKSHOP = (
     "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
     "matplotlib", "jinja2", "sklearn", "scipy", "tensorrt_rtx", "cuda", "av", "paho",
-    "pydantic",
 )  # fmt: skip
 
 
