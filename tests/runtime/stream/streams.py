@@ -1,0 +1,67 @@
+"""A stream that runs in a thread, for the tests."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+from patchct_edge.runtime.stream.loop import Orders
+from patchct_edge.runtime.stream.run import run
+
+
+class Running:
+    """A stream in a thread of its own; `rows` reads what it has written so far."""
+
+    def __init__(self, given, path, frames=None):
+        self.orders, self.notes, self._path = Orders(), [], path
+        self.summary = self.error = None
+        self._thread = threading.Thread(target=self._run, args=(given, frames))
+        self._thread.start()
+
+    def _run(self, given, frames):
+        try:
+            self.summary = run(
+                given, self.orders, again=lambda: given, note=self.notes.append, frames=frames
+            )
+        except Exception as error:
+            self.error = error
+
+    def rows(self):
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+    def events(self, name):
+        return [row for row in self.rows() if row.get("event") == name]
+
+    def wait_for(self, condition, seconds=20.0):
+        until = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < until, (self.rows()[-5:], self.notes)
+            assert self._thread.is_alive() or condition(), (self.error, self.notes)
+            time.sleep(0.02)
+
+    def tagged_after(self, event, count=5):
+        """Whether `count` frames were tagged after the last such event."""
+        kinds = [row.get("event", "frame") for row in self.rows()]
+        last = max((n for n, kind in enumerate(kinds) if kind == event), default=None)
+        return last is not None and kinds[last:].count("frame") >= count
+
+    def end(self):
+        """Stop it, and return its summary."""
+        self.orders.stop.set()
+        return self.join()
+
+    def join(self, seconds=30.0):
+        self._thread.join(seconds)
+        assert not self._thread.is_alive()
+        if self.error is not None:
+            raise self.error
+        return self.summary
+
+
+def balanced(counts):
+    """Whether every captured frame is accounted for."""
+    ends = counts.tagged + counts.failed + counts.dropped + counts.skipped
+    return counts.captured == ends

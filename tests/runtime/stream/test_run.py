@@ -1,0 +1,150 @@
+"""Whole streams over the fake engine: what is tagged, told and counted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from streams import balanced
+
+from patchct_edge import images
+from patchct_edge.runtime.engines.fake import FakeEngine
+from patchct_edge.runtime.stream import settings
+
+LABELS = ("red", "green", "blue")
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of one colour each: 4 red, 4 green, 4 blue."""
+    target = tmp_path / "pictures"
+    target.mkdir()
+    for n in range(12):
+        colour = COLOURS[LABELS[n // 4]]
+        images.save(np.full((8, 8, 3), colour, np.uint8), target / f"{n:02}.png")
+    return target
+
+
+def test_a_folder_is_tagged_whole_and_in_order(stream, folder):
+    running = stream(folder)
+    counts = running.join().cameras["c0"]
+    frames = [row for row in running.rows() if "frame" in row]
+    assert [row["tags"][0]["label"] for row in frames] == [LABELS[n // 4] for n in range(12)]
+    assert [row["frame"] for row in frames] == list(range(1, 13))
+    assert [row["position"] for row in frames] == list(range(12))
+    assert (counts.captured, counts.tagged, counts.dropped) == (12, 12, 0)
+
+
+def test_events_tell_what_turned_on_and_off(stream, folder):
+    running = stream(folder)
+    running.join()
+    told = [(row["event"], row.get("label")) for row in running.rows() if "event" in row]
+    assert told == [
+        ("camera connected", None), ("label on", "red"), ("label off", "red"),
+        ("label on", "green"), ("label off", "green"), ("label on", "blue"),
+        ("camera ended", None), ("label off", "blue"),
+    ]  # fmt: skip
+    assert running.rows()[-1]["reason"] == "lost"
+
+
+@pytest.mark.parametrize(("hold", "told"), [(1.5, 6), (1.6, 1)])
+def test_the_hold_counts_in_the_time_of_the_source(stream, folder, hold, told):
+    # At two pictures a second a colour lasts 1.5 s from its first picture to the next colour's
+    # second; the last one has been gone for less than that when the folder ends.
+    running = stream(settings.Camera(str(folder), "c0", rate=2.0), hold=hold)
+    running.join()
+    found = [row for row in running.rows() if row.get("reason") == "score"]
+    assert [row["event"] for row in found][:1] == (["label on"] if told > 1 else [])
+
+
+def test_thresholds_of_single_labels_are_taken(stream, folder):
+    running = stream(folder, thresholds={"green": settings.Threshold(1.0)})
+    running.join()
+    assert not any("green" in json.dumps(row) for row in running.rows())
+
+
+def test_a_region_of_the_frame_is_looked_at(stream, tmp_path):
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[:, :20], picture[:, 20:] = COLOURS["red"], COLOURS["blue"]
+    (tmp_path / "halves").mkdir()
+    images.save(picture, tmp_path / "halves" / "a.png")
+    for n, roi in enumerate([(0.5, 0.0, 0.5, 1.0), (20.0, 0.0, 20.0, 40.0)]):
+        camera = settings.Camera(str(tmp_path / "halves"), "c", roi=roi)
+        running = stream(camera, path=tmp_path / f"{n}.jsonl")
+        running.join()
+        (row,) = [row for row in running.rows() if "frame" in row]
+        assert [tag["label"] for tag in row["tags"]] == ["blue"]
+
+
+def test_every_frame_of_a_fast_camera_is_accounted_for(stream):
+    counts = stream("test://pattern?fps=0&size=64x48", frames=300).join().cameras["c0"]
+    assert counts.tagged == 300
+    assert balanced(counts)
+
+
+def test_four_cameras_share_one_engine_fairly(stream):
+    summary = stream(*["test://pattern?fps=0&size=64x48"] * 4, frames=400).join()
+    for counts in summary.cameras.values():
+        assert balanced(counts)
+        assert counts.tagged == pytest.approx(100, abs=30)
+
+
+def test_a_dead_camera_does_not_touch_the_others(stream):
+    running = stream("rtsp://127.0.0.1:9/none", "test://pattern?fps=100&size=64x48", frames=50)
+    summary = running.join()
+    assert summary.cameras["c0"].captured == 0
+    assert summary.cameras["c1"].tagged == 50
+    assert running.events("camera lost")[0]["camera"] == "c0"
+
+
+def test_fps_caps_the_work(stream):
+    camera = settings.Camera("test://pattern?fps=100&size=64x48", "c0", fps=20)
+    running = stream(camera)
+    running.wait_for(lambda: len(running.rows()) > 30)
+    counts = running.end().cameras["c0"]
+    assert counts.skipped == pytest.approx(0.8 * counts.captured, rel=0.1)
+    assert balanced(counts)
+
+
+def test_an_engine_that_fails_costs_its_frames_and_is_opened_again(stream, monkeypatch):
+    compute, calls = FakeEngine.compute, []
+
+    def moody(self, pixels):
+        calls.append(len(pixels))
+        if 10 <= len(calls) < 13:
+            raise RuntimeError("device lost")
+        return compute(self, pixels)
+
+    monkeypatch.setattr(FakeEngine, "compute", moody)
+    running = stream("test://pattern?fps=50&size=64x48")
+    running.wait_for(lambda: len([row for row in running.rows() if row.get("tags")]) >= 20, 30)
+    counts = running.end().cameras["c0"]
+    errors = [row["error"] for row in running.rows() if "error" in row]
+    assert {"type": "RuntimeError", "message": "device lost"} in errors
+    assert counts.failed == len(errors) >= 3
+    assert balanced(counts)
+    assert any("device lost" in note for note in running.notes)
+
+
+def test_scores_that_are_no_numbers_are_never_tags(stream, monkeypatch):
+    compute = FakeEngine.compute
+
+    def broken(self, pixels):
+        found = compute(self, pixels)
+        return found._replace(logits=found.logits * np.nan)
+
+    monkeypatch.setattr(FakeEngine, "compute", broken)
+    running = stream("test://pattern?fps=50&size=64x48")
+    running.wait_for(lambda: any("error" in row for row in running.rows()))
+    summary = running.end()
+    assert summary.cameras["c0"].tagged == 0
+
+
+def test_an_outlet_that_fails_does_not_hold_the_camera(stream, tmp_path):
+    hook = settings.Webhook("http://127.0.0.1:9/")
+    running = stream("test://pattern?fps=0&size=64x48", frames=200, outputs=[hook])
+    summary = running.join()
+    assert summary.cameras["c0"].tagged == 200
+    assert summary.outlets["webhook http://127.0.0.1:9/"].delivered == 0
