@@ -21,12 +21,13 @@ from patchct_edge.runtime.stream.video import VideoSource
 LAUNCH = "gst-launch-1.0"
 # YUV4MPEG says size and rate by itself.
 INTO_PIPE = "! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1 sync=false"
+AT_ONCE = {"analyzeduration": "0", "probesize": "32"}  # else FFmpeg watches for five seconds
 CSI = (
     "nvarguscamerasrc sensor-id={sensor} ! "
     "video/x-raw(memory:NVMM),width={width},height={height},framerate={rate}/1 ! "
     "nvvidconv ! video/x-raw"
 )
-LAST_LINES = 5
+LAST_LINES = 8  # an error is told in about six
 GRACE = 0.5  # seconds for the child to end
 
 
@@ -57,11 +58,13 @@ class GStreamerSource(Source):
         assert self._child.stdout is not None
         try:
             self._video = VideoSource(
-                self._child.stdout, self._shown, live=True, format="yuv4mpegpipe"
+                self._child.stdout, self._shown, live=True, format="yuv4mpegpipe", options=AT_ONCE
             )
         except SourceError:
             self._end()
-            raise self._death() from None
+            death = self._death()
+            self._close_pipes()
+            raise death from None
 
     def frames(self) -> Iterator[Frame]:
         yield from self._video.frames()
@@ -73,6 +76,7 @@ class GStreamerSource(Source):
     def close(self) -> None:
         self._end()
         self._video.close()
+        self._close_pipes()
 
     def _end(self) -> None:
         self._child.terminate()
@@ -82,6 +86,11 @@ class GStreamerSource(Source):
             self._child.kill()
             self._child.wait()
         self._listener.join(GRACE)
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._child.stdout, self._child.stderr):
+            assert pipe is not None
+            pipe.close()
 
     def _death(self) -> SourceError:
         try:

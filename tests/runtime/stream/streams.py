@@ -42,11 +42,12 @@ class Running:
             assert self._thread.is_alive() or condition(), (self.error, self.notes)
             time.sleep(0.02)
 
-    def tagged_after(self, event, count=5):
-        """Whether `count` frames were tagged after the last such event."""
+    def is_back(self, frames=10):
+        """Whether so many frames were tagged since the camera was connected again."""
         kinds = [row.get("event", "frame") for row in self.rows()]
-        last = max((n for n, kind in enumerate(kinds) if kind == event), default=None)
-        return last is not None and kinds[last:].count("frame") >= count
+        if kinds.count("camera connected") < 2:
+            return False
+        return kinds[kinds[::-1].index("camera connected") * -1 - 1 :].count("frame") >= frames
 
     def end(self):
         """Stop it, and return its summary."""
