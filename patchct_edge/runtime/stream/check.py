@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.address import parse_address
+from patchct_edge.runtime.stream.address import parse_address, redacted
 from patchct_edge.runtime.stream.pictures import check_folder
 from patchct_edge.runtime.stream.sources import pattern_of, size_of
 
@@ -89,15 +90,23 @@ def _check_camera(camera: settings.Camera) -> None:
 def _outputs(given: settings.Stream) -> Iterator[str]:
     names = [camera.name for camera in given.cameras]
     for output in given.outputs:
-        if not isinstance(output, settings.Video):
-            continue
-        if output.camera is None and len(names) > 1:
-            yield f"video {output.path}: which camera? one of {', '.join(names)}"
-        if output.camera is not None and output.camera not in names:
-            yield (
-                f"video {output.path}: no camera {output.camera}, "
-                f"{did_you_mean(output.camera, names)}"
-            )
+        match output:
+            case settings.MQTT(url=url) if not _is_url(url, "mqtt", "mqtts"):
+                yield f"mqtt: got {redacted(url)}, expected mqtt://HOST/TOPIC"
+            case settings.Webhook(url=url) if not _is_url(url, "http", "https"):
+                yield f"webhook: got {redacted(url)}, expected http://..."
+            case settings.Video(path=path, camera=None) if len(names) > 1:
+                yield f"video {path}: which camera? one of {', '.join(names)}"
+            case settings.Video(path=path, camera=str(name)) if name not in names:
+                yield f"video {path}: no camera {name}, {did_you_mean(name, names)}"
+
+
+def _is_url(url: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _thresholds(given: settings.Stream) -> Iterator[str]:

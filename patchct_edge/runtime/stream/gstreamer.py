@@ -51,6 +51,7 @@ class GStreamerSource(Source):
         self._child = subprocess.Popen(
             [LAUNCH, "-q", *shlex.split(f"{pipeline} {INTO_PIPE}")],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            bufsize=0,  # else a frame's end would wait in a buffer for the next frame
         )  # fmt: skip
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
         self._listener = threading.Thread(target=self._listen, name="gst-stderr", daemon=True)

@@ -14,7 +14,6 @@ import time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from patchct_edge.errors import UserError
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.address import redacted
@@ -30,11 +29,7 @@ AT_LEAST_ONCE = 1
 
 
 class MQTTOutlet(Outlet):
-    """A client that connects in the background, again and again.
-
-    Raises:
-        UserError: no mqtt URL.
-    """
+    """A client that connects in the background, again and again."""
 
     def __init__(self, given: settings.MQTT) -> None:
         super().__init__()
@@ -106,15 +101,8 @@ class MQTTOutlet(Outlet):
 
 def _parts(url: str) -> tuple[str, int, str]:
     """Return host, port and topic of mqtt://USER:PASSWORD@HOST:PORT/TOPIC."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or PORTS[parts.scheme]
-        if not host:
-            raise ValueError
-    except (ValueError, KeyError):
-        raise UserError(
-            "no URL of an MQTT broker", got=redacted(url), expected="mqtt://HOST/TOPIC"
-        ) from None
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
     return host, port, unquote(parts.path).strip("/") or TOPIC
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from urllib.parse import urlsplit
 
-from patchct_edge.errors import UserError
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.address import redacted
@@ -25,16 +23,10 @@ class WebhookOutlet(Outlet):
     """Posts events in their order; one that is not taken is tried again while others wait.
 
     Given up after `ATTEMPTS`, or at once where the server refuses it (4xx).
-
-    Raises:
-        UserError: no http URL.
     """
 
     def __init__(self, given: settings.Webhook) -> None:
         super().__init__()
-        parts = urlsplit(given.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError("no URL for a webhook", got=redacted(given.url), expected="http://...")
         self._url, self.name = given.url, f"webhook {redacted(given.url)}"
 
     def wants(self, message: Message) -> bool:
