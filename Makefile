@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test lint bench fuzz clean
+.PHONY: demo test lint bench fuzz soak clean
 
 demo: .venv/installed
 	$(BIN)/patchct demo --out demo
@@ -31,6 +31,10 @@ fuzz: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# A stream of 100,000 frames: nothing may grow, every frame is accounted for.
+soak: .venv/installed
+	PATCHCT_SOAK_FRAMES=100000 $(BIN)/pytest tests/runtime/stream/test_soak.py
 
 clean:
 	rm -rf .venv demo bench
