@@ -21,7 +21,13 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # A model that has seen 72 squares five times need not pass: `extra` goes to that command.
 OPEN = ["--max-flips", "100", "--max-map-drop", "100"]
-EXTRA = {"export": OPEN, "train": ["--device", "cpu"], "report": ["--engine", "onnxruntime", *OPEN]}
+EXTRA = {
+    "export": OPEN,
+    "train": ["--device", "cpu"],
+    "report": ["--engine", "onnxruntime", *OPEN],
+    "stream": ["--frames", "3"],
+}
+CAMERAS = 'model = "x.patchct"\n[[camera]]\nname = "door"\nsource = "test://pattern"\n'
 PARSED_ONLY = {"demo"}  # takes minutes; its own test runs it
 
 
@@ -53,6 +59,7 @@ def folder(tmp_path_factory, write_squares, write_coco, encoder_folder, label_ta
     data = write_squares(folder / "photos", "images/{}-{}.jpg", train=72, val=32)
     shutil.copy(data.parent / "images/val-1.jpg", folder / "photo.jpg")
     shutil.copy(label_table, folder / "table.npz")
+    (folder / "cams.toml").write_text(CAMERAS)
     for split in ("train", "val"):
         source = write_squares(folder / f"{split}2017", **{split: 16})
         write_coco(source, folder / f"annotations/instances_{split}2017.json")
@@ -62,7 +69,7 @@ def folder(tmp_path_factory, write_squares, write_coco, encoder_folder, label_ta
 @pytest.fixture
 def run_line(folder, run_cli, encoder_folder, monkeypatch):
     monkeypatch.chdir(folder)
-    placeholders = {"FOLDER": str(encoder_folder)}
+    placeholders = {"FOLDER": str(encoder_folder), "rtsp://10.0.0.5/stream": "test://pattern"}
 
     def patchct(line):
         """Run `[COMMAND |] patchct ... [| COMMAND]`; only what comes before it is run as well."""

@@ -157,10 +157,17 @@ def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
         interrupted.append(True)
         orders.stop.set()
 
-    signal.signal(signal.SIGTERM, lambda *_: orders.stop.set())
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGHUP, lambda *_: orders.reload.set())
-    summary = run(read(), orders, again=read, note=console.note, frames=frames)
+    handlers = {
+        signal.SIGTERM: lambda *_: orders.stop.set(),
+        signal.SIGINT: interrupt,
+        signal.SIGHUP: lambda *_: orders.reload.set(),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        summary = run(read(), orders, again=read, note=console.note, frames=frames)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     _tell(summary)
     if interrupted:
         return ExitCode.INTERRUPTED

@@ -17,9 +17,12 @@ SCHEMES: dict[str, Kind] = {
 }  # fmt: skip
 LIVE = frozenset({"v4l2", "csi", "rtsp", "http", "gst"})  # opened again when they end
 SECRET_WORDS = "pass|password|passwd|pwd|token|key|apikey|api_key|secret|auth|signature|sig"
-_USER_INFO = re.compile(r"(?<=://)([^/?#\s]*)@")
-_QUERY = re.compile(rf"([?&;](?:{SECRET_WORDS})=)[^&;#\s'\"]+", re.IGNORECASE)
-_PROPERTY = re.compile(rf"(\b(?:user-)?(?:{SECRET_WORDS}|pw)=)\S+", re.IGNORECASE)
+# Up to the last "@" of a word: a password may hold "/", "?", "#" and "@" that nobody encoded.
+_USER_INFO = re.compile(r"(?<=://)([^:\s@]*):\S*@")
+_NAMED = rf"[\w.-]*(?:{SECRET_WORDS}|pw)"
+_PROPERTY = re.compile(
+    rf"""(\b{_NAMED}\s*=\s*)(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|\S)+""", re.IGNORECASE
+)
 SHOWN_FOR_SECRET = "***"
 
 
@@ -45,7 +48,7 @@ class Address:
                 found |= {parts.password or ""}
                 found |= {
                     value for name, value in parse_qsl(parts.query, keep_blank_values=True)
-                    if re.fullmatch(SECRET_WORDS, name, re.IGNORECASE)
+                    if re.fullmatch(_NAMED, name, re.IGNORECASE)
                 }  # fmt: skip
             except ValueError:
                 pass
@@ -81,12 +84,16 @@ def parse_address(source: str) -> Address:
             f"unknown kind of source: {redacted(source)}", got=f"{scheme}://",
             expected=did_you_mean(scheme, SCHEMES),
         )  # fmt: skip
-    if kind in ("v4l2", "csi"):
+    if kind == "v4l2":
+        return Address(kind, rest if rest.startswith("/") else f"/dev/video{rest or 0}")
+    if kind == "csi":
         return Address(kind, rest or "0")
     if kind == "pattern" and rest.partition("?")[0] != "pattern":
-        raise UserError("unknown test source", got=source, expected="test://pattern")
+        raise UserError("unknown test source", got=redacted(source), expected="test://pattern")
     if kind in ("rtsp", "http") and not _host(source):
-        raise UserError("a URL without a host", got=redacted(source))
+        raise UserError(
+            "a URL without a host", got=redacted(source), expected=f"{scheme}://HOST/..."
+        )
     return Address(kind, source)
 
 
@@ -119,11 +126,5 @@ def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
     """Return a text without passwords: those of URLs and pipelines in it, and `secrets`."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, SHOWN_FOR_SECRET)
-    text = _USER_INFO.sub(lambda found: _user(found[1]) + "@", text)
-    text = _QUERY.sub(rf"\g<1>{SHOWN_FOR_SECRET}", text)
+    text = _USER_INFO.sub(rf"\g<1>:{SHOWN_FOR_SECRET}@", text)
     return _PROPERTY.sub(rf"\g<1>{SHOWN_FOR_SECRET}", text)
-
-
-def _user(info: str) -> str:
-    user, colon, _ = info.partition(":")
-    return user + (f":{SHOWN_FOR_SECRET}" if colon else "")

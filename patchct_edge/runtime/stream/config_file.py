@@ -111,10 +111,16 @@ def _typed(
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         faults += [
-            f"{_place((*where, *fault['loc']))}: {redacted(fault['msg'])}"
+            f"{_place((*where, *fault['loc']))}: {redacted(_said(fault))}"
             for fault in error.errors()
         ]
         return None
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "unexpected_keyword_argument":
+        return "there is no such setting"
+    return f"{fault['msg']}, got {fault['input']!r}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

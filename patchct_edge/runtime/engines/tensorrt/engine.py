@@ -16,6 +16,9 @@ from patchct_edge.runtime.engines.base import Engine, EngineRecord, Floats, Imag
 from patchct_edge.runtime.engines.tensorrt.build import INPUT, LOGITS, SIMILARITY, logger
 from patchct_edge.runtime.engines.tensorrt.memory import Bytes, DeviceMemory
 
+UNSERVED = "does not support this compute capability"  # so TensorRT for RTX says it
+OTHER_GPU = "its library serves other GPUs: compile with tensorrt, or --engine openvino"
+RECOMPILE = "compile it again on this machine, with patchct compile"
 SLOTS = 2  # one batch is computed while the next is made ready
 
 
@@ -65,9 +68,10 @@ class TensorRTEngine(Engine):
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         try:
             if self._engine is None:
+                got = "\n".join(log.errors)
                 raise EngineError(
-                    f"{trt.__name__} refuses the engine", got="\n".join(log.errors),
-                    fix="compile it again on this machine, with patchct compile",
+                    f"{trt.__name__} refuses the engine", got=got,
+                    fix=OTHER_GPU if UNSERVED in got else RECOMPILE,
                 )  # fmt: skip
             self._read_shapes()
             self._context = self._made_context()

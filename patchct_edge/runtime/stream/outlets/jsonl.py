@@ -46,7 +46,10 @@ class JSONLOutlet(Outlet):
                 self._file = self._opened()
             if 0 < os.fstat(self._file).st_size > self._limit - len(line):
                 self._rotate(self._path)
-        _write(self._file, line, cut=self._path is not None)
+            _write(self._file, line)
+        else:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
 
     def close(self) -> int:
         if self._path is not None and self._file >= 0:
@@ -58,7 +61,7 @@ class JSONLOutlet(Outlet):
         if self._path is None:
             if sys.stdout is None:
                 raise UserError("cannot write standard output", got="it is closed", fix="-o FILE")
-            return sys.stdout.fileno()
+            return -1
         try:
             return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -81,13 +84,13 @@ def _numbered(path: Path, n: int) -> Path:
     return path if n == 0 else path.with_name(f"{path.name}.{n}")
 
 
-def _write(file: int, line: bytes, *, cut: bool) -> None:
-    """Write all of a line; where that fails, take back what a file already has of it."""
+def _write(file: int, line: bytes) -> None:
+    """Write all of a line; where that fails, take back what the file already has of it."""
     rest = memoryview(line)
     try:
         while rest:
             rest = rest[os.write(file, rest) :]
     except OSError:
-        if cut and len(rest) < len(line):
+        if len(rest) < len(line):
             os.ftruncate(file, os.fstat(file).st_size - (len(line) - len(rest)))
         raise

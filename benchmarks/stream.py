@@ -1,0 +1,96 @@
+"""What a stream costs beside its bare engine, and how late its tags are.
+
+    python benchmarks/stream.py X.patchct [--seconds 8] [--rounds 5]
+
+In turn, `rounds` times: the bare engine on one picture that is ready; a stream whose camera
+delivers more than can be tagged; one at 30 frames a second; four such cameras; each by the path of
+`patchct stream`, with rows to a file. Prints one JSON line each, medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.loop import Orders
+from patchct_edge.runtime.stream.run import run
+from patchct_edge.runtime.tagger import Tagger
+
+FLOOD, CAMERA = "test://pattern?fps=200", "test://pattern?fps=30"  # 640 x 480
+STREAMS = {
+    "more than can be tagged": [FLOOD],
+    "30 a second": [CAMERA],
+    "four cameras of 30 a second": [CAMERA] * 4,
+}
+
+
+def main() -> None:
+    """Read the arguments, run everything in turn, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for _ in range(args.rounds):
+        found["bare engine"].append(bare(args.model, args.seconds))
+        for name, sources in STREAMS.items():
+            found[name].append(streamed(args.model, sources, args.seconds))
+    for name, rounds in found.items():
+        medians = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+        print(json.dumps({"what": name, **{k: round(v, 2) for k, v in medians.items()}}))
+    pairs = zip(found["bare engine"], found["more than can be tagged"], strict=True)
+    overheads = [100 * (a["frames_a_second"] / b["frames_a_second"] - 1) for a, b in pairs]
+    print(json.dumps({"overhead_percent": round(statistics.median(overheads), 1)}))
+
+
+def bare(model: Path, seconds: float) -> dict[str, float]:
+    """Run the engine on one fitted picture again and again."""
+    with Tagger.open(model, latency=True) as tagger:
+        size = tagger.engine.size
+        pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        took = []
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            start = time.perf_counter()
+            tagger.scores(pixels)
+            took.append(time.perf_counter() - start)
+    took = took[len(took) // 10 :]  # the first ones warm up
+    p50, p99 = 1000 * np.percentile(took, (50, 99))
+    return {"frames_a_second": 1 / statistics.mean(took), "p50_ms": p50, "p99_ms": p99}
+
+
+def streamed(model: Path, sources: list[str], seconds: float) -> dict[str, float]:
+    """Run a stream for so long; return rate and latency, the first tenth of its rows left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        cameras = tuple(settings.Camera(each, f"c{n}") for n, each in enumerate(sources))
+        given = settings.Stream(str(model), cameras, (settings.JSONL(path=str(path)),))
+        orders = Orders()
+        threading.Timer(seconds, orders.stop.set).start()
+        summary = run(given, orders, again=lambda: given, note=print)
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row for row in rows if "frame" in row]
+    rows = rows[len(rows) // 10 :]
+    times = [datetime.fromisoformat(row["time"]).timestamp() for row in rows]
+    p50, p99 = np.percentile([row["latency_ms"] for row in rows], (50, 99))
+    captured = sum(each.captured for each in summary.cameras.values())
+    dropped = sum(each.dropped for each in summary.cameras.values())
+    return {
+        "frames_a_second": (len(rows) - 1) / (max(times) - min(times)),
+        "p50_ms": float(p50), "p99_ms": float(p99), "dropped_percent": 100 * dropped / captured,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
