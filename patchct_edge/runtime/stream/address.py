@@ -18,10 +18,11 @@ SCHEMES: dict[str, Kind] = {
 LIVE = frozenset({"v4l2", "csi", "rtsp", "http", "gst"})  # opened again when they end
 SECRET_WORDS = "pass|password|passwd|pwd|token|key|apikey|api_key|secret|auth|signature|sig"
 # Up to the last "@" of a word: a password may hold "/", "?", "#" and "@" that nobody encoded.
-_USER_INFO = re.compile(r"(?<=://)([^:\s@]*):\S*@")
+_USER_INFO = re.compile(r"(?<=://)([^:\s@]*):\S*@", re.ASCII)
 _NAMED = rf"[\w.-]*(?:{SECRET_WORDS}|pw)"
 _PROPERTY = re.compile(
-    rf"""(\b{_NAMED}\s*=\s*)(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|\S)+""", re.IGNORECASE
+    rf"""(\b{_NAMED}\s*=\s*)(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|\S)+""",
+    re.IGNORECASE | re.ASCII,  # a space of another alphabet is part of a password
 )
 SHOWN_FOR_SECRET = "***"
 

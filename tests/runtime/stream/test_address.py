@@ -57,7 +57,7 @@ def test_a_path_is_a_file_or_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("rtps://cam/1", r"unknown kind of source: rtps://cam/1(?s:.*)did you mean 'rtsp'\?"),
+        ("rtps://cam/1", r"unknown kind of source: rtps://cam/1(?s:.*)did you mean 'rtsps?'\?"),
         ("ftp://cam/1", r"unknown kind of source(?s:.*)expected:"),
         ("://", r"unknown kind of source(?s:.*)expected:"),
         ("no such.mp4", r"no such source: no such.mp4(?s:.*)expected:(?s:.*)rtsp://"),
