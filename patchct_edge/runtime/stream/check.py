@@ -30,23 +30,23 @@ def check(given: settings.Stream) -> None:
 
 
 def _numbers(given: settings.Stream) -> Iterator[str]:
-    positive: dict[str, float | None] = {"stall": given.stall}
-    others: dict[str, float] = {"smooth": given.smooth, "hold": given.hold}
+    positive: list[tuple[str, float | None]] = [("stall", given.stall)]
+    others: list[tuple[str, float]] = [("smooth", given.smooth), ("hold", given.hold)]
     for camera in given.cameras:
-        positive |= {f"{camera.name}: fps": camera.fps, f"{camera.name}: rate": camera.rate}
+        positive += [(f"{camera.name}: fps", camera.fps), (f"{camera.name}: rate", camera.rate)]
     for output in given.outputs:
         match output:
             case settings.JSONL():
-                positive["jsonl: max_mb"] = output.max_mb
-                others["jsonl: keep"] = output.keep
+                positive.append(("jsonl: max_mb", output.max_mb))
+                others.append(("jsonl: keep", output.keep))
             case settings.Snapshots():
-                positive["snapshots: keep"] = output.keep
+                positive.append(("snapshots: keep", output.keep))
             case settings.Video():
-                positive["video: fps"] = output.fps
-    for name, value in positive.items():
+                positive.append(("video: fps", output.fps))
+    for name, value in positive:
         if value is not None and not 0 < value < float("inf"):
             yield f"{name}: got {value:g}, expected a number above 0"
-    for name, value in others.items():
+    for name, value in others:
         if not 0 <= value < float("inf"):
             yield f"{name}: got {value:g}, expected 0 or more"
 

@@ -145,6 +145,7 @@ class VideoWriter:
         self._stream: Any = None
         options = FRAGMENTS if path.suffix.lower() == ".mp4" else {}
         try:
+            path.open("ab").close()  # FFmpeg would find out at the first picture
             self._container: Any = av.open(str(path), "w", options=options)
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UserError(

@@ -16,13 +16,14 @@ from patchct_edge.runtime.stream.messages import Message
 
 
 class Outlet(ABC):
-    """Somewhere that messages go. One thread calls `deliver` and `close`.
+    """Somewhere that messages go. One thread calls `open`, `deliver` and `close`.
 
     Attributes:
         name: in messages, without a password.
         capacity: messages that may wait for it.
         patient: what is read from a file waits for it; a camera never does.
         closing: set when `deliver` shall give up what it retries.
+        say: tells a person something, without a password.
     """
 
     name: str
@@ -31,6 +32,11 @@ class Outlet(ABC):
 
     def __init__(self) -> None:
         self.closing = threading.Event()
+        self.say: Callable[[str], None] = lambda text: None
+
+    def open(self) -> None:
+        """Begin, before the first message; what can be wrong in the settings is found earlier."""
+        return
 
     @abstractmethod
     def wants(self, message: Message) -> bool:
@@ -75,6 +81,7 @@ class Courier:
     def __init__(self, outlet: Outlet, note: Callable[[str], None]) -> None:
         self.outlet, self.counts, self.gone = outlet, Delivered(), False
         self._note, self._failing = note, False
+        outlet.say = self._say
         self._waiting: deque[tuple[Message, RGB | None]] = deque()
         self._changed = threading.Condition()
         self._closed = self._busy = False
@@ -118,6 +125,7 @@ class Courier:
         return len(self._waiting) >= self.outlet.capacity
 
     def _run(self) -> None:
+        self.outlet.open()
         while True:
             with self._changed:
                 while not self._waiting and not self._closed:

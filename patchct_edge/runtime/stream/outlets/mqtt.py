@@ -38,6 +38,7 @@ class MQTTOutlet(Outlet):
         self.name = f"mqtt {redacted(given.url)}"
         host, port, self._topic = _parts(given.url)
         self._retained: dict[str, str] = {f"{self._topic}/status": "online"}
+        self._told = ""  # the trouble that was last told of
         self._on: dict[str, list[str]] = {}
         self._published = self._acknowledged = 0
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
@@ -52,7 +53,11 @@ class MQTTOutlet(Outlet):
             self._client.tls_set()
         self._client.on_connect = self._connected
         self._client.on_publish = self._taken
+        self._client.on_connect_fail = lambda *_: self._trouble("no broker answers")
+        self._client.on_disconnect = self._disconnected
         self._client.connect_async(host, port)
+
+    def open(self) -> None:
         self._client.loop_start()
 
     def wants(self, message: Message) -> bool:
@@ -76,8 +81,10 @@ class MQTTOutlet(Outlet):
         until = time.monotonic() + FAREWELL
         while self._published > self._acknowledged and time.monotonic() < until:
             time.sleep(0.01)
+        connected = self._client.is_connected()
         self._client.disconnect()
-        self._client.loop_stop()
+        if connected:  # else its thread may wait long for the next try; it ends by itself
+            self._client.loop_stop()
         return self._published - self._acknowledged
 
     def _retain(self, topic: str, payload: str) -> None:
@@ -90,10 +97,28 @@ class MQTTOutlet(Outlet):
             raise OSError(f"not queued, code {found.rc}: the broker has been away for too long")
         self._published += 1
 
-    def _connected(self, client: Any, *_: object) -> None:
+    def _connected(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object) -> None:
+        if reason.is_failure:
+            self._trouble(f"the broker refuses: {reason}")
+            return
+        if self._told:
+            self._told = ""
+            self.say(f"{self.name}: connected")
         # A broker that was restarted may have forgotten what it retained.
         for topic, payload in list(self._retained.items()):
             self._publish(topic, payload, retain=True)
+
+    def _disconnected(
+        self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object
+    ) -> None:
+        if reason.is_failure and not self._told:
+            self._trouble(f"connection lost: {reason}")
+
+    def _trouble(self, text: str) -> None:
+        """Tell of a trouble once; the client tries again by itself."""
+        if text != self._told:
+            self._told = text
+            self.say(f"{self.name}: {text}")
 
     def _taken(self, *_: object) -> None:
         self._acknowledged += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from base64 import b64encode
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
@@ -27,7 +29,8 @@ class WebhookOutlet(Outlet):
 
     def __init__(self, given: settings.Webhook) -> None:
         super().__init__()
-        self._url, self.name = given.url, f"webhook {redacted(given.url)}"
+        self.name = f"webhook {redacted(given.url)}"
+        self._url, self._headers = _request_of(given.url)
 
     def wants(self, message: Message) -> bool:
         return not isinstance(message, FrameRow)
@@ -46,8 +49,16 @@ class WebhookOutlet(Outlet):
                     raise
 
     def _post(self, body: bytes) -> None:
-        request = urllib.request.Request(
-            self._url, body, {"Content-Type": "application/json"}, method="POST"
-        )
+        request = urllib.request.Request(self._url, body, self._headers, method="POST")
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             answer.read(1024)
+
+
+def _request_of(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without name and password, and the headers: those two as Basic (RFC 7617)."""
+    parts, headers = urlsplit(url), {"Content-Type": "application/json"}
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host)), headers

@@ -1,0 +1,173 @@
+"""Against a real broker: what is retained, the last will, a broker that goes and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from patchct_edge.runtime.stream import settings
+
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="no mosquitto")
+TAGS = '["red", "green", "blue"]'  # of the pattern's bars, once all have come on
+PATTERN = "test://pattern?fps=50&size=64x48"
+CHILD = "from patchct_edge.cli.app import main; main()"
+
+
+class Broker:
+    """A broker on a port of its own that can be killed and started again."""
+
+    def __init__(self, folder, *lines):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._config = folder / "mosquitto.conf"
+        rules = lines or ("allow_anonymous true",)
+        self._config.write_text("\n".join([f"listener {self.port} 127.0.0.1", *rules]) + "\n")
+        self._child = None
+
+    def start(self):
+        self._child = subprocess.Popen(
+            [MOSQUITTO, "-c", str(self._config)], stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("the broker does not start")
+
+    def kill(self):
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+
+
+class Listener:
+    """All that arrives at a broker, in order."""
+
+    def __init__(self, port):
+        from paho.mqtt import client as mqtt
+
+        self.messages = []
+        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self._client.on_connect = lambda client, *_: client.subscribe("#", 1)
+        self._client.on_message = lambda _, __, message: self.messages.append(
+            (message.topic, message.payload.decode(), bool(message.retain))
+        )
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def wait_for(self, topic, payload=None, seconds=15):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for found in self.messages:
+                if found[0] == topic and payload in (None, found[1]):
+                    return found
+            time.sleep(0.02)
+        raise AssertionError((topic, payload, self.messages))
+
+    def close(self):
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path):
+    found = Broker(tmp_path)
+    found.start()
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def listen():
+    listeners = []
+
+    def at(port):
+        listeners.append(Listener(port))
+        return listeners[-1]
+
+    yield at
+    for each in listeners:
+        each.close()
+
+
+def outlet(port, user=""):
+    return settings.MQTT(f"mqtt://{user}127.0.0.1:{port}/house")
+
+
+def test_the_present_state_is_retained_and_events_arrive(stream, broker, listen):
+    early = listen(broker.port)
+    running = stream(PATTERN, outputs=[outlet(broker.port)])
+    running.wait_for(lambda: running.events("label on"))
+    early.wait_for("house/c0/tags", TAGS)
+    late = listen(broker.port)  # it sees what the broker kept
+    assert late.wait_for("house/status", "online")[2]
+    assert late.wait_for("house/c0/status", "connected")[2]
+    assert late.wait_for("house/c0/tags", TAGS)[2]
+    summary = running.end()
+    early.wait_for("house/status", "offline")
+    events = [json.loads(text) for topic, text, _ in early.messages if topic.endswith("/event")]
+    assert [event["event"] for event in events][:2] == ["camera connected", "label on"]
+    counts = summary.outlets[f"mqtt mqtt://127.0.0.1:{broker.port}/house"]
+    assert (counts.failed, counts.dropped, counts.lost) == (0, 0, 0)
+
+
+def test_the_broker_says_offline_for_a_process_that_was_killed(tiny_bundle, broker, listen):
+    words = ["stream", PATTERN, "--model", str(tiny_bundle), "--engine", "fake"]
+    words += ["--events-only", "--mqtt", outlet(broker.port).url]
+    child = subprocess.Popen([sys.executable, "-c", CHILD, *words], stdout=subprocess.DEVNULL)
+    try:
+        listener = listen(broker.port)
+        listener.wait_for("house/status", "online")
+        child.send_signal(signal.SIGKILL)
+        listener.wait_for("house/status", "offline")
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_broker_that_was_restarted_has_the_state_again(stream, broker, listen):
+    running = stream(PATTERN, outputs=[outlet(broker.port)])
+    running.wait_for(lambda: running.events("label on"))
+    listen(broker.port).wait_for("house/c0/tags", TAGS)
+    broker.kill()  # it kept nothing on disk
+    frames = len(running.rows())
+    running.wait_for(lambda: len(running.rows()) > frames + 20)  # nobody is held up
+    broker.start()
+    again = listen(broker.port)
+    again.wait_for("house/status", "online", 20)
+    again.wait_for("house/c0/status", "connected")
+    again.wait_for("house/c0/tags", TAGS)
+    assert running.end().cameras["c0"].failed == 0
+
+
+def test_a_broker_that_is_never_there_holds_nothing_up(stream):
+    running = stream(PATTERN, frames=100, outputs=[outlet(9)])
+    summary = running.join()
+    assert "mqtt mqtt://127.0.0.1:9/house: no broker answers" in running.notes
+    assert summary.cameras["c0"].tagged == 100
+    assert summary.outlets["mqtt mqtt://127.0.0.1:9/house"].lost >= 2
+
+
+def test_a_refused_password_is_told_without_it(stream, tmp_path):
+    broker = Broker(tmp_path, "allow_anonymous false")
+    broker.start()
+    try:
+        running = stream(PATTERN, outputs=[outlet(broker.port, "me:wrongword@")])
+        running.wait_for(lambda: any("refuses" in note for note in running.notes))
+        summary = running.end()
+    finally:
+        broker.kill()
+    assert "wrongword" not in str(running.notes) + str(summary)

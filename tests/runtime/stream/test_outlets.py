@@ -1,0 +1,252 @@
+"""The bounded queue before an outlet, and the outlets that write files or call a server."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from patchct_edge import images
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.messages import FrameRow, LabelEvent
+from patchct_edge.runtime.stream.outlets.annotated import VideoOutlet
+from patchct_edge.runtime.stream.outlets.base import Courier, Outlet
+from patchct_edge.runtime.stream.outlets.jsonl import JSONLOutlet
+from patchct_edge.runtime.stream.outlets.snapshots import SnapshotsOutlet
+from patchct_edge.runtime.stream.outlets.webhook import WebhookOutlet
+from patchct_edge.tagging import Tag
+
+PICTURE = np.full((48, 64, 3), 90, np.uint8)
+
+
+def row(number, camera="door", position=0.0):
+    return FrameRow(camera, number, 1e9 + number, position, 0.01, [Tag("dog", 0.9)])
+
+
+def event(number=0, label="dog", camera="door", on=True):
+    return LabelEvent(camera, label, on, 0.9, 1e9 + number, 1e9)
+
+
+class Gate(Outlet):
+    """Delivers while it is open; raises what `error` holds."""
+
+    name, capacity = "gate", 5
+
+    def __init__(self):
+        super().__init__()
+        self.open_gate, self.error, self.taken = threading.Event(), None, []
+
+    def wants(self, message):
+        return True
+
+    def deliver(self, message, rgb):
+        self.open_gate.wait(5)
+        if self.error is not None:
+            raise self.error
+        self.taken.append(message.frame)
+
+
+def closed(courier, seconds=2.0):
+    courier.close(time.monotonic() + seconds)
+    return courier.counts
+
+
+def test_a_slow_outlet_loses_the_oldest_and_nobody_waits():
+    gate = Gate()
+    courier = Courier(gate, print)
+    began = time.monotonic()
+    for number in range(100):
+        courier.put(row(number), None)
+    assert time.monotonic() - began < 0.5
+    gate.open_gate.set()
+    counts = closed(courier)
+    assert gate.taken[-5:] == [95, 96, 97, 98, 99]
+    assert counts.delivered + counts.dropped == 100
+    assert counts.lost == 0
+
+
+def test_what_is_left_at_the_end_is_counted():
+    gate = Gate()
+    courier = Courier(gate, print)
+    for number in range(4):
+        courier.put(row(number), None)
+    counts = closed(courier, 0.2)
+    gate.open_gate.set()
+    assert (counts.delivered, counts.lost) == (0, 4)
+
+
+def test_trouble_is_told_once_and_its_end_as_well():
+    gate, notes = Gate(), []
+    gate.open_gate.set()
+    gate.capacity = 100
+    courier = Courier(gate, notes.append)
+    for number in range(20):
+        gate.error = OSError("no route to http://me:secret@host/") if number < 10 else None
+        courier.put(row(number), None)
+        while courier.counts.delivered + courier.counts.failed <= number:
+            time.sleep(0.001)
+    assert closed(courier).failed == 10
+    assert notes == ["gate fails: no route to http://me:***@host/", "gate works again; 10 failed"]
+
+
+def lines_of(path):
+    return [json.loads(line)["frame"] for line in path.read_text().splitlines()]
+
+
+def test_files_rotate_and_the_oldest_goes(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    outlet = JSONLOutlet(settings.JSONL(path=str(path), max_mb=0.001, keep=2))
+    for number in range(40):
+        outlet.deliver(row(number), None)
+    outlet.close()
+    files = [tmp_path / f"rows.jsonl{suffix}" for suffix in (".2", ".1", "")]
+    kept = [number for each in files for number in lines_of(each)]
+    assert kept == list(range(kept[0], 40))
+    assert all(each.stat().st_size <= 1000 for each in files)
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_a_file_is_continued(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for number in (1, 2):
+        outlet = JSONLOutlet(settings.JSONL(path=str(path)))
+        outlet.deliver(row(number), None)
+        outlet.close()
+    assert lines_of(path) == [1, 2]
+
+
+def test_a_full_disk_leaves_no_torn_line(tmp_path, monkeypatch):
+    outlet = JSONLOutlet(settings.JSONL(path=str(tmp_path / "rows.jsonl")))
+    write, room = os.write, [300]
+
+    def full(file, data):
+        if room[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = write(file, data[: room[0]])
+        room[0] -= done
+        return done
+
+    monkeypatch.setattr(os, "write", full)
+    failed = 0
+    for number in range(6):
+        room[0] = 10_000 if number == 5 else room[0]  # somebody made room
+        try:
+            outlet.deliver(row(number), None)
+        except OSError:
+            failed += 1
+    outlet.close()
+    found = lines_of(tmp_path / "rows.jsonl")
+    assert found[-1] == 5
+    assert len(found) == 6 - failed
+    assert failed >= 3
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Answers with the codes that the server holds, then 200; keeps what it was sent."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        code = self.server.codes.pop(0) if self.server.codes else 200
+        if code == 200:
+            self.server.bodies.append(json.loads(body))
+        self.server.asked.append((code, self.headers.get("Authorization")))
+        self.send_response(code)
+        self.end_headers()
+
+    def log_message(self, *words):
+        return
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as found:
+        found.codes, found.bodies, found.asked = [], [], []
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+def hook(server, user=""):
+    return WebhookOutlet(settings.Webhook(f"http://{user}127.0.0.1:{server.server_port}/events"))
+
+
+def test_events_are_posted_in_order_and_tried_again(server):
+    server.codes = [503, 429]
+    courier = Courier(hook(server), print)
+    for number in range(5):
+        courier.put(event(number), None)
+    counts = closed(courier, 5)
+    assert [code for code, _ in server.asked] == [503, 429, *[200] * 5]
+    assert [body["time"] for body in server.bodies] == sorted(b["time"] for b in server.bodies)
+    assert (counts.delivered, counts.failed) == (5, 0)
+
+
+def test_what_a_server_refuses_is_given_up_at_once(server):
+    server.codes = [404]
+    courier = Courier(hook(server), print)
+    courier.put(event(0), None)
+    courier.put(event(1), None)
+    counts = closed(courier, 5)
+    assert (counts.delivered, counts.failed) == (1, 1)
+
+
+def test_name_and_password_of_a_url_are_sent_and_never_told(server):
+    outlet = hook(server, "me:se%40cret@")
+    assert "cret" not in outlet.name
+    outlet.deliver(event(), None)
+    assert server.asked == [(200, "Basic bWU6c2VAY3JldA==")]  # me:se@cret
+
+
+def test_a_server_that_is_away_is_given_up_at_the_end():
+    courier = Courier(WebhookOutlet(settings.Webhook("http://127.0.0.1:9/")), print)
+    for number in range(3):
+        courier.put(event(number), None)
+    began = time.monotonic()
+    counts = closed(courier, 0.5)
+    assert time.monotonic() - began < 1
+    assert counts.failed + counts.lost == 3
+
+
+def test_snapshots_have_safe_names_and_the_oldest_go(tmp_path):
+    outlet = SnapshotsOutlet(settings.Snapshots(str(tmp_path / "shots"), keep=3))
+    assert outlet.wants(event())
+    assert not outlet.wants(event(on=False))
+    for number in range(5):
+        outlet.deliver(event(number, "../a b", "c/d"), PICTURE)
+    outlet.close()
+    found = sorted((tmp_path / "shots").iterdir())
+    assert len(found) == 3
+    assert [path.name[:15] for path in found] == [f"20010909T01464{n}" for n in (2, 3, 4)]
+    assert images.decode(found[0]).shape == PICTURE.shape
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "shots"]
+
+
+def test_a_video_can_be_read_back_with_its_captions(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "out.mp4"
+    outlet = VideoOutlet(settings.Video(str(path), fps=10), "door")
+    assert not outlet.wants(row(1, "yard"))
+    for number in range(20):
+        larger = np.full((96, 128, 3), 90, np.uint8)  # the camera changes its size
+        outlet.deliver(row(number, position=number / 10), larger if number > 10 else PICTURE)
+    outlet.close()
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 20
+    assert {frame.shape for frame in frames} == {(48, 64, 3)}
+    assert frames[5][:20].max() > 200  # white letters on the grey picture
+    assert abs(int(frames[5][40:].mean()) - 90) < 12
+
+
+def test_a_video_that_cannot_be_written_is_told(tmp_path):
+    pytest.importorskip("av")
+    with pytest.raises(Exception, match="cannot write"):
+        VideoOutlet(settings.Video(str(tmp_path / "none" / "out.mp4")), "door")
