@@ -19,6 +19,8 @@ from patchct_edge.errors import MissingExtra, UserError
 if TYPE_CHECKING:
     from patchct_edge.report.accuracy import Accuracy
 
+NEEDED = tuple(library for library in LIBRARIES if library.extra != "stream")
+
 
 @dataclass(frozen=True)
 class Size:
@@ -75,7 +77,7 @@ def demo(
 
 def _check_libraries() -> None:
     """Refuse to begin where a library is missing: the last is needed after the training only."""
-    for library in LIBRARIES:
+    for library in NEEDED:
         if find_spec(library.module) is None:
             raise MissingExtra(library.name, "demo")
 

@@ -35,7 +35,6 @@ LIBRARIES = (
     Library("sympy", "sympy", "export FP16", "export"),
     Library("av", "av", "stream video", "stream"),
     Library("paho-mqtt", "paho", "stream to MQTT", "stream"),
-    Library("pydantic", "pydantic", "stream from a file of settings", "stream"),
     Library("matplotlib", "matplotlib", "pictures", "report"),
     Library("jinja2", "jinja2", "pages", "report"),
     Library("scikit-learn", "sklearn", "demo", "demo"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from patchct_edge.cli import console, options
@@ -29,12 +29,15 @@ def stream(
             "file, a folder of images or test://pattern.",
         ),
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="The bundle.", metavar="X.patchct")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="The bundle; no default without --config.", metavar="X.patchct"),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file of cameras, outputs and thresholds, in place of "
-            "SOURCE and the options.",
+            help="TOML file of cameras, outputs and thresholds, in place of SOURCE and the "
+            "options; none by default.",
             metavar="FILE",
         ),
     ] = None,
@@ -42,24 +45,31 @@ def stream(
         bool, typer.Option("--check", help="Look at the settings, open no camera, and end.")
     ] = False,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="End after so many tagged frames.")
+        int | None, typer.Option(min=1, help="End after so many tagged frames; never by default.")
     ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Tag at most so many frames a second; all by default.")
     ] = None,
     roi: Annotated[
         str | None,
-        typer.Option(help="Part of the frame to look at: fractions or pixels.", metavar="X,Y,W,H"),
+        typer.Option(
+            help="Part of the frame to look at, in fractions or pixels; all by default.",
+            metavar="X,Y,W,H",
+        ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Asked of the camera, such as 1280x720.", metavar="WxH")
+        str | None,
+        typer.Option(
+            help="Asked of the camera, such as 1280x720; its own by default.", metavar="WxH"
+        ),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(help="Frames a second, asked of the camera; of a folder 1 by default."),
+        typer.Option(help="Frames a second, asked of the camera; of a folder, 1 by default."),
     ] = None,
     pixel_format: Annotated[
-        str | None, typer.Option(help="Asked of a V4L2 camera, such as mjpeg.")
+        str | None,
+        typer.Option(help="Asked of a V4L2 camera, such as mjpeg; its own by default."),
     ] = None,
     udp: Annotated[bool, typer.Option("--udp", help="RTSP over UDP; over TCP by default.")] = False,
     loop: Annotated[
@@ -76,16 +86,22 @@ def stream(
         bool, typer.Option("--events-only", help="No rows of frames, only what changed.")
     ] = False,
     mqtt: Annotated[
-        str | None, typer.Option(help="Broker for events.", metavar="mqtt://HOST/TOPIC")
+        str | None,
+        typer.Option(
+            help="Broker for tags and events; none by default.", metavar="mqtt://HOST/TOPIC"
+        ),
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(help="Where events are posted as JSON.", metavar="URL")
+        str | None,
+        typer.Option(help="Where events are posted as JSON; none by default.", metavar="URL"),
     ] = None,
     snapshots: Annotated[
-        Path | None, typer.Option(help="Folder for a JPEG of every label that turns on.")
+        Path | None,
+        typer.Option(help="Folder for a JPEG of every label that turns on; none by default."),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Video file with the tags drawn in, .mp4 or .mkv.")
+        Path | None,
+        typer.Option(help="Video file with the tags drawn in, .mp4 or .mkv; none by default."),
     ] = None,
     smooth: Annotated[
         float, typer.Option(help="Time constant of the smoothing of scores, seconds.")
@@ -105,14 +121,12 @@ def stream(
     from patchct_edge.runtime.stream import settings
     from patchct_edge.runtime.stream.check import check as checked
 
+    read: Callable[[], settings.Stream]  # again on SIGHUP
     if config is not None:
         from patchct_edge.runtime.stream.config_file import stream_from_file
 
         _refuse_others(context)
-        file = config  # for the lambda, which is called later
-
-        def read() -> settings.Stream:
-            return stream_from_file(file)
+        read = partial(stream_from_file, config)
     else:
         if source is None or model is None:
             raise UserError(
@@ -123,27 +137,32 @@ def stream(
             pixel_format=pixel_format, transport="udp" if udp else "tcp", loop=loop,
             realtime=realtime,
         )  # fmt: skip
-        outputs: list[settings.Output] = [
-            settings.JSONL(path=None if output is None else str(output), events_only=events_only)
-        ]
-        outputs += [settings.MQTT(mqtt)] if mqtt is not None else []
-        outputs += [settings.Webhook(webhook)] if webhook is not None else []
-        outputs += [settings.Snapshots(str(snapshots))] if snapshots is not None else []
-        outputs += [settings.Video(str(video))] if video is not None else []
+        rows = settings.JSONL(None if output is None else str(output), events_only)
         given = settings.Stream(
-            str(model), (camera,), tuple(outputs), engine, precision, uncalibrated,
-            smooth, hold, stall,
+            str(model), (camera,), (rows, *_outputs(mqtt, webhook, snapshots, video)),
+            engine, precision, uncalibrated, smooth, hold, stall,
         )  # fmt: skip
-
-        def read() -> settings.Stream:
-            return given
-
+        read = lambda: given  # noqa: E731
     if check:
         found = read()
         checked(found)
         console.note(f"nothing wrong: {len(found.cameras)} cameras, {len(found.outputs)} outputs")
         return ExitCode.OK
     return _run(read, frames)
+
+
+def _outputs(
+    mqtt: str | None, webhook: str | None, snapshots: Path | None, video: Path | None
+) -> list[settings.Output]:
+    """Return the outputs that were asked for."""
+    from patchct_edge.runtime.stream import settings
+
+    found: list[settings.Output] = []
+    found += [settings.MQTT(mqtt)] if mqtt is not None else []
+    found += [settings.Webhook(webhook)] if webhook is not None else []
+    found += [settings.Snapshots(str(snapshots))] if snapshots is not None else []
+    found += [settings.Video(str(video))] if video is not None else []
+    return found
 
 
 def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
@@ -176,6 +195,8 @@ def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
 
 def _tell(summary: Summary) -> None:
     """Say what became of frames and messages."""
+    import numpy as np
+
     for name, counts in summary.cameras.items():
         found = [f"{count} {what}" for what, count in counts.to_json().items() if count]
         console.note(f"{name}: {', '.join(found) or 'no frame'}")

@@ -39,6 +39,10 @@ HELP = {
         "default: jsonl", "0..1; calibrated by default", "stdout by default", "all by default",
         "the fastest that fits by default", "list on stdin", "Images a batch; the engine's choice",
     ],
+    "stream": [
+        "test://pattern", "in place of SOURCE", "all by default", "over TCP by default",
+        "stdout by default", "seconds. [default: 0.5]", "reopened. [default: 10.0]",
+    ],
     "eval": ["val split by default", "the fastest that fits by default"],
     "explain": [
         "list on stdin", "maps.png or prototypes.png by default", "the tags by default",

@@ -68,6 +68,7 @@ def test_every_library_that_is_imported_is_known():
             elif isinstance(node, ast.ImportFrom):
                 found.add(node.module.partition(".")[0])
     everywhere = {*sys.stdlib_module_names, "patchct_edge", "numpy", "PIL", "typer", "rich"}
+    everywhere |= {"pydantic", "tomli"}
     known = (*doctor.LIBRARIES, *doctor.GPU_LIBRARIES)
     assert found - everywhere <= {library.module for library in known}
 

@@ -64,11 +64,11 @@ class JSONL(Strict):
         keep: full files that are kept besides.
     """
 
-    kind: Literal["jsonl"] = "jsonl"
     path: str | None = None
     events_only: bool = False
     max_mb: float = 100.0
     keep: int = 5
+    kind: Literal["jsonl"] = "jsonl"
 
 
 @dataclass(frozen=True)
