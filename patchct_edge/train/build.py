@@ -24,6 +24,7 @@ from patchct_edge.train.label_encoders import (
     text_labels,
 )
 from patchct_edge.train.model import PatchCT
+from patchct_edge.train.resolution import at_size
 
 LEARNED_WIDTH = 256
 
@@ -47,7 +48,9 @@ def build_model(
     learned = isinstance(labels, LearnedLabels)
     mean = torch.zeros(embeddings.shape[1]) if learned else embeddings.mean(0)
     if start_from is None:
-        image = ImageEncoder.load(config.image_encoder, config.layers, config.pretrained)
+        image = ImageEncoder.load(
+            config.image_encoder, config.layers, config.pretrained, config.image_size
+        )
         recipe = Recipe(
             image.size, config.fit, config.interpolation, **recipe_fields(config.image_encoder)
         )
@@ -97,7 +100,8 @@ def _started_from(
             "the label embeddings have another width than in the run to start from",
             got=width, expected=old_width, fix="keep label_encoder as it was in that run",
         )  # fmt: skip
-    image = ImageEncoder(old.image.model, config.layers)
+    image = ImageEncoder(at_size(old.image.model, config.image_size), config.layers)
+    weights.update({f"image.{name}": value for name, value in image.state_dict().items()})
     model = PatchCT(image, labels, old.label_mean, config)
     try:
         model.load_state_dict(weights)
@@ -108,4 +112,6 @@ def _started_from(
         ) from None  # fmt: skip
     if config.tau != old.config.tau:  # asked for anew; else the learned one goes on
         model.log_tau.data.fill_(math.log(config.tau))
-    return model, replace(state.recipe, fit=config.fit, interpolation=config.interpolation)
+    return model, replace(
+        state.recipe, size=image.size, fit=config.fit, interpolation=config.interpolation
+    )

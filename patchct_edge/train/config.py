@@ -41,6 +41,11 @@ class TrainConfig:
     )
     train_text_encoder: bool = _setting(False, "let the text encoder train along")
     dim: int = _setting(256, "width of the space that patches and labels share", low=1)
+    image_size: int = _setting(
+        0,
+        "side of the input, pixels; 0 is the encoder's own, more sees and points better",
+        high=4096,
+    )
     layers: tuple[int, ...] = _setting(
         (-1,), "encoder layers that the CT cost aligns, -1 the last; the scores use the last entry"
     )

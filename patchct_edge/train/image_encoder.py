@@ -16,6 +16,7 @@ from transformers.utils import cached_file
 from patchct_edge.errors import UserError
 from patchct_edge.train.hub import LOAD_ERRORS, no_model, refuse_missing_folder
 from patchct_edge.train.local_attention import LocalLayers
+from patchct_edge.train.resolution import at_size
 
 
 class Tokens(NamedTuple):
@@ -86,11 +87,17 @@ class ImageEncoder(nn.Module):
         return tokens
 
     @classmethod
-    def load(cls, source: str, layers: Sequence[int], pretrained: bool) -> ImageEncoder:
+    def load(
+        cls, source: str, layers: Sequence[int], pretrained: bool, size: int = 0
+    ) -> ImageEncoder:
         """Load from a hub id or a local folder; without `pretrained`, random weights.
 
+        Args:
+            size: of the input, pixels; 0 is the model's own.
+
         Raises:
-            UserError: there is no such model, or its folder lacks the weights.
+            UserError: there is no such model, its folder lacks the weights, or it does not take
+                the size.
         """
         refuse_missing_folder("image", source)
         try:
@@ -103,7 +110,7 @@ class ImageEncoder(nn.Module):
                 model = AutoModel.from_config(config)
         except LOAD_ERRORS as error:
             raise no_model("image", source, error) from None
-        return cls(model, layers)
+        return cls(at_size(model, size), layers)
 
     def forward(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W)."""

@@ -181,6 +181,22 @@ def test_an_engine_that_does_not_open_frees_everything(fake, plan, message):
     assert fake.memory.closed
 
 
+def test_a_library_that_does_not_serve_the_gpu_says_what_to_take():
+    """As TensorRT for RTX 1.7 says it on an H100."""
+    fake = Fake()
+
+    def runtime(log):
+        def refuse(data):
+            said = "The runtime does not support this compute capability 9.0. Supported: 8.0 8.6"
+            log.log(log.ERROR, said)
+
+        return types.SimpleNamespace(deserialize_cuda_engine=refuse)
+
+    fake.trt.Runtime = runtime
+    with pytest.raises(EngineError, match=r"(?s)capability 9.0.*--engine openvino"):
+        fake.open()
+
+
 def test_without_a_context_it_does_not_open():
     fake = Fake()
     fake.context = None

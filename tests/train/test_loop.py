@@ -381,6 +381,17 @@ def test_starting_from_a_run_other_settings_are_heeded_or_refused(run, colour_se
     assert load_model(tmp_path / "three")[0].tau.item() == pytest.approx(0.5)
 
 
+def test_a_run_goes_on_at_a_higher_resolution(run, colour_set, tmp_path):
+    data = colour_set(8)
+    first, _ = run(data, name="one", epochs=1)
+    larger, _ = run(data, name="two", start_from=tmp_path / "one", epochs=1, image_size=48)
+    assert (first.recipe.size, larger.recipe.size) == (32, 48)
+    model, state = load_model(tmp_path / "two")
+    assert (model.image.size, model.image.grid, state.recipe.size) == (48, 6, 48)
+    again, _ = run(data, name="three", start_from=tmp_path / "two", epochs=1)
+    assert again.recipe.size == 48
+
+
 def test_a_device_that_is_not_there_is_told(colour_set, settings, recorder, tmp_path):
     for device in ("gpu", "cuda:99"):
         with pytest.raises(UserError, match="the device cannot be used"):

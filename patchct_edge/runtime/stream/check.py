@@ -12,6 +12,7 @@ from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.address import parse_address, redacted
 from patchct_edge.runtime.stream.pictures import check_folder
 from patchct_edge.runtime.stream.sources import pattern_of, size_of
+from patchct_edge.runtime.stream.video import require_library
 
 VIDEO_LIBRARY = frozenset({"file", "rtsp", "http", "v4l2", "csi", "gst"})
 
@@ -73,9 +74,7 @@ def _check_camera(camera: settings.Camera) -> None:
     if camera.size is not None:
         size_of(camera.size)
     if address.kind in VIDEO_LIBRARY:
-        import av  # the command line says which extra is missing
-
-        del av
+        require_library()
     if camera.roi is None:
         return
     x, y, width, height = camera.roi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import zlib
 from collections.abc import Iterator
@@ -126,6 +127,11 @@ def _reason(error: Exception) -> str:
     """Return FFmpeg's words without the address, which may hold a password."""
     text: str = getattr(error, "strerror", None) or str(error)
     return "no answer in time" if text == TIMED_OUT else text
+
+
+def require_library() -> None:
+    """Import PyAV, of which the command line says how to install it where it is missing."""
+    importlib.import_module("av")
 
 
 class VideoWriter:
