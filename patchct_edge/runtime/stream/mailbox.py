@@ -16,7 +16,7 @@ class Mailbox:
         arrived: notified of every frame; shared by all mailboxes that one reader waits for.
 
     Attributes:
-        dropped: frames that a newer one replaced before they were taken.
+        dropped: frames that were never tagged: a newer one came first, or the stream ended.
     """
 
     def __init__(self, arrived: threading.Condition) -> None:
@@ -47,6 +47,11 @@ class Mailbox:
             if frame is not None:
                 self._arrived.notify_all()  # a file that waits for its turn
             return frame
+
+    def drop(self) -> None:
+        """Count a frame as dropped that was taken for nothing."""
+        with self._arrived:
+            self.dropped += 1
 
     def __bool__(self) -> bool:
         """Whether a frame waits."""

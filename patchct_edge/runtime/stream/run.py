@@ -72,14 +72,14 @@ def run(
             couriers.append(Courier(_outlet(each, given.cameras), note))
         loop = Loop(
             lambda present: _model(given if present is None else again(), present),
-            cameras, couriers, arrived,
+            cameras, couriers, arrived, orders,
             stall=given.stall, note=note, alive=service.heartbeat(),
         )  # fmt: skip
         try:
             for camera in cameras:
                 camera.start()
             service.notify("READY=1")
-            loop.run(orders, frames)
+            loop.run(float("inf") if frames is None else frames)
         finally:
             service.notify("STOPPING=1")
             for camera in cameras:

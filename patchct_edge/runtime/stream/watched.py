@@ -1,0 +1,147 @@
+"""A camera as the loop sees it: its steady labels, and all that is told of its frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from patchct_edge.errors import on_one_line
+from patchct_edge.images import RGB
+from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.camera import Camera
+from patchct_edge.runtime.stream.frame import Frame
+from patchct_edge.runtime.stream.messages import FrameRow, LabelEvent, Message
+from patchct_edge.runtime.stream.outlets.base import Courier
+from patchct_edge.runtime.stream.steady import Change, Rule, Steady
+from patchct_edge.tagging import Floats as Scores
+from patchct_edge.tagging import Tag
+
+
+class Watched:
+    """One camera, what is known of its labels, and the outlets that hear of it.
+
+    Args:
+        labels: names of the scores, (M,).
+        stop: ends a wait for a slow outlet, where the source is a file.
+        note: told what a person should know.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        rule: Rule,
+        labels: Sequence[str],
+        couriers: Sequence[Courier],
+        stop: threading.Event,
+        note: Callable[[str], None],
+    ) -> None:
+        self.camera = camera
+        self._labels, self._steady = labels, Steady(rule)
+        self._couriers, self._stop, self._note = couriers, stop, note
+        self._pending = 0  # frames that were taken, and not yet tagged
+        self._origin: float | None = None  # position of the first frame
+        self._lost: float | None = None  # moment of the monotonic clock
+
+    def take(self) -> Frame | None:
+        """Take the newest frame; `tagged`, `failed` or `given_up` says what became of it."""
+        frame = self.camera.mailbox.take()
+        self._pending += frame is not None
+        return frame
+
+    def tagged(self, frame: Frame, rgb: RGB, scores: Scores, ready: float) -> float:
+        """Tell of a frame's scores (M,), known at a moment of the monotonic clock.
+
+        Returns:
+            The seconds from capture to tags.
+        """
+        self._settled(frame)
+        changes = self._steady.update(scores, frame.position)
+        self.camera.counts.tagged += 1
+        tags = [Tag(self._labels[m], float(self._steady.scores[m])) for m in self._steady.tags()]
+        tags.sort(key=lambda tag: -tag.score)
+        self._origin = frame.position if self._origin is None else self._origin
+        latency = ready - frame.captured
+        position = frame.position - self._origin
+        name = self.camera.name
+        self._send(FrameRow(name, frame.number, frame.wall, position, latency, tags), rgb)
+        self._tell(changes, frame.position, frame.wall, "score", rgb)
+        return latency
+
+    def failed(self, frame: Frame, error: Exception) -> None:
+        """Tell of a frame that has no tags."""
+        self._settled(frame)
+        self.camera.counts.failed += 1
+        latency, told = (
+            time.monotonic() - frame.captured,
+            (type(error).__name__, on_one_line(error)),
+        )
+        name = self.camera.name
+        self._send(FrameRow(name, frame.number, frame.wall, 0.0, latency, error=told))
+
+    def given_up(self) -> None:
+        """Count a frame as dropped that was taken for nothing."""
+        self._pending -= 1
+        self.camera.mailbox.drop()
+
+    def look_after(self, stall: float) -> None:
+        """Free a camera that hangs; turn its labels off once it is gone for `stall` seconds."""
+        self.camera.check()
+        if self.waiting:
+            return
+        self._hear()
+        lost = self._lost is not None and time.monotonic() - self._lost > stall
+        if lost or self.camera.done:
+            self._forget()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame is still to be tagged."""
+        return bool(self._pending or self.camera.mailbox)
+
+    @property
+    def news(self) -> bool:
+        """Whether there is a frame to take or an event to hear."""
+        return bool(self.camera.mailbox or self.camera.events)
+
+    def take_over(self, rule: Rule, labels: Sequence[str]) -> None:
+        """Go on by another rule; other labels begin anew."""
+        if labels == self._labels:
+            self._steady.rule = rule
+        else:
+            self._forget()
+            self._labels, self._steady = labels, Steady(rule)
+
+    def _settled(self, frame: Frame) -> None:
+        self._pending -= 1
+        self._hear(frame.number)
+
+    def _hear(self, before: float = float("inf")) -> None:
+        """Pass on what the camera had to tell before a frame of this number."""
+        events = self.camera.events
+        while events and events[0].after < before:
+            event = events.popleft()
+            connected = event.state == "connected"
+            self._lost = None if connected else time.monotonic()
+            if not connected or self.camera.counts.connects > 1:
+                self._note(f"{event.camera}: {event.state}, {event.reason or 'again'}")
+            self._send(event)
+
+    def _forget(self) -> None:
+        self._tell(self._steady.forget(0.0), 0.0, time.time(), "lost")
+
+    def _tell(
+        self, changes: Sequence[Change], position: float, wall: float, reason: settings.Reason,
+        rgb: RGB | None = None,
+    ) -> None:  # fmt: skip
+        for change in changes:
+            since = wall - (position - change.since)
+            label = self._labels[change.label]
+            event = LabelEvent(
+                self.camera.name, label, change.on, change.score, wall, since, reason
+            )
+            self._send(event, rgb)
+
+    def _send(self, message: Message, rgb: RGB | None = None) -> None:
+        for courier in self._couriers:
+            courier.put(message, rgb, None if self.camera.drops else self._stop)
