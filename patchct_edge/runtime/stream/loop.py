@@ -1,4 +1,4 @@
-"""The loop between cameras and outlets: newest frames, one batch, scores; fitting goes beside."""
+"""The loop between cameras and outlets: newest frames, one batch, scores."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ class Orders:
 class Loop:
     """Tags the newest frame of every camera, one batch after the other.
 
-    While the engine runs, the frames that had come by then are fitted for its next batch.
+    While the engine runs, the frames of its next batch are taken and fitted as they come.
 
     Args:
         load: opens the model; given the present one it may keep its engine. Called again on reload,
@@ -85,7 +86,9 @@ class Loop:
         self._watched = [
             Watched(each, rule, labels, couriers, orders.stop, note) for each in cameras
         ]
-        self._first = 0  # whose turn it is to be first
+        self._ahead: list[Taken] = []  # the next batch
+        self._left = float("inf")  # frames to tag
+        self._taker = ThreadPoolExecutor(1, "taking")
         self._fitters = ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1), "fitting")
         self._backoff, self._engine_due = Backoff(), 0.0
         self._engine_works = True
@@ -93,57 +96,80 @@ class Loop:
 
     def run(self, frames: float = float("inf")) -> None:
         """Tag until told to stop, all sources have ended, or `frames` frames were tagged."""
-        batch: list[Taken] = []
+        self._left = frames
         while not self._orders.stop.is_set():
             self._alive()
             if self._orders.reload.is_set():
                 self._orders.reload.clear()
                 self._reload()
-            batch = batch or self._awaited(frames)
-            ahead = self._taken(frames - len(batch)) if batch else []
-            frames -= self._tag(batch)
-            batch = ahead
+            batch, self._ahead = self._ahead or self._awaited(), []
+            self._left -= self._tag(batch)
             if not self._engine_works:
-                batch = self._given_up(batch)
+                self._give_up()
             for watched in self._watched:
                 watched.look_after(self._stall)
             over = all(each.camera.done and not each.waiting for each in self._watched)
-            if over or frames <= 0 or any(courier.gone for courier in self._couriers):
+            if over or self._left <= 0 or any(courier.gone for courier in self._couriers):
                 break
-        self._given_up(batch)
+        self._give_up()
 
     def close(self) -> None:
         """Free the engine."""
-        self._fitters.shutdown(wait=False, cancel_futures=True)
+        for each in (self._taker, self._fitters):
+            each.shutdown(wait=False, cancel_futures=True)
         self._model.tagger.close()
 
-    def _awaited(self, most: float) -> list[Taken]:
+    def _awaited(self) -> list[Taken]:
         """Wait for frames, not for long, and take them."""
         if not self._engine_works and (wait := self._engine_due - time.monotonic()) > 0:
             time.sleep(min(TICK, wait))
             return []
         with self._arrived:
             self._arrived.wait_for(lambda: any(each.news for each in self._watched), TICK)
-        return self._taken(most)
+        return self._taken(self._most(0))
 
-    def _taken(self, most: float) -> list[Taken]:
-        """Take the newest frame of each camera, of another one first each time."""
-        most = min(most, self._model.tagger.engine.best_batch)
-        recipe = self._model.tagger.bundle.manifest.recipe
-        order = self._watched[self._first :] + self._watched[: self._first]
-        self._first = (self._first + 1) % len(order)
+    @contextmanager
+    def _taking_ahead(self, most: float) -> Iterator[None]:
+        """Meanwhile, take the next batch: of each camera the first frame that comes."""
+        over = threading.Event()
+        taking = self._taker.submit(self._take_until, over, most)
+        try:
+            yield
+        finally:
+            with self._arrived:
+                over.set()
+                self._arrived.notify_all()
+            self._ahead = taking.result()
+
+    def _take_until(self, over: threading.Event, most: float) -> list[Taken]:
         found: list[Taken] = []
-        for watched in order:
-            if len(found) < most and (frame := watched.take()) is not None:
+        with self._arrived:
+            while not over.is_set():
+                found += self._taken(most - len(found), [each.watched for each in found])
+                self._arrived.wait()
+        return found
+
+    def _most(self, running: int) -> float:
+        """Return how many frames the next batch may hold, while so many are with the engine."""
+        return min(self._left - running, self._model.tagger.engine.best_batch)
+
+    def _taken(self, most: float, but: Sequence[Watched] = ()) -> list[Taken]:
+        """Take the newest frame of each camera, first of those whose turn is longest ago."""
+        recipe = self._model.tagger.bundle.manifest.recipe
+        found: list[Taken] = []
+        for watched in tuple(self._watched):
+            if len(found) < most and watched not in but and (frame := watched.take()) is not None:
                 roi = watched.camera.settings.roi
                 fitted = self._fitters.submit(fit, frame, recipe, roi)
                 found.append(Taken(watched, frame, recipe, fitted))
+                self._watched.remove(watched)
+                self._watched.append(watched)
         return found
 
-    def _given_up(self, batch: list[Taken]) -> list[Taken]:
-        for each in batch:
+    def _give_up(self) -> None:
+        for each in self._ahead:
             each.watched.given_up()
-        return []
+        self._ahead = []
 
     def _tag(self, batch: list[Taken]) -> int:
         """Tag frames and tell what follows from them; return how many have tags."""
@@ -160,7 +186,8 @@ class Loop:
         if not good:
             return 0
         try:
-            scores = self._model.tagger.scores(np.stack(pixels))
+            with self._taking_ahead(self._most(len(good))):
+                scores = self._model.tagger.scores(np.stack(pixels))
             if not np.isfinite(scores).all():
                 raise ValueError("the engine's scores are no numbers")
         except Exception as error:  # an engine's library may raise anything
