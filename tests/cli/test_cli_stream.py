@@ -139,7 +139,7 @@ def test_a_file_that_is_no_video_is_exit_code_1(start, tmp_path):
         ([PATTERN, "--roi", "0.5,0,0.6,1"], "beyond the frame"),
         ([PATTERN, "--fps", "-1"], "above 0"),
         ([PATTERN, "--webhook", "ftp://x"], "http://..."),
-        ([PATTERN, "-o", "no/such/folder/x"], "cannot write"),
+        ([PATTERN, "-o", "no/such/folder/x"], "no folder"),
         ([PATTERN, "--mqtt", "broker"], "mqtt://HOST/TOPIC"),
         ([], "SOURCE and --model"),
     ],

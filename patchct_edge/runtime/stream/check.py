@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
+from patchct_edge.runtime.engines.select import ENGINES, PRECISIONS
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.address import parse_address, redacted
 from patchct_edge.runtime.stream.pictures import check_folder
@@ -23,7 +26,10 @@ def check(given: settings.Stream) -> None:
     Raises:
         FaultsError: all that does not fit, together.
     """
-    faults = [*_numbers(given), *_cameras(given), *_outputs(given), *_thresholds(given)]
+    faults = [
+        *_numbers(given), *_cameras(given), *_outputs(given), *_paths(given), *_choice(given),
+        *_thresholds(given),
+    ]  # fmt: skip
     if len(faults) == 1:
         raise UserError(faults[0])
     if faults:
@@ -60,6 +66,8 @@ def _cameras(given: settings.Stream) -> Iterator[str]:
             _check_camera(camera)
         except UserError as error:
             yield f"{camera.name}: {on_one_line(error)}"
+        if not camera.name.strip():
+            yield f"{redacted(camera.source)}: a camera needs a name"
     for name, count in Counter(camera.name for camera in given.cameras).items():
         if count > 1:
             yield f"{count} cameras named {name}"
@@ -98,6 +106,31 @@ def _outputs(given: settings.Stream) -> Iterator[str]:
                 yield f"video {path}: which camera? one of {', '.join(names)}"
             case settings.Video(path=path, camera=str(name)) if name not in names:
                 yield f"video {path}: no camera {name}, {did_you_mean(name, names)}"
+
+
+def _paths(given: settings.Stream) -> Iterator[str]:
+    """Look for files that two would write, or that are read, and for folders that are not there."""
+    sources = [os.path.realpath(camera.source) for camera in given.cameras]
+    written: list[str] = []
+    for output in given.outputs:
+        match output:
+            case settings.JSONL(path=str(path)) | settings.Video(path=path):
+                folder = Path(path).absolute().parent
+                if not folder.is_dir():
+                    yield f"{output.kind}: no folder {folder} for {path}"
+                if os.path.realpath(path) in sources:
+                    yield f"{output.kind}: {path} is a camera's source"
+                written.append(os.path.realpath(path))
+    for path, count in Counter(written).items():
+        if count > 1:
+            yield f"{count} outputs write {path}"
+
+
+def _choice(given: settings.Stream) -> Iterator[str]:
+    if given.engine is not None and given.engine not in ENGINES:
+        yield f"engine: got {given.engine}, {did_you_mean(given.engine, ENGINES)}"
+    if given.precision is not None and given.precision not in PRECISIONS:
+        yield f"precision: got {given.precision}, {did_you_mean(given.precision, PRECISIONS)}"
 
 
 def _is_url(url: str, *schemes: str) -> bool:

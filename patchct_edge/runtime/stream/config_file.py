@@ -94,9 +94,8 @@ def _validated(values: dict[str, Any], faults: list[str]) -> settings.Stream | N
 def _output(given: Any, n: int, faults: list[str]) -> Any:
     kind = given.get("kind") if isinstance(given, dict) else None
     if not isinstance(kind, str) or kind not in OUTPUTS:
-        faults.append(
-            f"{_place(('outputs', n))} kind: got {kind!r}, {did_you_mean(str(kind), OUTPUTS)}"
-        )
+        place, shown = _place(("outputs", n)), redacted(repr(kind))
+        faults.append(f"{place} kind: got {shown}, {did_you_mean(str(kind), OUTPUTS)}")
         return None
     return _typed(OUTPUTS[kind], given, ("outputs", n), faults)
 
@@ -120,6 +119,8 @@ def _typed(
 def _said(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "unexpected_keyword_argument":
         return "there is no such setting"
+    if fault["type"] in ("missing", "missing_argument"):
+        return "is missing"
     return f"{fault['msg']}, got {fault['input']!r}"
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchct_edge.errors import UserError
+from patchct_edge.errors import UserError, on_one_line
 from patchct_edge.images import RGB, Box
 from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.stream import settings
@@ -226,8 +226,8 @@ class Loop:
         """Read thresholds and model again; where that fails the present ones go on."""
         try:
             fresh = self._load(self._model)
-        except UserError as error:
-            self._note(f"not reloaded, going on as before: {error}")
+        except Exception as error:  # as of an engine's library
+            self._note(f"not reloaded, going on as before: {on_one_line(error)}")
             return
         if fresh.tagger.engine is not self._model.tagger.engine:
             self._model.tagger.close()

@@ -56,8 +56,8 @@ def run(
     """Run a stream until it is told to stop, its sources have ended or `frames` were tagged.
 
     Args:
-        again: gives the settings anew on reload; thresholds, smoothing and the model are taken from
-            them, cameras and outputs stay.
+        again: gives the settings anew on reload; thresholds, smoothing, model, engine and precision
+            are taken from them, the rest stays.
         note: told what a person should know.
 
     Raises:
@@ -71,7 +71,7 @@ def run(
         for each in given.outputs:
             couriers.append(Courier(_outlet(each, given.cameras), note))
         loop = Loop(
-            lambda present: _model(given if present is None else again(), present),
+            _Opener(given, again, note),
             cameras, couriers, arrived, orders,
             stall=given.stall, note=note, alive=service.heartbeat(),
         )  # fmt: skip
@@ -115,18 +115,49 @@ def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Outle
             return VideoOutlet(given, given.camera or cameras[0].name)
 
 
-def _model(given: settings.Stream, present: Model | None) -> Model:
-    """Open the bundle; keep the present engine where its graph and choice are the same."""
-    bundle = Bundle(given.model)
-    calibrated = not given.uncalibrated
-    if present is not None and _graphs(bundle) == _graphs(present.tagger.bundle):
-        tagger = Tagger(bundle, present.tagger.engine, calibrated=calibrated)
-    else:
-        tagger = Tagger.open(
-            given.model, engine=given.engine, precision=given.precision, latency=True,
-            calibrated=calibrated,
-        )  # fmt: skip
-    return Model(tagger, rule_of(given, bundle.labels, tagger.thresholds))
+class _Opener:
+    """Opens the model by the settings that hold at present, and on reload by new ones."""
+
+    def __init__(
+        self,
+        given: settings.Stream,
+        again: Callable[[], settings.Stream],
+        note: Callable[[str], None],
+    ) -> None:
+        self._given, self._again, self._note = given, again, note
+        self._running = _fixed(given)
+
+    def __call__(self, present: Model | None) -> Model:
+        """Open the bundle; read the settings anew where a present model is given.
+
+        Its engine is kept where graph and choice are the same.
+        """
+        given, before = self._given, self._given
+        if present is not None:
+            given = self._again()
+            check(given)
+        bundle = Bundle(given.model)
+        calibrated = not given.uncalibrated
+        chosen_alike = (given.engine, given.precision) == (before.engine, before.precision)
+        if (
+            present is not None
+            and chosen_alike
+            and _graphs(bundle) == _graphs(present.tagger.bundle)
+        ):
+            tagger = Tagger(bundle, present.tagger.engine, calibrated=calibrated)
+        else:
+            tagger = Tagger.open(
+                given.model, engine=given.engine, precision=given.precision, latency=True,
+                calibrated=calibrated,
+            )  # fmt: skip
+        self._given = given
+        if _fixed(given) != self._running:
+            self._note("cameras, outputs and stall stay as they are until a restart")
+        return Model(tagger, rule_of(given, bundle.labels, tagger.thresholds))
+
+
+def _fixed(given: settings.Stream) -> object:
+    return given.cameras, given.outputs, given.stall
 
 
 def _graphs(bundle: Bundle) -> object:

@@ -16,13 +16,14 @@ class Running:
     def __init__(self, given, path, frames=None):
         self.orders, self.notes, self._path = Orders(), [], path
         self.summary = self.error = None
+        self.given = given  # what a reload reads
         self._thread = threading.Thread(target=self._run, args=(given, frames))
         self._thread.start()
 
     def _run(self, given, frames):
         try:
             self.summary = run(
-                given, self.orders, again=lambda: given, note=self.notes.append, frames=frames
+                given, self.orders, again=lambda: self.given, note=self.notes.append, frames=frames
             )
         except Exception as error:
             self.error = error

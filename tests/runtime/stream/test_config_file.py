@@ -133,6 +133,29 @@ def test_the_meaning_is_checked_all_at_once(tiny_bundle):
         assert words in said, said
 
 
+def test_files_and_choices_are_checked_before_anything_is_opened(tiny_bundle, tmp_path):
+    film = tmp_path / "film.mp4"
+    film.touch()
+    rows, nowhere = str(tmp_path / "rows.jsonl"), str(tmp_path / "none" / "rows.jsonl")
+    given = settings.Stream(
+        model=str(tiny_bundle), engine="fack", precision="int9",
+        cameras=(settings.Camera(str(film), " "),),
+        outputs=(
+            settings.JSONL(path=rows), settings.JSONL(path=rows), settings.JSONL(path=nowhere),
+            settings.Video(str(tmp_path / "none" / ".." / "film.mp4")),
+        ),
+    )  # fmt: skip
+    with pytest.raises(FaultsError) as caught:
+        check(given)
+    said = str(caught.value)
+    for words in (
+        f"2 outputs write {rows}", f"no folder {tmp_path / 'none'}", "is a camera's source",
+        "a camera needs a name", "did you mean 'fake'", "precision: got int9",
+    ):  # fmt: skip
+        assert words in said, said
+    assert sorted(tmp_path.iterdir()) == [film]
+
+
 def test_check_on_the_command_line(run_cli, tiny_bundle, tmp_path):
     text = f'model = "{tiny_bundle}"\n[[camera]]\nname = "a"\nsource = "test://pattern"\n'
     found = run_cli("stream", "--config", written(tmp_path, text), "--check")

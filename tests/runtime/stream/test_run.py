@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -126,6 +127,55 @@ def test_an_engine_that_fails_costs_its_frames_and_is_opened_again(stream, monke
     assert counts.failed == len(errors) >= 3
     assert balanced(counts)
     assert any("device lost" in note for note in running.notes)
+
+
+def reloaded(running, **changes):
+    """Reload with other settings; return what was said of it."""
+    told = len(running.notes)
+    running.given = dataclasses.replace(running.given, **changes)
+    running.orders.reload.set()
+    running.wait_for(lambda: any("reloaded" in note for note in running.notes[told:]))
+    return " ".join(running.notes[told:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"thresholds": {"gren": settings.Threshold(0.5)}}, "did you mean 'green'"),
+        ({"thresholds": {"green": settings.Threshold(1.5)}}, "green: got on 1.5"),
+        ({"engine": "fak"}, "did you mean 'fake'"),
+        ({"model": "nowhere.patchct"}, "nowhere.patchct"),
+    ],
+)
+def test_a_mistake_in_a_reload_changes_nothing(stream, changes, said):
+    running = stream("test://pattern?fps=50&size=64x48")
+    told = reloaded(running, **changes)
+    assert told.startswith("not reloaded, going on as before")
+    assert said in told
+    rows = len(running.rows())
+    running.wait_for(lambda: len(running.rows()) > rows + 10)
+    assert running.end().cameras["c0"].failed == 0
+
+
+def test_reloaded_thresholds_outlive_an_engine_that_fails(stream, monkeypatch):
+    compute, broken = FakeEngine.compute, []
+
+    def moody(self, pixels):
+        if broken:
+            raise RuntimeError(broken.pop())
+        return compute(self, pixels)
+
+    monkeypatch.setattr(FakeEngine, "compute", moody)
+    running = stream("test://pattern?fps=50&size=64x48")
+    running.wait_for(lambda: any(row.get("tags") for row in running.rows()))
+    never = {label: settings.Threshold(1.0) for label in LABELS}
+    assert "a restart" in reloaded(running, thresholds=never, stall=3.0)
+    broken.append("device lost")
+    running.wait_for(lambda: any("error" in row for row in running.rows()))
+    failed = len(running.rows())
+    running.wait_for(lambda: len(running.rows()) > failed + 10)
+    running.end()
+    assert not any(row.get("tags") for row in running.rows()[failed:])
 
 
 def test_scores_that_are_no_numbers_are_never_tags(stream, monkeypatch):
