@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
@@ -29,6 +30,13 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 def note(message: str) -> None:
     """Say something on stderr."""
     err.print(Text(message))
+
+
+def journal(message: str) -> None:
+    """Say something on stderr, if anybody still reads it: what runs for months outlives that."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # a terminal or a log that has gone
+            print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:

@@ -183,14 +183,15 @@ def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        summary = run(read(), orders, again=read, note=console.note, frames=frames)
+        summary = run(read(), orders, again=read, note=console.journal, frames=frames)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     _tell(summary)
     if interrupted:
         return ExitCode.INTERRUPTED
-    return ExitCode.SOME_INPUTS_FAILED if summary.errors else ExitCode.OK
+    whole = summary.complete or summary.stopped
+    return ExitCode.SOME_INPUTS_FAILED if summary.errors or not whole else ExitCode.OK
 
 
 def _tell(summary: Summary) -> None:
@@ -199,15 +200,15 @@ def _tell(summary: Summary) -> None:
 
     for name, counts in summary.cameras.items():
         found = [f"{count} {what}" for what, count in counts.to_json().items() if count]
-        console.note(f"{name}: {', '.join(found) or 'no frame'}")
+        console.journal(f"{name}: {', '.join(found) or 'no frame'}")
     if len(summary.latencies):
         p50, p99 = 1000 * np.percentile(summary.latencies, (50, 99))
-        console.note(f"capture to tags: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
+        console.journal(f"capture to tags: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
     for name, delivered in summary.outlets.items():
         found = [f"{count} {what}" for what, count in delivered.to_json().items() if count]
-        console.note(f"{name}: {', '.join(found) or 'nothing'}")
+        console.journal(f"{name}: {', '.join(found) or 'nothing'}")
     for name, error in summary.errors.items():
-        console.warn(f"{name}: {error}")
+        console.journal(f"warning: {name}: {error}")
 
 
 def _refuse_others(context: typer.Context) -> None:

@@ -106,6 +106,22 @@ def test_a_reader_that_leaves_ends_it_quietly(start):
     assert "Traceback" not in child.stderr.read()
 
 
+def test_without_a_stderr_it_goes_on(start):
+    child = start(PATTERN, "--roi", "0,0,400,10")  # every frame fails, which is told
+    child.stderr.close()
+    rows = next_rows(child, 50)
+    assert sum("error" in row for row in rows) > 40
+    child.terminate()
+    assert child.wait(10) == 0
+
+
+def test_what_could_not_be_written_is_exit_code_1(run_cli, tiny_bundle, tmp_path):
+    images.save(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
+    words = ["stream", tmp_path, "--model", tiny_bundle, "--engine", "fake", "-o", "/dev/full"]
+    found = run_cli(*words, code=1)
+    assert "jsonl /dev/full: 3 failed" in found.stderr
+
+
 def test_a_folder_is_tagged_to_its_end(run_cli, tiny_bundle, tmp_path):
     (tmp_path / "photos").mkdir()
     for n in range(3):

@@ -116,6 +116,8 @@ class Camera:
             try:
                 self._capture()
                 reason = "the stream ended"
+                if not (self._address.live or self._stop.is_set()) and self.counts.corrupt:
+                    self.error = f"{self.counts.corrupt} pictures could not be decoded"
             except UserError as error:
                 reason = self._clean(error)
                 if not self._address.live or isinstance(error, EngineError):

@@ -112,6 +112,8 @@ class Loop:
             if over or self._left <= 0 or any(courier.gone for courier in self._couriers):
                 break
         self._give_up()
+        for watched in self._watched:
+            watched.close()
 
     def close(self) -> None:
         """Free the engine."""

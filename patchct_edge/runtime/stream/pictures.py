@@ -26,7 +26,7 @@ BARS = np.array(
 class FolderSource(Source):
     """The images of a folder in the order of their names, `rate` a second.
 
-    One that cannot be read is counted as corrupt.
+    One that cannot be read is a frame whose pixels raise the ImageError.
     """
 
     live = False
@@ -41,13 +41,12 @@ class FolderSource(Source):
             seen = 0
             for path in self._paths:
                 try:
-                    rgb = images.decode(path)
-                except ImageError:
-                    self.corrupt += 1
-                    continue
-                seen += 1
+                    pixels = _given(images.decode(path))
+                    seen += 1
+                except ImageError as error:
+                    pixels = _raising(error)
                 position = next(number) / self._rate
-                yield Frame(_given(rgb), position, time.monotonic(), time.time())
+                yield Frame(pixels, position, time.monotonic(), time.time())
             if not self._loop or not seen:
                 return
 
@@ -85,6 +84,13 @@ class PatternSource(Source):
 
 def _given(rgb: RGB) -> Callable[[], RGB]:
     return lambda: rgb
+
+
+def _raising(error: ImageError) -> Callable[[], RGB]:
+    def pixels() -> RGB:
+        raise error
+
+    return pixels
 
 
 def _sum(rgb: RGB) -> Callable[[], int]:

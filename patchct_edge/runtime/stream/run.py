@@ -25,7 +25,9 @@ from patchct_edge.runtime.stream.steady import OFF_SHARE, Rule
 from patchct_edge.runtime.tagger import Tagger
 from patchct_edge.tagging import Floats as Scores
 
-FAREWELL = 0.6  # seconds that outlets have to deliver what waits
+PATIENCE = 10.0  # seconds that outlets have to deliver what waits where the sources ended, ...
+FAREWELL = 0.6  # ... and where somebody waits for the end
+LOOK = 0.02  # seconds between two looks whether they have
 CUT = 0.2  # seconds that cameras have to end
 
 
@@ -36,13 +38,21 @@ class Summary:
     Args:
         cameras, outlets: their counts, by name.
         errors: of cameras that ended otherwise than they should, by name.
+        stopped: it was told to end or its reader has gone; it did not end by itself.
         latencies: of the last frames from capture to tags, seconds.
     """
 
     cameras: dict[str, Counts]
     outlets: dict[str, Delivered]
     errors: dict[str, str]
+    stopped: bool
     latencies: Sequence[float]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no frame failed, and every message was delivered."""
+        failed = any(counts.failed for counts in self.cameras.values())
+        return not failed and all(each.complete for each in self.outlets.values())
 
 
 def run(
@@ -86,9 +96,7 @@ def run(
                 camera.stop()
             loop.close()
     finally:
-        until = time.monotonic() + FAREWELL
-        for courier in couriers:
-            courier.close(until)
+        _deliver_the_rest(couriers, orders.stop)
     until = time.monotonic() + CUT
     for camera in cameras:  # one that hangs within a library ends with the process
         camera.join(max(0.0, until - time.monotonic()))
@@ -97,8 +105,22 @@ def run(
         {camera.name: camera.counts for camera in cameras},
         {courier.outlet.name: courier.counts for courier in couriers},
         {camera.name: camera.error for camera in cameras if camera.error},
+        orders.stop.is_set() or any(courier.gone for courier in couriers),
         loop.latencies,
     )
+
+
+def _deliver_the_rest(couriers: Sequence[Courier], stop: threading.Event) -> None:
+    """Close the outlets, with time for what waits unless `stop` is set."""
+    for courier in couriers:
+        courier.finish()
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and not all(courier.finished for courier in couriers):
+        if stop.wait(LOOK):
+            break
+    until = time.monotonic() + FAREWELL
+    for courier in couriers:
+        courier.close(until)
 
 
 def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Outlet:

@@ -11,7 +11,7 @@ from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.camera import Camera
 from patchct_edge.runtime.stream.frame import Frame
-from patchct_edge.runtime.stream.messages import FrameRow, LabelEvent, Message
+from patchct_edge.runtime.stream.messages import CameraEvent, FrameRow, LabelEvent, Message
 from patchct_edge.runtime.stream.outlets.base import Courier
 from patchct_edge.runtime.stream.steady import Change, Rule, Steady
 from patchct_edge.tagging import Floats as Scores
@@ -42,6 +42,7 @@ class Watched:
         self._pending = 0  # frames that were taken, and not yet tagged
         self._origin: float | None = None  # position of the first frame
         self._lost: float | None = None  # moment of the monotonic clock
+        self._failing = False
 
     def take(self) -> Frame | None:
         """Take the newest frame; `tagged`, `failed` or `given_up` says what became of it."""
@@ -56,6 +57,9 @@ class Watched:
             The seconds from capture to tags.
         """
         self._settled(frame)
+        if self._failing:
+            self._failing = False
+            self._note(f"{self.camera.name}: frames are tagged again")
         changes = self._steady.update(scores, frame.position)
         self.camera.counts.tagged += 1
         tags = [Tag(self._labels[m], float(self._steady.scores[m])) for m in self._steady.tags()]
@@ -77,6 +81,9 @@ class Watched:
             (type(error).__name__, on_one_line(error)),
         )
         name = self.camera.name
+        if not self._failing:
+            self._failing = True
+            self._note(f"{name}: frame {frame.number} has no tags: {': '.join(told)}")
         self._send(FrameRow(name, frame.number, frame.wall, 0.0, latency, error=told))
 
     def given_up(self) -> None:
@@ -93,6 +100,14 @@ class Watched:
         lost = self._lost is not None and time.monotonic() - self._lost > stall
         if lost or self.camera.done:
             self._forget()
+
+    def close(self) -> None:
+        """Tell that nothing more will be known, where the stream is told to end."""
+        self._hear()
+        self._forget()
+        if not self.camera.done:
+            name, after = self.camera.name, self.camera.counts.captured
+            self._send(CameraEvent(name, "ended", time.time(), "the stream was stopped", after))
 
     @property
     def waiting(self) -> bool:

@@ -157,6 +157,8 @@ class Hook(BaseHTTPRequestHandler):
             self.server.bodies.append(json.loads(body))
         self.server.asked.append((code, self.headers.get("Authorization")))
         self.send_response(code)
+        if code == 302:
+            self.send_header("Location", "/elsewhere")
         self.end_headers()
 
     def log_message(self, *words):
@@ -174,6 +176,15 @@ def server():
         thread.join()
 
 
+def test_where_a_source_ends_what_waits_is_delivered(stream, server):
+    server.codes = [503]  # its second try comes after the 0.6 s that a signal leaves
+    outlet = settings.Webhook(f"http://127.0.0.1:{server.server_port}/")
+    summary = stream("test://pattern?fps=50&size=64x48", frames=20, outputs=[outlet]).join()
+    (counts,) = [found for name, found in summary.outlets.items() if "webhook" in name]
+    assert counts.delivered == len(server.bodies) >= 3
+    assert summary.complete
+
+
 def hook(server, user=""):
     return WebhookOutlet(settings.Webhook(f"http://{user}127.0.0.1:{server.server_port}/events"))
 
@@ -189,8 +200,9 @@ def test_events_are_posted_in_order_and_tried_again(server):
     assert (counts.delivered, counts.failed) == (5, 0)
 
 
-def test_what_a_server_refuses_is_given_up_at_once(server):
-    server.codes = [404]
+@pytest.mark.parametrize("code", [404, 302])  # followed, the latter would lose the event
+def test_what_a_server_refuses_is_given_up_at_once(server, code):
+    server.codes = [code]
     courier = Courier(hook(server), print)
     courier.put(event(0), None)
     courier.put(event(1), None)

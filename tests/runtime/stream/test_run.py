@@ -79,6 +79,43 @@ def test_a_region_of_the_frame_is_looked_at(stream, tmp_path):
         assert [tag["label"] for tag in row["tags"]] == ["blue"]
 
 
+def test_frames_that_fail_are_told_once_and_leave_the_stream_incomplete(stream):
+    camera = settings.Camera("test://pattern?fps=50&size=64x48", "c0", roi=(0.0, 0.0, 400.0, 10.0))
+    running = stream(camera)
+    running.wait_for(lambda: len(running.rows()) > 20)
+    summary = running.end()
+    assert summary.cameras["c0"].tagged == 0
+    assert not summary.complete
+    (note,) = running.notes
+    assert note.startswith("c0: frame 1 has no tags: UserError: the region of interest")
+
+
+def test_an_image_that_cannot_be_read_is_a_row_with_its_name(stream, folder):
+    (folder / "05.png").write_bytes(b"no picture")
+    running = stream(folder)
+    summary = running.join()
+    (row,) = [row for row in running.rows() if "error" in row]
+    assert row["error"]["type"] == "ImageError"
+    assert "05.png" in row["error"]["message"]
+    assert (summary.cameras["c0"].tagged, summary.cameras["c0"].failed) == (11, 1)
+    assert not summary.complete
+    assert [note.split(":")[1] for note in running.notes] == [
+        " frame 6 has no tags", " frames are tagged again", " ended, the stream ended",
+    ]  # fmt: skip
+
+
+def test_told_to_end_it_turns_its_labels_off(stream):
+    running = stream("test://pattern?fps=50&size=64x48")
+    running.wait_for(lambda: running.events("label on"))
+    summary = running.end()
+    on, off = ({row["label"] for row in running.events(f"label {way}")} for way in ("on", "off"))
+    assert on == off != set()
+    last = running.rows()[-1]
+    assert (last["event"], last["reason"]) == ("camera ended", "the stream was stopped")
+    assert summary.stopped
+    assert summary.complete
+
+
 def test_every_frame_of_a_fast_camera_is_accounted_for(stream):
     counts = stream("test://pattern?fps=0&size=64x48", frames=300).join().cameras["c0"]
     assert counts.tagged == 300

@@ -22,7 +22,7 @@ class Outlet(ABC):
         name: in messages, without a password.
         capacity: messages that may wait for it.
         patient: what is read from a file waits for it; a camera never does.
-        closing: set when `deliver` shall give up what it retries.
+        closing: set when `deliver` and `close` shall give up what they retry or wait for.
         say: tells a person something, without a password.
     """
 
@@ -51,7 +51,7 @@ class Outlet(ABC):
         """Deliver one message; any exception means that it was not."""
 
     def close(self) -> int:
-        """Flush and free; return how many messages that were taken are lost all the same."""
+        """Flush and free; return how many messages are lost that `deliver` had taken."""
         return 0
 
 
@@ -63,6 +63,10 @@ class Delivered:
     failed: int = 0
     dropped: int = 0  # the queue was full: the oldest went
     lost: int = 0  # left when the stream ended
+
+    @property
+    def complete(self) -> bool:
+        return not (self.failed or self.dropped or self.lost)
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
@@ -108,11 +112,21 @@ class Courier:
             self._waiting.append((message, picture))
             self._changed.notify_all()
 
-    def close(self, until: float) -> None:
-        """Deliver what waits until a moment of the monotonic clock; count the rest as lost."""
+    def finish(self) -> None:
+        """Take no more messages: what waits is delivered, then the outlet is closed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is delivered that can be, and the outlet closed."""
+        return not self._thread.is_alive()
+
+    def close(self, until: float) -> None:
+        """Deliver what waits until a moment of the monotonic clock; count the rest as lost."""
+        self.finish()
+        with self._changed:
             while (self._waiting or self._busy) and time.monotonic() < until:
                 self._changed.wait(max(0.0, until - time.monotonic()))
         self.outlet.closing.set()
@@ -139,7 +153,9 @@ class Courier:
                 self._busy = False
                 self._changed.notify_all()
         try:
-            self.counts.lost += self.outlet.close()
+            lost = self.outlet.close()
+            self.counts.lost += lost
+            self.counts.delivered -= lost
         except Exception as error:
             self._say(f"{self.outlet.name} did not close: {error}")
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import deque
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,8 +26,10 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 TOPIC = "patchct"
 RECONNECT = (1, 30)  # seconds, doubling
 FAREWELL = 0.3  # seconds for the broker to acknowledge the last messages
-QUEUE = 1000  # messages that wait for a broker which is away
+QUEUE = 1000  # messages that wait for a broker which is away, ...
+RESERVE = 1000  # ... and those of the present state, which it is told when it is back
 AT_LEAST_ONCE = 1
+LOOK = 0.01  # seconds between two looks whether all was acknowledged
 
 
 class MQTTOutlet(Outlet):
@@ -40,9 +44,10 @@ class MQTTOutlet(Outlet):
         self._retained: dict[str, str] = {f"{self._topic}/status": "online"}
         self._told = ""  # the trouble that was last told of
         self._on: dict[str, list[str]] = {}
-        self._published = self._acknowledged = 0
+        self._sent: deque[tuple[int, bool]] = deque()  # number, and whether it is an event
+        self._acknowledged: deque[int] = deque()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-        self._client.max_queued_messages_set(QUEUE)
+        self._client.max_queued_messages_set(0)  # `_publish` counts
         self._client.reconnect_delay_set(*RECONNECT)
         self._client.will_set(f"{self._topic}/status", "offline", AT_LEAST_ONCE, retain=True)
         parts = urlsplit(given.url)
@@ -64,6 +69,7 @@ class MQTTOutlet(Outlet):
         return not isinstance(message, FrameRow)
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
+        self._settle()
         base = f"{self._topic}/{_level(message.camera)}"
         if isinstance(message, CameraEvent):
             self._retain(f"{base}/status", message.state)
@@ -74,28 +80,51 @@ class MQTTOutlet(Outlet):
             elif not message.on and message.label in on:
                 on.remove(message.label)
             self._retain(f"{base}/tags", json.dumps(on, ensure_ascii=False))
-        self._publish(f"{base}/event", json.dumps(message.to_json(), ensure_ascii=False))
+        self._publish(f"{base}/event", json.dumps(message.to_json(), ensure_ascii=False), True)
 
     def close(self) -> int:
-        self._publish(f"{self._topic}/status", "offline", retain=True)
+        with suppress(OSError):
+            self._retain(f"{self._topic}/status", "offline", most=QUEUE + RESERVE)
+        while self._settle() and not self.closing.wait(LOOK):
+            continue
         until = time.monotonic() + FAREWELL
-        while self._published > self._acknowledged and time.monotonic() < until:
-            time.sleep(0.01)
+        while self._settle() and time.monotonic() < until:
+            time.sleep(LOOK)
         connected = self._client.is_connected()
         self._client.disconnect()
         if connected:  # else its thread may wait long for the next try; it ends by itself
             self._client.loop_stop()
-        return self._published - self._acknowledged
+        return sum(event for _, event in self._sent)
 
-    def _retain(self, topic: str, payload: str) -> None:
+    def _retain(self, topic: str, payload: str, most: int = QUEUE) -> None:
         self._retained[topic] = payload
-        self._publish(topic, payload, retain=True)
+        self._publish(topic, payload, most=most)
 
-    def _publish(self, topic: str, payload: str, *, retain: bool = False) -> None:
-        found = self._client.publish(topic, payload, AT_LEAST_ONCE, retain)
-        if found.rc not in (0, 4):  # 4: not connected, and queued
-            raise OSError(f"not queued, code {found.rc}: the broker has been away for too long")
-        self._published += 1
+    def _publish(self, topic: str, payload: str, event: bool = False, most: int = QUEUE) -> None:
+        """Send an event, or else a state, which the broker retains; without a broker it waits.
+
+        Raises:
+            OSError: so many wait already.
+        """
+        if len(self._sent) >= most:
+            raise OSError("the broker has been away for too long")
+        found = self._client.publish(topic, payload, AT_LEAST_ONCE, not event)
+        self._sent.append((found.mid, event))
+
+    def _settle(self) -> int:
+        """Forget what the broker has acknowledged; return how many messages it has not.
+
+        Its library's thread adds to both queues meanwhile: they are only turned, never replaced.
+        """
+        done = {self._acknowledged.popleft() for _ in range(len(self._acknowledged))}
+        for _ in range(len(self._sent)):
+            number, event = self._sent.popleft()
+            if number in done:
+                done.remove(number)
+            else:
+                self._sent.append((number, event))
+        self._acknowledged.extend(done)  # which came before `_publish` had noted it
+        return len(self._sent)
 
     def _connected(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object) -> None:
         if reason.is_failure:
@@ -106,7 +135,8 @@ class MQTTOutlet(Outlet):
             self.say(f"{self.name}: connected")
         # A broker that was restarted may have forgotten what it retained.
         for topic, payload in list(self._retained.items()):
-            self._publish(topic, payload, retain=True)
+            with suppress(OSError):
+                self._publish(topic, payload, most=QUEUE + RESERVE)
 
     def _disconnected(
         self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object
@@ -120,8 +150,8 @@ class MQTTOutlet(Outlet):
             self._told = text
             self.say(f"{self.name}: {text}")
 
-    def _taken(self, *_: object) -> None:
-        self._acknowledged += 1
+    def _taken(self, client: Any, userdata: Any, number: int, *_: object) -> None:
+        self._acknowledged.append(number)
 
 
 def _parts(url: str) -> tuple[str, int, str]:

@@ -17,20 +17,28 @@ from patchct_edge.runtime.stream.outlets.base import Outlet
 
 TIMEOUT = 5.0  # seconds for one answer
 ATTEMPTS = 8  # of one event: about a minute
-REFUSED = range(400, 500)  # the server will say so again, but for the two below
+REFUSED = range(300, 500)  # the server will say so again, but for the two below
 LATER = (408, 429)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Where a redirect is followed, a POST becomes a GET without the event."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 class WebhookOutlet(Outlet):
     """Posts events in their order; one that is not taken is tried again while others wait.
 
-    Given up after `ATTEMPTS`, or at once where the server refuses it (4xx).
+    Given up after `ATTEMPTS`, or at once where the server refuses it (4xx) or is elsewhere (3xx).
     """
 
     def __init__(self, given: settings.Webhook) -> None:
         super().__init__()
         self.name = f"webhook {redacted(given.url)}"
         self._url, self._headers = _request_of(given.url)
+        self._opener = urllib.request.build_opener(_NoRedirects)
 
     def wants(self, message: Message) -> bool:
         return not isinstance(message, FrameRow)
@@ -50,7 +58,7 @@ class WebhookOutlet(Outlet):
 
     def _post(self, body: bytes) -> None:
         request = urllib.request.Request(self._url, body, self._headers, method="POST")
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        with self._opener.open(request, timeout=TIMEOUT) as answer:
             answer.read(1024)
 
 
