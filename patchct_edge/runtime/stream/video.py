@@ -66,6 +66,9 @@ class VideoSource(Source):
         self._stream = streams[0]
         # Threads over frames would hold each back until the next ones have come.
         self._stream.thread_type = "SLICE" if live else "AUTO"
+        if self._stream.codec_context.name == "mjpeg":
+            # Otherwise a picture that is cut off comes with its lower part in grey, and unmarked.
+            self._stream.codec_context.options = {"err_detect": "explode"}
 
     def frames(self) -> Iterator[Frame]:
         began, position = 0.0, 0.0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from streams import balanced
 
+from patchct_edge import images
 from patchct_edge.runtime.stream import settings
 
 pytest.importorskip("av")
@@ -70,6 +71,21 @@ def test_no_frame_is_made_of_damaged_packets(stream, film, tmp_path):
     assert counts.corrupt > 0
     assert counts.tagged < 60
     assert balanced(counts)
+
+
+def test_no_frame_is_made_of_a_jpeg_that_is_cut_off(stream, tmp_path):
+    rng = np.random.default_rng(2)
+    pictures = [
+        images.encode(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8), "JPEG") for _ in range(8)
+    ]
+    whole = tmp_path / "whole.mjpeg"
+    whole.write_bytes(b"".join(pictures))
+    assert stream(whole).join().cameras["c0"].tagged == 8
+    pictures[4] = pictures[4][: len(pictures[4]) // 2]
+    hurt = tmp_path / "hurt.mjpeg"
+    hurt.write_bytes(b"".join(pictures))
+    counts = stream(hurt).join().cameras["c0"]
+    assert (counts.tagged, counts.corrupt) == (7, 1)
 
 
 def test_a_file_that_is_no_video_is_an_error_and_not_for_ever(stream, tmp_path):
