@@ -18,8 +18,11 @@ from patchct_edge.runtime.stream.frame import Frame, Source, SourceError
 
 CODEC = "libx264"
 TIMED_OUT = "Immediate exit requested"  # so FFmpeg calls it
-# A file that is cut off, by a power failure say, can be played up to there.
+# What was written can be played, even where the end is missing: but for the last fragment, which
+# begins with a key frame.
+WHOLE = {"flush_packets": "1"}
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+FRAGMENT = 2  # seconds
 
 
 class VideoSource(Source):
@@ -140,6 +143,8 @@ def require_library() -> None:
 class VideoWriter:
     """An H.264 file, .mp4 or .mkv, of the size of its first picture.
 
+    A process that dies leaves a file that can be played, without its last two seconds at most.
+
     Args:
         fps: pictures are timed to this grid.
 
@@ -152,7 +157,7 @@ class VideoWriter:
 
         self._av, self._fps = av, Fraction(fps).limit_denominator(1000)
         self._stream: Any = None
-        options = FRAGMENTS if path.suffix.lower() == ".mp4" else {}
+        options = WHOLE | (FRAGMENTS if path.suffix.lower() == ".mp4" else {})
         try:
             path.open("ab").close()  # FFmpeg would find out at the first picture
             self._container: Any = av.open(str(path), "w", options=options)
@@ -174,7 +179,10 @@ class VideoWriter:
             self._stream = self._container.add_stream(CODEC, rate=self._fps)
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
-            self._stream.options = {"preset": "veryfast", "tune": "zerolatency"}
+            self._stream.options = {
+                "preset": "veryfast", "tune": "zerolatency",
+                "g": str(round(FRAGMENT * self._fps) or 1),
+            }  # fmt: skip
             self._first = seconds
         assert self._first is not None
         step = round((seconds - self._first) * float(self._fps))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,14 +87,16 @@ def test_trouble_is_told_once_and_its_end_as_well():
     gate, notes = Gate(), []
     gate.open_gate.set()
     gate.capacity = 100
-    courier = Courier(gate, notes.append)
+    courier = Courier(gate, notes.append, calm=0.2)
     for number in range(20):
-        gate.error = OSError("no route to http://me:secret@host/") if number < 10 else None
+        refused = number < 10 and number != 5  # one in between goes through
+        gate.error = OSError("no route to http://me:secret@host/") if refused else None
+        time.sleep(0.3 if number == 19 else 0)
         courier.put(row(number), None)
         while courier.counts.delivered + courier.counts.failed <= number:
             time.sleep(0.001)
-    assert closed(courier).failed == 10
-    assert notes == ["gate fails: no route to http://me:***@host/", "gate works again; 10 failed"]
+    assert closed(courier).failed == 9
+    assert notes == ["gate fails: no route to http://me:***@host/", "gate works again; 9 failed"]
 
 
 def lines_of(path):
@@ -256,6 +260,46 @@ def test_a_video_can_be_read_back_with_its_captions(tmp_path):
     assert {frame.shape for frame in frames} == {(48, 64, 3)}
     assert frames[5][:20].max() > 200  # white letters on the grey picture
     assert abs(int(frames[5][40:].mean()) - 90) < 12
+
+
+def test_a_video_that_is_there_is_kept(tmp_path):
+    pytest.importorskip("av")
+    notes = []
+    for number in range(3):
+        courier = Courier(
+            VideoOutlet(settings.Video(str(tmp_path / "out.mp4")), "door"), notes.append
+        )
+        courier.put(row(number), PICTURE)
+        closed(courier)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out-1.mp4", "out-2.mp4", "out.mp4"]
+    assert notes == [
+        f"video {tmp_path / name}: {tmp_path / 'out.mp4'} is there already"
+        for name in ("out-1.mp4", "out-2.mp4")
+    ]
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from patchct_edge.runtime.stream.video import VideoWriter
+writer = VideoWriter(Path(sys.argv[1]), 10)
+noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+for number in range(95):
+    writer.write(np.roll(noise, number, 1), number / 10)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_video_whose_writer_was_killed_can_be_played(tmp_path, suffix):
+    av = pytest.importorskip("av")
+    path = tmp_path / f"out.{suffix}"
+    done = subprocess.run([sys.executable, "-c", WRITER, path], check=False)
+    assert done.returncode == -9
+    with av.open(str(path)) as container:
+        played = sum(1 for _ in container.decode(video=0))
+    assert 95 - 20 <= played <= 95
 
 
 def test_a_video_that_cannot_be_written_is_told(tmp_path):

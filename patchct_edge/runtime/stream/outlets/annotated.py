@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 
 from patchct_edge import images
@@ -13,7 +14,8 @@ from patchct_edge.runtime.stream.video import VideoWriter
 
 
 class VideoOutlet(Outlet):
-    """The tagged frames of one camera.
+    """The tagged frames of one camera. A file that is there already is kept: `out.mp4` becomes
+    `out-1.mp4`.
 
     Args:
         camera: its name.
@@ -27,8 +29,15 @@ class VideoOutlet(Outlet):
 
     def __init__(self, given: settings.Video, camera: str) -> None:
         super().__init__()
-        self._camera, self.name = camera, f"video {given.path}"
-        self._writer = VideoWriter(Path(given.path), given.fps)
+        asked = Path(given.path)
+        path = _free(asked)
+        self._camera, self.name = camera, f"video {path}"
+        self._kept = asked if path != asked else None
+        self._writer = VideoWriter(path, given.fps)
+
+    def open(self) -> None:
+        if self._kept is not None:
+            self.say(f"{self.name}: {self._kept} is there already")
 
     def wants(self, message: Message) -> bool:
         return isinstance(message, FrameRow) and message.camera == self._camera
@@ -46,3 +55,9 @@ class VideoOutlet(Outlet):
     def close(self) -> int:
         self._writer.close()
         return 0
+
+
+def _free(path: Path) -> Path:
+    """Return a path where no video is yet: this one, or one with a number."""
+    numbered = (path.with_stem(f"{path.stem}-{n}") for n in count(1))
+    return next(p for p in chain([path], numbered) if not p.is_file() or not p.stat().st_size)

@@ -14,6 +14,8 @@ from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.address import redacted
 from patchct_edge.runtime.stream.messages import Message
 
+CALM = 10.0  # seconds
+
 
 class Outlet(ABC):
     """Somewhere that messages go. One thread calls `open`, `deliver` and `close`.
@@ -76,15 +78,17 @@ class Courier:
     """A thread that brings messages to one outlet, and the queue before it.
 
     Args:
-        note: told when deliveries begin to fail, and when they work again.
+        note: told when deliveries begin to fail, and when they have worked again for a while.
+        calm: seconds of that while: what fails now and then is told once.
 
     Attributes:
         gone: nobody reads the other end any more.
     """
 
-    def __init__(self, outlet: Outlet, note: Callable[[str], None]) -> None:
+    def __init__(self, outlet: Outlet, note: Callable[[str], None], *, calm: float = CALM) -> None:
         self.outlet, self.counts, self.gone = outlet, Delivered(), False
-        self._note, self._failing = note, False
+        self._note, self._calm = note, calm
+        self._failed: float | None = None  # when it last failed, until that is forgotten
         outlet.say = self._say
         self._waiting: deque[tuple[Message, RGB | None]] = deque()
         self._changed = threading.Condition()
@@ -167,14 +171,14 @@ class Courier:
             self.counts.failed += 1
         except Exception as error:  # whatever a disk, a broker or a server may do
             self.counts.failed += 1
-            if not self._failing:
+            if self._failed is None:
                 self._say(f"{self.outlet.name} fails: {error}")
-            self._failing = True
+            self._failed = time.monotonic()
         else:
             self.counts.delivered += 1
-            if self._failing:
+            if self._failed is not None and time.monotonic() - self._failed >= self._calm:
                 self._say(f"{self.outlet.name} works again; {self.counts.failed} failed")
-            self._failing = False
+                self._failed = None
 
     def _say(self, text: str) -> None:
         self._note(redacted(on_one_line(text)))
