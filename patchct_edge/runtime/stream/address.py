@@ -108,8 +108,9 @@ def _on_disk(source: str) -> Address:
     if os.path.isdir(source):  # noqa: PTH112  (Path.is_dir fails on a name too long)
         return Address("folder", source)
     if not os.path.exists(source):  # noqa: PTH110
+        shown = redacted(f"://{source}")[3:]  # it may be a URL whose scheme was forgotten
         raise UserError(
-            f"no such source: {source}",
+            f"no such source: {shown}",
             expected="a camera (0, csi://0, rtsp://..., http://...), a video file, a folder of "
             "images, or test://pattern",
         )

@@ -55,6 +55,9 @@ def stream_from_file(path: Path, environment: Mapping[str, str] = os.environ) ->
         raise UserError(f"cannot read {path}", got=error, expected="TOML") from None
     faults: list[str] = []
     filled = _filled(found, environment, faults)
+    for name, plural in RENAMED.items():
+        if filled.pop(plural, None) is not None:
+            faults.append(f"{plural}: there is no such setting, it is [[{name}]]")
     values = {RENAMED.get(name, name): value for name, value in filled.items()}
     stream = _validated(values, faults)
     if stream is None or faults:

@@ -76,7 +76,7 @@ def size_of(text: str) -> tuple[int, int]:
     Raises:
         UserError: it is no size.
     """
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
     if found is None or min(map(int, found.groups())) < 1:
         raise UserError("not a size", got=text, expected="such as 1280x720")
     return int(found[1]), int(found[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from patchct_edge.errors import on_one_line
 from patchct_edge.images import RGB
@@ -14,6 +15,7 @@ from patchct_edge.runtime.stream.frame import Frame
 from patchct_edge.runtime.stream.messages import CameraEvent, FrameRow, LabelEvent, Message
 from patchct_edge.runtime.stream.outlets.base import Courier
 from patchct_edge.runtime.stream.steady import Change, Rule, Steady
+from patchct_edge.runtime.stream.trouble import Trouble
 from patchct_edge.tagging import Floats as Scores
 from patchct_edge.tagging import Tag
 
@@ -42,7 +44,7 @@ class Watched:
         self._pending = 0  # frames that were taken, and not yet tagged
         self._origin: float | None = None  # position of the first frame
         self._lost: float | None = None  # moment of the monotonic clock
-        self._failing = False
+        self._trouble = Trouble(note)
 
     def take(self) -> Frame | None:
         """Take the newest frame; `tagged`, `failed` or `given_up` says what became of it."""
@@ -57,18 +59,13 @@ class Watched:
             The seconds from capture to tags.
         """
         self._settled(frame)
-        if self._failing:
-            self._failing = False
-            self._note(f"{self.camera.name}: frames are tagged again")
+        self._trouble.worked(f"{self.camera.name}: frames are tagged again")
         changes = self._steady.update(scores, frame.position)
         self.camera.counts.tagged += 1
         tags = [Tag(self._labels[m], float(self._steady.scores[m])) for m in self._steady.tags()]
         tags.sort(key=lambda tag: -tag.score)
-        self._origin = frame.position if self._origin is None else self._origin
         latency = ready - frame.captured
-        position = frame.position - self._origin
-        name = self.camera.name
-        self._send(FrameRow(name, frame.number, frame.wall, position, latency, tags), rgb)
+        self._send(self._row(frame, latency, tags=tags), rgb)
         self._tell(changes, frame.position, frame.wall, "score", rgb)
         return latency
 
@@ -76,15 +73,12 @@ class Watched:
         """Tell of a frame that has no tags."""
         self._settled(frame)
         self.camera.counts.failed += 1
-        latency, told = (
-            time.monotonic() - frame.captured,
-            (type(error).__name__, on_one_line(error)),
+        kind, text = type(error).__name__, on_one_line(error)
+        self._trouble.failed(
+            f"{self.camera.name}: frame {frame.number} has no tags: {kind}: {text}"
         )
-        name = self.camera.name
-        if not self._failing:
-            self._failing = True
-            self._note(f"{name}: frame {frame.number} has no tags: {': '.join(told)}")
-        self._send(FrameRow(name, frame.number, frame.wall, 0.0, latency, error=told))
+        latency = time.monotonic() - frame.captured
+        self._send(self._row(frame, latency, error=(kind, text)))
 
     def given_up(self) -> None:
         """Count a frame as dropped that was taken for nothing."""
@@ -126,6 +120,11 @@ class Watched:
         else:
             self._forget()
             self._labels, self._steady = labels, Steady(rule)
+
+    def _row(self, frame: Frame, latency: float, **found: Any) -> FrameRow:
+        self._origin = frame.position if self._origin is None else self._origin
+        position = frame.position - self._origin
+        return FrameRow(self.camera.name, frame.number, frame.wall, position, latency, **found)
 
     def _settled(self, frame: Frame) -> None:
         self._pending -= 1

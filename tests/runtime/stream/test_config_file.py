@@ -8,6 +8,7 @@ from patchct_edge.errors import FaultsError, UserError
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.check import check
 from patchct_edge.runtime.stream.config_file import stream_from_file
+from patchct_edge.runtime.stream.sources import size_of
 
 WHOLE = """
 model = "models/x.patchct"
@@ -77,6 +78,14 @@ def test_a_whole_file_is_read(tmp_path):
 def test_without_outputs_rows_go_to_stdout(tmp_path):
     text = 'model = "x"\n[[camera]]\nname = "a"\nsource = "test://pattern"\n'
     assert stream_from_file(written(tmp_path, text)).outputs == (settings.JSONL(),)
+
+
+def test_a_plural_is_another_name(tmp_path):
+    text = WHOLE.replace("[[camera]]", "[[cameras]]").replace("[[output]]", "[[outputs]]")
+    with pytest.raises(FaultsError) as caught:
+        stream_from_file(written(tmp_path, text), {"DOOR_PASSWORD": "x"})
+    for name in ("camera", "output"):
+        assert f"{name}s: there is no such setting, it is [[{name}]]" in str(caught.value)
 
 
 def test_every_fault_is_listed_at_once(tmp_path):
@@ -165,3 +174,13 @@ def test_check_on_the_command_line(run_cli, tiny_bundle, tmp_path):
     assert "camera 1 colour: there is no such setting" in found.stderr
     found = run_cli("stream", "--config", bad, "--fps", 3, code=2)
     assert "--config stands for all other options" in found.stderr
+
+
+@pytest.mark.parametrize("text", ["0x480", "640x0", "640", "640 x 480", "-640x480", "99999x99999"])
+def test_what_is_no_size_of_a_camera_is_told(text):
+    with pytest.raises(UserError, match="not a size"):
+        size_of(text)
+
+
+def test_a_size_is_width_and_height():
+    assert size_of("1280x720") == (1280, 720)

@@ -13,8 +13,7 @@ from patchct_edge.errors import on_one_line
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.address import redacted
 from patchct_edge.runtime.stream.messages import Message
-
-CALM = 10.0  # seconds
+from patchct_edge.runtime.stream.trouble import CALM, Trouble
 
 
 class Outlet(ABC):
@@ -78,8 +77,8 @@ class Courier:
     """A thread that brings messages to one outlet, and the queue before it.
 
     Args:
-        note: told when deliveries begin to fail, and when they have worked again for a while.
-        calm: seconds of that while: what fails now and then is told once.
+        note: told when deliveries begin to fail, and when they work again.
+        calm: seconds, as of `Trouble`.
 
     Attributes:
         gone: nobody reads the other end any more.
@@ -87,8 +86,8 @@ class Courier:
 
     def __init__(self, outlet: Outlet, note: Callable[[str], None], *, calm: float = CALM) -> None:
         self.outlet, self.counts, self.gone = outlet, Delivered(), False
-        self._note, self._calm = note, calm
-        self._failed: float | None = None  # when it last failed, until that is forgotten
+        self._note = note
+        self._trouble = Trouble(self._say, calm)
         outlet.say = self._say
         self._waiting: deque[tuple[Message, RGB | None]] = deque()
         self._changed = threading.Condition()
@@ -171,14 +170,10 @@ class Courier:
             self.counts.failed += 1
         except Exception as error:  # whatever a disk, a broker or a server may do
             self.counts.failed += 1
-            if self._failed is None:
-                self._say(f"{self.outlet.name} fails: {error}")
-            self._failed = time.monotonic()
+            self._trouble.failed(f"{self.outlet.name} fails: {error}")
         else:
             self.counts.delivered += 1
-            if self._failed is not None and time.monotonic() - self._failed >= self._calm:
-                self._say(f"{self.outlet.name} works again; {self.counts.failed} failed")
-                self._failed = None
+            self._trouble.worked(f"{self.outlet.name} works again; {self.counts.failed} failed")
 
     def _say(self, text: str) -> None:
         self._note(redacted(on_one_line(text)))
