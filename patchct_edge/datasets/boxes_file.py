@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchct_edge.datasets.files import csv_records, header_faults, read_text
+from patchct_edge.datasets.files import csv_records
 from patchct_edge.errors import Fault, FaultsError, UserError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -38,14 +38,7 @@ def read_boxes(path: Path, labels: Collection[str]) -> Boxes:
     """
     what = f"cannot read the boxes {path}"
     faults: list[Fault] = []
-    records = csv_records(path, read_text(path, what), faults)
-    header_row, header = next(records, (1, []))
-    faults += [
-        Fault(str(path), header_row, message)
-        for message in header_faults(header, REQUIRED, COLUMNS)
-    ]
-    if not set(header).issuperset(REQUIRED):
-        raise FaultsError(what, faults)
+    header, records = csv_records(path, what, REQUIRED, COLUMNS, faults)
     found: Boxes = {}
     for row, cells in records:
         try:

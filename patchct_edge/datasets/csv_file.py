@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from patchct_edge.datasets.files import csv_records, file_problem, header_faults, read_text
+from patchct_edge.datasets.files import csv_records, file_problem
 from patchct_edge.datasets.sample import DataSet, Sample
 from patchct_edge.errors import Fault, FaultsError
 
@@ -22,14 +22,7 @@ def read_csv(path: Path) -> DataSet:
     """
     what = f"cannot read the data set {path}"
     faults: list[Fault] = []
-    records = csv_records(path, read_text(path, what), faults)
-    header_row, header = next(records, (1, []))
-    faults += [
-        Fault(str(path), header_row, message)
-        for message in header_faults(header, REQUIRED, COLUMNS)
-    ]
-    if not set(header).issuperset(REQUIRED):
-        raise FaultsError(what, faults)
+    header, records = csv_records(path, what, REQUIRED, COLUMNS, faults)
 
     samples: list[Sample] = []
     rows: dict[Path, int] = {}

@@ -34,7 +34,25 @@ def read_text(path: Path, what: str) -> str:
     raise FaultsError(what, [fault])
 
 
-def csv_records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+def csv_records(
+    path: Path, what: str, required: Sequence[str], known: Sequence[str], faults: list[Fault]
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the columns of a CSV and its (row, cells); what is wrong with either becomes a fault.
+
+    Raises:
+        FaultsError: with the sentence `what`; the file cannot be read, or lacks a required column.
+    """
+    records = _records(path, read_text(path, what), faults)
+    row, header = next(records, (1, []))
+    faults += [
+        Fault(str(path), row, message) for message in _header_faults(header, required, known)
+    ]
+    if not set(header).issuperset(required):
+        raise FaultsError(what, faults)
+    return header, records
+
+
+def _records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
     """Yield (row, cells) of every record that is not blank; what is no CSV becomes a fault."""
     # newline="" keeps the line ends inside quoted cells as they are.
     stream = io.StringIO(text, newline="")
@@ -58,7 +76,7 @@ def csv_records(path: Path, text: str, faults: list[Fault]) -> Iterator[tuple[in
             yield row, cells
 
 
-def header_faults(
+def _header_faults(
     header: Sequence[str], required: Iterable[str], known: Sequence[str]
 ) -> Iterator[str]:
     """Yield what is wrong with the columns of a CSV: missing, unknown, or named twice."""

@@ -6,16 +6,16 @@ import csv
 import io
 import json
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from types import TracebackType
 from typing import Any, BinaryIO, Literal
 
 from patchct_edge.errors import UserError
+from patchct_edge.runtime.closing import Closing
 from patchct_edge.tagging import Tag
 
 DIGITS = 4  # of a score; more would be noise
@@ -45,7 +45,7 @@ class Row:
         return [(tag.label, round(tag.score, DIGITS)) for tag in self.tags or ()]
 
 
-class Sink(ABC):
+class Sink(Closing):
     """Where rows are written; when `write` returns, the row has left this process.
 
     Args:
@@ -83,17 +83,6 @@ class Sink(ABC):
         if self._path is not None:
             with self._failures():
                 self._target.close()
-
-    def __enter__(self) -> Sink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _put(self, lines: bytes) -> None:
         rest = memoryview(lines)

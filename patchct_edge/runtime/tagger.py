@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from patchct_edge import images
 from patchct_edge.bundle import Bundle
+from patchct_edge.errors import on_one_line
+from patchct_edge.runtime.closing import Closing
 from patchct_edge.runtime.engines.base import Engine, Images
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.pipeline import score_images
@@ -19,7 +20,7 @@ from patchct_edge.tagging import Calibration, Tag, tags_from_scores
 from patchct_edge.tagging import Floats as Scores
 
 
-class Tagger:
+class Tagger(Closing):
     """A bundle with an engine that runs it. Not thread-safe.
 
     Attributes:
@@ -125,8 +126,7 @@ class Tagger:
             for path, logits, error, _ in score_images(paths, self.engine, recipe, batch=batch):
                 if logits is None:
                     assert error is not None
-                    message = "; ".join(line.strip() for line in str(error).splitlines())
-                    yield Row(str(path), error=(type(error).__name__, message))
+                    yield Row(str(path), error=(type(error).__name__, on_one_line(error)))
                 else:
                     yield Row(str(path), self._tags(logits, threshold, top_k, all_scores))
         finally:
@@ -135,17 +135,6 @@ class Tagger:
     def close(self) -> None:
         """Free the engine."""
         self.engine.close()
-
-    def __enter__(self) -> Tagger:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_idle(self) -> None:
         if self._streaming:  # the engine's oldest result belongs to it

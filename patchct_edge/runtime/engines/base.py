@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from patchct_edge.runtime.closing import Closing
 
 Images = npt.NDArray[np.uint8]  # (B, H, W, 3)
 Floats = npt.NDArray[np.float32]
@@ -43,7 +44,7 @@ class EngineRecord:
         return f"{self.engine} {self.precision} ({about})"
 
 
-class Engine(ABC):
+class Engine(Closing):
     """A compiled model with a lifetime. Not thread-safe: one thread submits and takes results.
 
     Attributes:
@@ -68,10 +69,6 @@ class Engine(ABC):
     def result(self) -> Outputs:
         """Wait for the oldest batch that was submitted and not yet taken."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Free everything; calling it twice is harmless."""
-
     def infer(self, images: Images) -> Outputs:
         """Submit one batch and wait for it."""
         self.submit(images)
@@ -82,17 +79,6 @@ class Engine(ABC):
         began = time.perf_counter()
         outputs = self.infer(images)
         return outputs, {"engine": time.perf_counter() - began}
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class BlockingEngine(Engine):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from patchct_edge.errors import UserError
 from patchct_edge.images import RGB
+from patchct_edge.runtime.closing import Closing
 
 
 class SourceError(UserError):
@@ -37,7 +37,7 @@ class Frame:
     number: int = 0
 
 
-class Source(ABC):
+class Source(Closing):
     """An open stream of frames.
 
     Attributes:
@@ -63,14 +63,3 @@ class Source(ABC):
     def close(self) -> None:
         """Free the device or the connection; calling it twice is harmless."""
         return
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
