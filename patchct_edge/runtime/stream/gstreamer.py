@@ -6,10 +6,12 @@ no bindings, and a crash in a driver ends the child alone.
 
 from __future__ import annotations
 
+import select
 import shlex
 import shutil
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -29,10 +31,15 @@ CSI = (
 )
 LAST_LINES = 8  # an error is told in about six
 GRACE = 0.5  # seconds for the child to end
+LOOK = 0.1  # seconds after which a wait for the first picture looks whether it shall stop
 
 
 class GStreamerSource(Source):
     """The frames of a pipeline that ends in raw video.
+
+    Args:
+        timeout: seconds to wait for the first picture.
+        stop: ends that wait.
 
     Raises:
         UserError: GStreamer is not installed.
@@ -41,7 +48,7 @@ class GStreamerSource(Source):
 
     live = True
 
-    def __init__(self, pipeline: str) -> None:
+    def __init__(self, pipeline: str, timeout: float, stop: threading.Event) -> None:
         if shutil.which(LAUNCH) is None:
             raise UserError(
                 f"{LAUNCH} is not installed",
@@ -57,6 +64,10 @@ class GStreamerSource(Source):
         self._listener = threading.Thread(target=self._listen, name="gst-stderr", daemon=True)
         self._listener.start()
         assert self._child.stdout is not None
+        if not self._begins(self._child.stdout.fileno(), timeout, stop):
+            self._end()
+            self._close_pipes()
+            raise SourceError(f"cannot open {self._shown}", got="no picture in time")
         try:
             self._video = VideoSource(
                 self._child.stdout, self._shown, live=True, format="yuv4mpegpipe", options=AT_ONCE
@@ -78,6 +89,16 @@ class GStreamerSource(Source):
         self._end()
         self._video.close()
         self._close_pipes()
+
+    def _begins(self, pipe: int, timeout: float, stop: threading.Event) -> bool:
+        """Wait until the child writes something, or ends: FFmpeg would wait for ever."""
+        reader = select.poll()
+        reader.register(pipe, select.POLLIN)
+        until = time.monotonic() + timeout
+        while not reader.poll(1000 * LOOK):
+            if stop.is_set() or time.monotonic() > until:
+                return False
+        return True
 
     def _end(self) -> None:
         self._child.terminate()

@@ -40,13 +40,14 @@ def open_source(camera: Camera, timeout: float, stop: threading.Event) -> Source
             rate, size = pattern_of(target)
             return PatternSource(rate, size, stop)
         case "gst":
-            return gstreamer.GStreamerSource(target)
+            return gstreamer.GStreamerSource(target, timeout, stop)
         case "csi":
             width, height = size_of(camera.size or "1280x720")
             rate = round(camera.rate or 30)
             return gstreamer.GStreamerSource(
-                gstreamer.CSI.format(sensor=target, width=width, height=height, rate=rate)
-            )
+                gstreamer.CSI.format(sensor=target, width=width, height=height, rate=rate),
+                timeout, stop,
+            )  # fmt: skip
         case "v4l2":
             return _v4l2(camera, address, timeout)
         case "rtsp":

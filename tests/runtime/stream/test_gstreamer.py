@@ -33,6 +33,10 @@ def children():
     return found
 
 
+def opened(pipeline, timeout=5.0):
+    return GStreamerSource(pipeline, timeout, threading.Event())
+
+
 def drained(source):
     """Return the pictures of a source, which ends with an error."""
     found = []
@@ -45,7 +49,7 @@ def drained(source):
 
 
 def test_the_frames_of_a_pipeline_come_with_size_and_colours():
-    with GStreamerSource(TEST.format(5).replace("!", "pattern=red !", 1)) as source:
+    with opened(TEST.format(5).replace("!", "pattern=red !", 1)) as source:
         found, said = drained(source)
     assert "exit code 0" in said
     assert [rgb.shape for rgb in found] == [(32, 48, 3)] * 5
@@ -57,23 +61,23 @@ def test_the_frames_of_a_pipeline_come_with_size_and_colours():
 
 def test_a_pipeline_that_does_not_run_says_why():
     with pytest.raises(SourceError, match="no element"):
-        GStreamerSource("nosuchelement ! video/x-raw")
+        opened("nosuchelement ! video/x-raw")
     assert children() == []
 
 
 def test_the_last_lines_of_a_child_that_dies_are_shown():
     with pytest.raises(SourceError, match="No such file"):
-        GStreamerSource("filesrc location=/nowhere/film.mp4 ! decodebin")
+        opened("filesrc location=/nowhere/film.mp4 ! decodebin")
 
 
 def test_no_password_of_a_pipeline_is_shown():
     with pytest.raises(SourceError) as caught:
-        GStreamerSource("rtspsrc location=rtsp://me:secret@127.0.0.1:9/x user-pw=secret ! fakesink")
+        opened("rtspsrc location=rtsp://me:secret@127.0.0.1:9/x user-pw=secret ! fakesink")
     assert "secret" not in str(caught.value)
 
 
 def test_a_thread_that_waits_for_a_silent_child_is_freed():
-    source = GStreamerSource(TEST.format(3) + " ! identity ! queue ! identity sleep-time=200000")
+    source = opened(TEST.format(3) + " ! identity ! queue ! identity sleep-time=200000")
     ended = threading.Event()
 
     def read():
@@ -85,6 +89,17 @@ def test_a_thread_that_waits_for_a_silent_child_is_freed():
     source.interrupt()
     assert ended.wait(3)
     source.close()
+    assert children() == []
+
+
+def test_a_pipeline_that_delivers_nothing_is_given_up_and_tried_again(stream):
+    silent = TEST.replace("num-buffers={}", "is-live=true") + " ! valve drop=true"
+    with pytest.raises(SourceError, match="no picture in time"):
+        opened(silent, 0.5)
+    assert children() == []
+    running = stream("gst:" + silent, stall=0.3)
+    running.wait_for(lambda: "no picture in time" in str(running.events("camera lost")))
+    assert running.end().cameras["c0"].captured == 0
     assert children() == []
 
 

@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_no_torn_line(tmp_path, monkeypatch):
 
 
 class Hook(BaseHTTPRequestHandler):
-    """Answers with the codes that the server holds, then 200; keeps what it was sent."""
+    """Answers with the server's codes (0: nonsense), then 200; keeps what it was sent."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -160,6 +160,9 @@ class Hook(BaseHTTPRequestHandler):
         if code == 200:
             self.server.bodies.append(json.loads(body))
         self.server.asked.append((code, self.headers.get("Authorization")))
+        if code == 0:
+            self.wfile.write(b"nonsense\r\n")
+            return
         self.send_response(code)
         if code == 302:
             self.send_header("Location", "/elsewhere")
@@ -194,12 +197,12 @@ def hook(server, user=""):
 
 
 def test_events_are_posted_in_order_and_tried_again(server):
-    server.codes = [503, 429]
+    server.codes = [503, 429, 0]
     courier = Courier(hook(server), print)
     for number in range(5):
         courier.put(event(number), None)
-    counts = closed(courier, 5)
-    assert [code for code, _ in server.asked] == [503, 429, *[200] * 5]
+    counts = closed(courier, 10)
+    assert [code for code, _ in server.asked] == [503, 429, 0, *[200] * 5]
     assert [body["time"] for body in server.bodies] == sorted(b["time"] for b in server.bodies)
     assert (counts.delivered, counts.failed) == (5, 0)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import urllib.error
 import urllib.request
 from base64 import b64encode
+from http.client import HTTPException
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from patchct_edge.images import RGB
@@ -50,7 +50,7 @@ class WebhookOutlet(Outlet):
             try:
                 self._post(body)
                 return
-            except (OSError, urllib.error.HTTPError) as error:
+            except (OSError, HTTPException) as error:
                 status = getattr(error, "code", None)
                 final = status in REFUSED and status not in LATER
                 if final or attempt == ATTEMPTS or self.closing.wait(backoff.delay()):
