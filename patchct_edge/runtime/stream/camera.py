@@ -19,6 +19,7 @@ from patchct_edge.runtime.stream.sources import open_source
 
 SETTLED = 10.0  # seconds of frames after which a camera counts as working
 LOOK = 1.0  # seconds between two looks whether a picture still changes
+EARLY = 0.05  # share of a step of `fps` by which a frame may come early: times are rounded
 Open = Callable[[settings.Camera, float, threading.Event], Source]
 
 
@@ -74,7 +75,8 @@ class Camera:
         self._source: Source | None = None
         self._heard = time.monotonic()  # when this thread last gave a sign of life
         self._told: tuple[State, str | None] | None = None
-        self._due: float | None = None  # position from which on the next frame is wanted
+        self._due: float | None = None  # position at which the next frame is wanted
+        self._alike = _Alike(stall)
         live = self._address.live or self._address.kind == "pattern"
         self.drops = live or given.realtime  # a file waits instead
         self._thread = threading.Thread(target=self._run, name=f"camera {given.name}", daemon=True)
@@ -118,12 +120,10 @@ class Camera:
                 reason = "the stream ended"
                 if not (self._address.live or self._stop.is_set()) and self.counts.corrupt:
                     self.error = f"{self.counts.corrupt} pictures could not be decoded"
-            except UserError as error:
+            except Exception as error:  # also a library's own, or a bug: the other cameras go on
                 reason = self._clean(error)
                 if not self._address.live or isinstance(error, EngineError):
                     self.error = reason
-            except Exception as error:  # a library's own, or a bug: the other cameras go on
-                reason = self._clean(error)
             if self.error or not (self._address.live or self._stop.is_set()):
                 self._end(reason)
                 return
@@ -134,12 +134,17 @@ class Camera:
     def _capture(self) -> None:
         """Open the source and deliver its frames until it ends, stalls or is stopped."""
         began: Frame | None = None
-        alike = _Alike(self._stall)
         with self._open(self.settings, self._stall, self._stop) as source:
+            self._heard = time.monotonic()
+            self._alike.begin(self._heard)
             self._source, corrupt = source, self.counts.corrupt
             try:
                 for frame in source.frames():
+                    if self._stop.is_set():
+                        return
                     self._heard = frame.captured
+                    if source.live and not self._alike.changes(frame):
+                        continue
                     if began is None:
                         began = frame
                         self.counts.connects += 1
@@ -147,11 +152,7 @@ class Camera:
                     elif frame.captured - began.captured > SETTLED:
                         self._backoff.reset()
                     self.counts.corrupt = corrupt + source.corrupt
-                    if source.live:
-                        alike.check(frame)
                     self._deliver(self._paced(frame, began))
-                    if self._stop.is_set():
-                        return
             finally:
                 self.counts.corrupt = corrupt + source.corrupt
                 self._source = None
@@ -174,7 +175,7 @@ class Camera:
             return True
         step = 1 / self.settings.fps
         due = position if self._due is None else self._due
-        if position < due:
+        if position < due - EARLY * step:
             return False
         self._due = max(due, position - step) + step
         return True
@@ -213,19 +214,28 @@ class _Alike:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._digest: int | None = None
+        self._frozen = False  # so it was when last seen, and so it still counts until it changes
         self._since = self._looked = float("-inf")
 
-    def check(self, frame: Frame) -> None:
-        """Look at a frame now and then.
+    def begin(self, now: float) -> None:
+        """Begin with a stream that was opened at this moment of the monotonic clock."""
+        self._since, self._looked = now, float("-inf")
+        if not self._frozen:
+            self._digest = None
+
+    def changes(self, frame: Frame) -> bool:
+        """Look at a frame now and then; return False for the picture that was frozen before.
 
         Raises:
             FrozenError: it has been the same for too long.
         """
         now = frame.captured
-        if frame.digest is None or now - self._looked < LOOK:
-            return
+        if frame.digest is None or (now - self._looked < LOOK and not self._frozen):
+            return True
         self._looked, digest = now, frame.digest()
         if digest != self._digest:
-            self._digest, self._since = digest, now
+            self._digest, self._since, self._frozen = digest, now, False
         elif now - self._since > self._limit:
+            self._frozen = True
             raise FrozenError("the camera delivers the same picture for ever")
+        return not self._frozen

@@ -135,10 +135,12 @@ class Watched:
         events = self.camera.events
         while events and events[0].after < before:
             event = events.popleft()
-            connected = event.state == "connected"
-            self._lost = None if connected else time.monotonic()
-            if not connected or self.camera.counts.connects > 1:
-                self._note(f"{event.camera}: {event.state}, {event.reason or 'again'}")
+            if event.state != "connected":
+                self._note(f"{event.camera}: {event.state}, {event.reason}")
+                self._lost = self._lost or time.monotonic()
+            elif self._lost is not None:
+                self._note(f"{event.camera}: connected")
+                self._lost = None
             self._send(event)
 
     def _forget(self) -> None:

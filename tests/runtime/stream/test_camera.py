@@ -19,7 +19,7 @@ STALL = 0.3
 
 
 class Scripted(Source):
-    """Delivers `count` frames, then ends, fails, hangs, or repeats one picture for ever."""
+    """Delivers `count` frames, then ends, fails, hangs, is slow, or repeats one picture."""
 
     live = True
 
@@ -37,6 +37,9 @@ class Scripted(Source):
             raise ZeroDivisionError("a bug of a library")
         while self._then == "hang" and not self.interrupted.wait(0.02):
             pass
+        if self._then == "slow" and not self.interrupted.wait(STALL):
+            while not self.interrupted.wait(0.02):
+                yield self._frame(time.monotonic_ns())
         while self._then == "freeze" and not self._freed.wait(0.02):
             yield self._frame(-1)
 
@@ -48,19 +51,19 @@ class Scripted(Source):
         return Frame(lambda: BLACK, now, now, time.time(), lambda: n)
 
 
-def camera(*sources, **changes):
+def camera(*sources, source="rtsp://me:secret@host/stream", **changes):
     """A camera that opens the sources one after the other, and then none any more."""
     waiting = list(sources)
 
     def opener(given, timeout, stop):
         if not waiting:
             raise SourceError("nobody there")
-        source = waiting.pop(0)
-        if isinstance(source, Exception):
-            raise source
-        return source
+        found = waiting.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    given = settings.Camera("rtsp://me:secret@host/stream", "door", **changes)
+    given = settings.Camera(source, "door", **changes)
     backoff = Backoff(0.01, 0.02)
     return Camera(given, STALL, threading.Condition(), opener=opener, backoff=backoff)
 
@@ -109,11 +112,33 @@ def test_a_camera_that_hangs_within_a_library_is_freed():
     assert hanging.interrupted.is_set()
 
 
-def test_a_picture_that_never_changes_counts_as_lost():
+def test_a_picture_that_never_changes_counts_as_lost_until_it_does():
     stop = threading.Event()
-    found = states_of(camera(Scripted(1, "freeze", stop)), 2)
+    watched = camera(*[Scripted(0, "freeze", stop) for _ in range(3)], Scripted(5))
+    found = states_of(watched, 4)
     stop.set()
-    assert found[1] == ("lost", "the camera delivers the same picture for ever")
+    frozen = ("lost", "the camera delivers the same picture for ever")
+    assert found[:4] == [
+        ("connected", None), frozen, ("connected", None), ("lost", "the stream ended"),
+    ]  # fmt: skip
+    assert watched.counts.connects == 2
+
+
+def test_a_camera_that_comes_back_late_has_its_time_for_the_first_frame():
+    slow = Scripted(0, "slow")
+    watched = camera(*[SourceError("refused") for _ in range(60)], slow)  # for longer than 2 STALL
+    found = states_of(watched, 2)
+    assert found == [("lost", "refused"), ("connected", None)]
+    assert watched.counts.captured > 0
+
+
+def test_a_bug_ends_a_file_with_an_error(tmp_path):
+    bug = Scripted(1, "bug")
+    bug.live = False
+    watched = camera(bug, source=str(tmp_path))
+    states_of(watched, 2)
+    assert watched.done
+    assert watched.error == "ZeroDivisionError: a bug of a library"
 
 
 def test_numbers_count_every_frame_whatever_becomes_of_it():
@@ -125,17 +150,18 @@ def test_numbers_count_every_frame_whatever_becomes_of_it():
     watched.join(2)
 
 
-def test_fps_takes_an_even_share():
+@pytest.mark.parametrize(("fps", "left"), [(10, 100), (30, 300), (40, 300)])
+def test_fps_takes_an_even_share(fps, left):
     class Timed(Source):
         live = True
 
         def frames(self):
             for n in range(300):
-                yield Frame(lambda: BLACK, n / 30, time.monotonic(), time.time())
+                yield Frame(lambda: BLACK, round(n / 30, 3), time.monotonic(), time.time())
 
-    watched = camera(Timed(), fps=10)
+    watched = camera(Timed(), fps=fps)
     states_of(watched, 2)
-    assert watched.counts.captured - watched.counts.skipped == 100
+    assert watched.counts.captured - watched.counts.skipped == left
 
 
 def test_an_event_knows_the_frame_before_it():
