@@ -26,9 +26,9 @@ from patchct_edge.runtime.tagger import Tagger
 from patchct_edge.tagging import Floats as Scores
 
 PATIENCE = 10.0  # seconds that outlets have to deliver what waits where the sources ended, ...
-FAREWELL = 0.6  # ... and where somebody waits for the end
+FAREWELL = 0.4  # ... and where somebody waits for the end
 LOOK = 0.02  # seconds between two looks whether they have
-CUT = 0.2  # seconds that cameras have to end
+CUT = 0.2  # seconds that cameras have to end, and outlets that have to give up
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,22 @@ def _deliver_the_rest(couriers: Sequence[Courier], stop: threading.Event) -> Non
     """Close the outlets, with time for what waits unless `stop` is set."""
     for courier in couriers:
         courier.finish()
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and not all(courier.finished for courier in couriers):
-        if stop.wait(LOOK):
-            break
-    until = time.monotonic() + FAREWELL
+    _wait(couriers, PATIENCE, stop)
+    _wait(couriers, FAREWELL)
+    for courier in couriers:
+        courier.give_up()
+    until = time.monotonic() + CUT
     for courier in couriers:
         courier.close(until)
+
+
+def _wait(couriers: Sequence[Courier], seconds: float, stop: threading.Event | None = None) -> None:
+    """Wait until all is delivered, or `stop` is set."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not all(courier.finished for courier in couriers):
+        if stop is not None and stop.is_set():
+            return
+        time.sleep(LOOK)
 
 
 def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Outlet:
@@ -128,7 +137,7 @@ def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Outle
         case settings.JSONL():
             return JSONLOutlet(given)
         case settings.MQTT():
-            return MQTTOutlet(given)
+            return MQTTOutlet(given, [camera.name for camera in cameras])
         case settings.Webhook():
             return WebhookOutlet(given)
         case settings.Snapshots():

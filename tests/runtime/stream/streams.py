@@ -67,3 +67,13 @@ def balanced(counts):
     """Whether every captured frame is accounted for."""
     ends = counts.tagged + counts.failed + counts.dropped + counts.skipped
     return counts.captured == ends
+
+
+def closed(courier, seconds=2.0):
+    """Close a courier that has so many seconds for what waits; return its counts."""
+    courier.finish()
+    until = time.monotonic() + seconds
+    while not courier.finished and time.monotonic() < until:
+        time.sleep(0.005)
+    courier.close(time.monotonic() + 0.2)
+    return courier.counts

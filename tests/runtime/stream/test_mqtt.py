@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+from streams import closed
 
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.messages import LabelEvent
@@ -127,18 +128,24 @@ def test_the_present_state_is_retained_and_events_arrive(stream, broker, listen)
     assert (counts.failed, counts.dropped, counts.lost) == (0, 0, 0)
 
 
-def test_the_broker_says_offline_for_a_process_that_was_killed(tiny_bundle, broker, listen):
+def test_what_a_process_that_was_killed_left_is_not_believed(tiny_bundle, stream, broker, listen):
     words = ["stream", PATTERN, "--model", str(tiny_bundle), "--engine", "fake"]
     words += ["--events-only", "--mqtt", outlet(broker.port).url]
     child = subprocess.Popen([sys.executable, "-c", CHILD, *words], stdout=subprocess.DEVNULL)
     try:
         listener = listen(broker.port)
-        listener.wait_for("house/status", "online")
+        listener.wait_for("house/camera/tags", '["red", "green"]')
         child.send_signal(signal.SIGKILL)
         listener.wait_for("house/status", "offline")
     finally:
         child.kill()
         child.wait()
+    high = dict.fromkeys(("red", "green", "blue"), settings.Threshold(1.0))
+    running = stream(settings.Camera(PATTERN), outputs=[outlet(broker.port)], thresholds=high)
+    running.wait_for(lambda: running.rows())
+    listen(broker.port).wait_for("house/camera/status", "connected")
+    assert listen(broker.port).wait_for("house/camera/tags")[1:] == ("[]", True)
+    running.end()
 
 
 def test_a_broker_that_was_restarted_has_the_state_again(stream, broker, listen):
@@ -159,24 +166,38 @@ def test_a_broker_that_was_restarted_has_the_state_again(stream, broker, listen)
 def test_a_broker_that_was_away_for_too_long_learns_the_state(broker, listen):
     port, notes = broker.port, []
     broker.kill()
-    courier = Courier(MQTTOutlet(outlet(port)), notes.append)
-    events = QUEUE // 2 + 100  # each is two messages: the event, and what is on
-    for number in range(events):
+    courier = Courier(MQTTOutlet(outlet(port), ["c0"]), notes.append)
+    for number in range(QUEUE + 101):  # on, off, on, ...
         while courier.counts.delivered + courier.counts.failed < number:
             time.sleep(0.001)
-        courier.put(LabelEvent("c0", f"label {number // 100}", True, 0.9, 1e9, 1e9), None)
+        courier.put(LabelEvent("c0", "cat", number % 2 == 0, 0.9, 1e9, 1e9), None)
     until = time.monotonic() + 10
-    while courier.counts.failed < 100:
+    while courier.counts.failed < 101:
         assert time.monotonic() < until, courier.counts
         time.sleep(0.01)
     broker.start()
     listener = listen(port)
-    listener.wait_for("house/c0/tags", json.dumps([f"label {n}" for n in range(6)]))
     listener.wait_for("house/status", "online")
-    courier.close(time.monotonic() + 5)
+    late = listen(port)
+    assert late.wait_for("house/c0/tags")[1:] == ('["cat"]', True)
+    counts = closed(courier, 5)
     listener.wait_for("house/status", "offline")
-    assert (courier.counts.delivered, courier.counts.failed) == (QUEUE // 2, 100)
+    assert sum(topic == "house/c0/event" for topic, _, _ in listener.messages) == QUEUE
+    assert (counts.delivered, counts.failed, counts.lost) == (QUEUE, 101, 0)
     assert any("away for too long" in note for note in notes)
+
+
+def test_what_a_slow_neighbour_leaves_no_time_for_is_lost_and_counted(stream):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes requests, never answers
+        hook = settings.Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        running = stream(PATTERN, outputs=[hook, outlet(9)])
+        running.wait_for(lambda: len(running.rows()) > 20)
+        began = time.monotonic()
+        summary = running.end()
+        assert time.monotonic() - began < 1
+    events = len(running.events("label on")) + len(running.events("label off")) + 2
+    counts = summary.outlets["mqtt mqtt://127.0.0.1:9/house"]
+    assert (counts.delivered, counts.lost) == (0, events)
 
 
 def test_a_broker_that_is_never_there_holds_nothing_up(stream):

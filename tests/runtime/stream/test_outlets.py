@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from streams import closed
 
 from patchct_edge import images
 from patchct_edge.runtime.stream import settings
@@ -52,11 +53,6 @@ class Gate(Outlet):
         if self.error is not None:
             raise self.error
         self.taken.append(message.frame)
-
-
-def closed(courier, seconds=2.0):
-    courier.close(time.monotonic() + seconds)
-    return courier.counts
 
 
 def test_a_slow_outlet_loses_the_oldest_and_nobody_waits():
@@ -184,7 +180,7 @@ def server():
 
 
 def test_where_a_source_ends_what_waits_is_delivered(stream, server):
-    server.codes = [503]  # its second try comes after the 0.6 s that a signal leaves
+    server.codes = [503]  # its second try comes after the 0.4 s that a signal leaves
     outlet = settings.Webhook(f"http://127.0.0.1:{server.server_port}/")
     summary = stream("test://pattern?fps=50&size=64x48", frames=20, outputs=[outlet]).join()
     (counts,) = [found for name, found in summary.outlets.items() if "webhook" in name]

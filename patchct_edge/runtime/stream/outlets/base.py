@@ -15,9 +15,11 @@ from patchct_edge.runtime.stream.address import redacted
 from patchct_edge.runtime.stream.messages import Message
 from patchct_edge.runtime.stream.trouble import CALM, Trouble
 
+IDLE = 0.2  # seconds after which an outlet looks around even where no message has come
+
 
 class Outlet(ABC):
-    """Somewhere that messages go. One thread calls `open`, `deliver` and `close`.
+    """Somewhere that messages go. One thread calls `open`, `deliver`, `idle` and `close`.
 
     Attributes:
         name: in messages, without a password.
@@ -50,6 +52,10 @@ class Outlet(ABC):
     @abstractmethod
     def deliver(self, message: Message, rgb: RGB | None) -> None:
         """Deliver one message; any exception means that it was not."""
+
+    def idle(self) -> None:
+        """Look around, where no message has come for `IDLE` seconds."""
+        return
 
     def close(self) -> int:
         """Flush and free; return how many messages are lost that `deliver` had taken."""
@@ -126,14 +132,15 @@ class Courier:
         """Whether all is delivered that can be, and the outlet closed."""
         return not self._thread.is_alive()
 
-    def close(self, until: float) -> None:
-        """Deliver what waits until a moment of the monotonic clock; count the rest as lost."""
-        self.finish()
-        with self._changed:
-            while (self._waiting or self._busy) and time.monotonic() < until:
-                self._changed.wait(max(0.0, until - time.monotonic()))
+    def give_up(self) -> None:
+        """Tell the outlet to end what it retries or waits for."""
         self.outlet.closing.set()
-        self._thread.join(max(0.05, until - time.monotonic()))
+
+    def close(self, until: float) -> None:
+        """Give up, wait for the outlet until a moment of the monotonic clock; the rest is lost."""
+        self.finish()
+        self.give_up()
+        self._thread.join(max(0.0, until - time.monotonic()))
         with self._changed:
             self.counts.lost += len(self._waiting) + self._busy
             self._waiting.clear()
@@ -143,15 +150,16 @@ class Courier:
 
     def _run(self) -> None:
         self.outlet.open()
-        while True:
+        while not self._over():
             with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting or self.outlet.closing.is_set():
-                    break
-                message, rgb = self._waiting.popleft()
-                self._busy = True
-            self._deliver(message, rgb)
+                if not (self._waiting or self._closed):
+                    self._changed.wait(IDLE)
+                found = self._waiting.popleft() if self._waiting else None
+                self._busy = found is not None
+            if found is None:
+                self.outlet.idle()
+            else:
+                self._deliver(*found)
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
@@ -161,6 +169,9 @@ class Courier:
             self.counts.delivered -= lost
         except Exception as error:
             self._say(f"{self.outlet.name} did not close: {error}")
+
+    def _over(self) -> bool:
+        return self._closed and (not self._waiting or self.outlet.closing.is_set())
 
     def _deliver(self, message: Message, rgb: RGB | None) -> None:
         try:

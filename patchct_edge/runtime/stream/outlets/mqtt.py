@@ -1,18 +1,22 @@
 """Events and the present state on an MQTT broker: the only file that imports paho-mqtt.
 
 TOPIC/status             "online"; "offline" by the last will              retained
-TOPIC/CAMERA/status      "connected", "lost" or "ended"                    retained
+TOPIC/CAMERA/status      "opening", "connected", "lost" or "ended"         retained
 TOPIC/CAMERA/tags        the labels that are on, a JSON list               retained
 TOPIC/CAMERA/event       every event, as in JSONL
+
+Events wait for a broker that is away. The state does not: once the broker is back and has taken
+what waited, it is told the present one, for it may have kept an old one, or none.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -25,25 +29,34 @@ from patchct_edge.runtime.stream.outlets.base import Outlet
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 TOPIC = "patchct"
 RECONNECT = (1, 30)  # seconds, doubling
-FAREWELL = 0.3  # seconds for the broker to acknowledge the last messages
-QUEUE = 1000  # messages that wait for a broker which is away, ...
-RESERVE = 1000  # ... and those of the present state, which it is told when it is back
+FAREWELL = 0.1  # seconds for the broker to acknowledge the last messages
+QUEUE = 1000  # messages that the broker has not acknowledged
 AT_LEAST_ONCE = 1
 LOOK = 0.01  # seconds between two looks whether all was acknowledged
 
 
 class MQTTOutlet(Outlet):
-    """A client that connects in the background, again and again."""
+    """A client that connects in the background, again and again.
 
-    def __init__(self, given: settings.MQTT) -> None:
+    Args:
+        cameras: their names; what a process that died has left of their state is overwritten.
+    """
+
+    def __init__(self, given: settings.MQTT, cameras: Sequence[str]) -> None:
         super().__init__()
         from paho.mqtt import client as mqtt
 
         self.name = f"mqtt {redacted(given.url)}"
         host, port, self._topic = _parts(given.url)
-        self._retained: dict[str, str] = {f"{self._topic}/status": "online"}
+        self._state = {f"{self._topic}/status": "online"}  # payload of each retained topic
+        self._untold: set[str] = set()  # topics whose payload this connection was not told
+        self._came = threading.Event()  # a connection has come about
+        self._older: set[int] = set()  # numbers of messages from before it, which may come late
         self._told = ""  # the trouble that was last told of
         self._on: dict[str, list[str]] = {}
+        for camera in cameras:
+            self._note_state(f"{self._base(camera)}/status", "opening")
+            self._note_state(f"{self._base(camera)}/tags", "[]")
         self._sent: deque[tuple[int, bool]] = deque()  # number, and whether it is an event
         self._acknowledged: deque[int] = deque()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
@@ -69,52 +82,63 @@ class MQTTOutlet(Outlet):
         return not isinstance(message, FrameRow)
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
-        self._settle()
-        base = f"{self._topic}/{_level(message.camera)}"
+        base = self._base(message.camera)
         if isinstance(message, CameraEvent):
-            self._retain(f"{base}/status", message.state)
+            self._note_state(f"{base}/status", message.state)
         elif isinstance(message, LabelEvent):
             on = self._on.setdefault(message.camera, [])
             if message.on and message.label not in on:
                 on.append(message.label)
             elif not message.on and message.label in on:
                 on.remove(message.label)
-            self._retain(f"{base}/tags", json.dumps(on, ensure_ascii=False))
-        self._publish(f"{base}/event", json.dumps(message.to_json(), ensure_ascii=False), True)
+            self._note_state(f"{base}/tags", json.dumps(on, ensure_ascii=False))
+        self.idle()
+        if len(self._sent) >= QUEUE:
+            raise OSError("the broker has been away for too long")
+        event = json.dumps(message.to_json(), ensure_ascii=False)
+        found = self._client.publish(f"{base}/event", event, AT_LEAST_ONCE)
+        self._sent.append((found.mid, True))
+
+    def idle(self) -> None:
+        self._settle()
+        if self._came.is_set():
+            self._came.clear()
+            self._untold = set(self._state)
+            self._older = {number for number, _ in self._sent}
+        self._older.intersection_update(number for number, _ in self._sent)
+        if self._older or not self._client.is_connected():
+            return
+        while self._untold and len(self._sent) < QUEUE:
+            topic = self._untold.pop()
+            found = self._client.publish(topic, self._state[topic], AT_LEAST_ONCE, retain=True)
+            self._sent.append((found.mid, False))
 
     def close(self) -> int:
-        with suppress(OSError):
-            self._retain(f"{self._topic}/status", "offline", most=QUEUE + RESERVE)
-        while self._settle() and not self.closing.wait(LOOK):
-            continue
+        self._note_state(f"{self._topic}/status", "offline")
+        self.idle()
+        while (self._sent or self._untold) and not self.closing.wait(LOOK):
+            self.idle()
         until = time.monotonic() + FAREWELL
-        while self._settle() and time.monotonic() < until:
+        while (self._sent or self._untold) and time.monotonic() < until:
             time.sleep(LOOK)
+            self.idle()
         connected = self._client.is_connected()
         self._client.disconnect()
         if connected:  # else its thread may wait long for the next try; it ends by itself
             self._client.loop_stop()
         return sum(event for _, event in self._sent)
 
-    def _retain(self, topic: str, payload: str, most: int = QUEUE) -> None:
-        self._retained[topic] = payload
-        self._publish(topic, payload, most=most)
+    def _base(self, camera: str) -> str:
+        return f"{self._topic}/{_level(camera)}"
 
-    def _publish(self, topic: str, payload: str, event: bool = False, most: int = QUEUE) -> None:
-        """Send an event, or else a state, which the broker retains; without a broker it waits.
+    def _note_state(self, topic: str, payload: str) -> None:
+        self._state[topic] = payload
+        self._untold.add(topic)
 
-        Raises:
-            OSError: so many wait already.
-        """
-        if len(self._sent) >= most:
-            raise OSError("the broker has been away for too long")
-        found = self._client.publish(topic, payload, AT_LEAST_ONCE, not event)
-        self._sent.append((found.mid, event))
+    def _settle(self) -> None:
+        """Forget what the broker has acknowledged.
 
-    def _settle(self) -> int:
-        """Forget what the broker has acknowledged; return how many messages it has not.
-
-        Its library's thread adds to both queues meanwhile: they are only turned, never replaced.
+        Its library's thread adds to one queue meanwhile, which is only turned, never replaced.
         """
         done = {self._acknowledged.popleft() for _ in range(len(self._acknowledged))}
         for _ in range(len(self._sent)):
@@ -123,8 +147,7 @@ class MQTTOutlet(Outlet):
                 done.remove(number)
             else:
                 self._sent.append((number, event))
-        self._acknowledged.extend(done)  # which came before `_publish` had noted it
-        return len(self._sent)
+        self._acknowledged.extend(done)  # which came before its number was noted
 
     def _connected(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object) -> None:
         if reason.is_failure:
@@ -133,10 +156,7 @@ class MQTTOutlet(Outlet):
         if self._told:
             self._told = ""
             self.say(f"{self.name}: connected")
-        # A broker that was restarted may have forgotten what it retained.
-        for topic, payload in list(self._retained.items()):
-            with suppress(OSError):
-                self._publish(topic, payload, most=QUEUE + RESERVE)
+        self._came.set()
 
     def _disconnected(
         self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object
