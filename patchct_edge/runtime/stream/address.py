@@ -16,7 +16,7 @@ SCHEMES: dict[str, Kind] = {
     "https": "http", "test": "pattern",
 }  # fmt: skip
 LIVE = frozenset({"v4l2", "csi", "rtsp", "http", "gst"})  # opened again when they end
-SECRET_WORDS = "pass|password|passwd|pwd|token|key|apikey|api_key|secret|auth|signature|sig"
+SECRET_WORDS = "pass|password|passwd|pwd|token|key|apikey|api_key|secret|auth|signature|sig|code"
 # Up to the last "@" of a word: a password may hold "/", "?", "#" and "@" that nobody encoded.
 _USER_INFO = re.compile(r"(?<=://)([^:\s@]*):\S*@", re.ASCII)
 _NAMED = rf"[\w.-]*(?:{SECRET_WORDS}|pw)"
@@ -25,6 +25,7 @@ _PROPERTY = re.compile(
     re.IGNORECASE | re.ASCII,  # a space of another alphabet is part of a password
 )
 SHOWN_FOR_SECRET = "***"
+TOPIC = "patchct"
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,7 @@ class Address:
     @property
     def secrets(self) -> tuple[str, ...]:
         """The passwords in it, as written and decoded."""
-        found = set()
-        if "://" in self.target:
-            try:
-                parts = urlsplit(self.target)
-                found |= {parts.password or ""}
-                found |= {
-                    value for name, value in parse_qsl(parts.query, keep_blank_values=True)
-                    if re.fullmatch(_NAMED, name, re.IGNORECASE)
-                }  # fmt: skip
-            except ValueError:
-                pass
-        return tuple(sorted({each for raw in found for each in (raw, unquote(raw)) if each}))
+        return secrets_of(self.target)
 
     def __str__(self) -> str:
         return redacted(self.target, self.secrets)
@@ -124,9 +114,30 @@ def _host(url: str) -> str | None:
         return None
 
 
+def secrets_of(url: str) -> tuple[str, ...]:
+    """Return the passwords in a URL, as written and decoded."""
+    if "://" not in url:
+        return ()
+    try:
+        parts = urlsplit(url)
+        found = {parts.password or ""}
+        found |= {
+            value for name, value in parse_qsl(parts.query, keep_blank_values=True)
+            if re.fullmatch(_NAMED, name, re.IGNORECASE)
+        }  # fmt: skip
+    except ValueError:
+        return ()
+    return tuple(sorted({each for raw in found for each in (raw, unquote(raw)) if each}))
+
+
+def topic_of(url: str) -> str:
+    """Return the topic of mqtt://USER:PASSWORD@HOST:PORT/TOPIC."""
+    return unquote(urlsplit(url).path).strip("/") or TOPIC
+
+
 def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
     """Return a text without passwords: those of URLs and pipelines in it, and `secrets`."""
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, SHOWN_FOR_SECRET)
     text = _USER_INFO.sub(rf"\g<1>:{SHOWN_FOR_SECRET}@", text)
     return _PROPERTY.sub(rf"\g<1>{SHOWN_FOR_SECRET}", text)

@@ -92,8 +92,9 @@ class Camera:
     def stop(self) -> None:
         """Tell the thread to end, without waiting."""
         self._stop.set()
-        if self._source is not None:
-            self._source.interrupt()
+        source = self._source
+        if source is not None:
+            source.interrupt()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread; return whether it has ended."""

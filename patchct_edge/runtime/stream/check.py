@@ -12,7 +12,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
 from patchct_edge.runtime.engines.select import ENGINES, PRECISIONS
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.address import parse_address, redacted
+from patchct_edge.runtime.stream.address import parse_address, redacted, secrets_of, topic_of
 from patchct_edge.runtime.stream.pictures import check_folder
 from patchct_edge.runtime.stream.sources import pattern_of, size_of
 from patchct_edge.runtime.stream.video import require_library
@@ -99,9 +99,11 @@ def _outputs(given: settings.Stream) -> Iterator[str]:
     for output in given.outputs:
         match output:
             case settings.MQTT(url=url) if not _is_url(url, "mqtt", "mqtts"):
-                yield f"mqtt: got {redacted(url)}, expected mqtt://HOST/TOPIC"
+                yield f"mqtt: got {redacted(url, secrets_of(url))}, expected mqtt://HOST/TOPIC"
+            case settings.MQTT(url=url) if "#" in url or set("+#") & set(topic_of(url)):
+                yield "mqtt: a topic without + and # is expected: they stand for others"
             case settings.Webhook(url=url) if not _is_url(url, "http", "https"):
-                yield f"webhook: got {redacted(url)}, expected http://..."
+                yield f"webhook: got {redacted(url, secrets_of(url))}, expected http://..."
             case settings.Video(path=path, camera=None) if len(names) > 1:
                 yield f"video {path}: which camera? one of {', '.join(names)}"
             case settings.Video(path=path, camera=str(name)) if name not in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,9 @@ def run(
             for camera in cameras:
                 camera.stop()
             loop.close()
+    except BaseException:
+        orders.stop.set()  # a mistake is told at once
+        raise
     finally:
         _deliver_the_rest(couriers, orders.stop)
     until = time.monotonic() + CUT
@@ -103,7 +107,7 @@ def run(
         camera.settle()
     return Summary(
         {camera.name: camera.counts for camera in cameras},
-        {courier.outlet.name: courier.counts for courier in couriers},
+        _by_name(couriers),
         {camera.name: camera.error for camera in cameras if camera.error},
         orders.stop.is_set() or any(courier.gone for courier in couriers),
         loop.latencies,
@@ -121,6 +125,17 @@ def _deliver_the_rest(couriers: Sequence[Courier], stop: threading.Event) -> Non
     until = time.monotonic() + CUT
     for courier in couriers:
         courier.close(until)
+
+
+def _by_name(couriers: Sequence[Courier]) -> dict[str, Delivered]:
+    """Return the counts of all outlets; of several with one name the second is `NAME (2)`."""
+    found: dict[str, Delivered] = {}
+    names: Counter[str] = Counter()
+    for courier in couriers:
+        name = courier.outlet.name
+        names[name] += 1
+        found[name if names[name] == 1 else f"{name} ({names[name]})"] = courier.counts
+    return found
 
 
 def _wait(couriers: Sequence[Courier], seconds: float, stop: threading.Event | None = None) -> None:

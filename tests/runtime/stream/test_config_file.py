@@ -127,7 +127,12 @@ def test_the_meaning_is_checked_all_at_once(tiny_bundle):
             settings.Camera("nowhere.mp4", "a"),
             settings.Camera("test://pattern?size=big", "b", roi=(0.5, 0.0, 0.6, 1.0)),
         ),
-        outputs=(settings.Video("out.mp4"), settings.Webhook("http:///x")),
+        outputs=(
+            settings.Video("out.mp4"),
+            settings.Webhook("http:///x"),
+            settings.MQTT("mqtt://broker/house/+"),
+            settings.MQTT("mqtt:/me:correct horse@broker"),
+        ),
         smooth=-1.0,
         thresholds={"purple": settings.Threshold(0.5), "red": settings.Threshold(0.5, 0.6)},
     )
@@ -138,6 +143,7 @@ def test_the_meaning_is_checked_all_at_once(tiny_bundle):
         "a: fps: got 0", "smooth: got -1", "no such source: nowhere.mp4", "2 cameras named a",
         "not a size", "which camera? one of a, a, b", "webhook: got", "no label 'purple'",
         "red: got on 0.5, off 0.6",
+        "a topic without + and #",
     ):  # fmt: skip
         assert words in said, said
 

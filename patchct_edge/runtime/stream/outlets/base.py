@@ -23,6 +23,7 @@ class Outlet(ABC):
 
     Attributes:
         name: in messages, without a password.
+        secrets: passwords that no message may show.
         capacity: messages that may wait for it.
         patient: what is read from a file waits for it; a camera never does.
         closing: set when `deliver` and `close` shall give up what they retry or wait for.
@@ -30,6 +31,7 @@ class Outlet(ABC):
     """
 
     name: str
+    secrets: tuple[str, ...] = ()
     capacity: int = 1000
     patient: bool = False
 
@@ -187,4 +189,4 @@ class Courier:
             self._trouble.worked(f"{self.outlet.name} works again; {self.counts.failed} failed")
 
     def _say(self, text: str) -> None:
-        self._note(redacted(on_one_line(text)))
+        self._note(redacted(on_one_line(text), self.outlet.secrets))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from patchct_edge.errors import UserError
@@ -14,6 +15,7 @@ from patchct_edge.runtime.stream.messages import FrameRow, Message
 from patchct_edge.runtime.stream.outlets.base import Outlet
 
 MEGABYTE = 1_000_000
+WRITING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 class JSONLOutlet(Outlet):
@@ -34,6 +36,7 @@ class JSONLOutlet(Outlet):
         self._path = None if given.path is None else Path(given.path)
         self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep
         self.name = f"jsonl {given.path or 'stdout'}"
+        self._told = False
         self._file = self._opened()
 
     def wants(self, message: Message) -> bool:
@@ -41,15 +44,12 @@ class JSONLOutlet(Outlet):
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
         line = json_line(message.to_json())
-        if self._path is not None:
-            if self._file < 0:  # a rotation failed
-                self._file = self._opened()
-            if 0 < os.fstat(self._file).st_size > self._limit - len(line):
+        if self._path is not None and self._is_full(len(line)):
+            try:
                 self._rotate(self._path)
-            _write(self._file, line)
-        else:
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
+            except OSError as error:
+                self._tell_once(f"{self.name} is not rotated and grows: {error}")
+        _write(self._file, line)
 
     def close(self) -> int:
         if self._path is not None and self._file >= 0:
@@ -61,15 +61,19 @@ class JSONLOutlet(Outlet):
         if self._path is None:
             if sys.stdout is None:
                 raise UserError("cannot write standard output", got="it is closed", fix="-o FILE")
-            return -1
+            return sys.stdout.fileno()
         try:
-            return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            file = os.open(self._path, WRITING, 0o644)
         except OSError as error:
             raise UserError(f"cannot write {self._path}", got=error.strerror) from None
+        if _is_torn(self._path):
+            _write(file, b"\n")
+        return file
+
+    def _is_full(self, more: int) -> bool:
+        return 0 < os.fstat(self._file).st_size > self._limit - more
 
     def _rotate(self, path: Path) -> None:
-        os.close(self._file)
-        self._file = -1
         for n in range(self._keep, 0, -1):
             older = _numbered(path, n)
             newer = _numbered(path, n - 1)
@@ -77,11 +81,26 @@ class JSONLOutlet(Outlet):
                 os.replace(newer, older)
         if self._keep == 0:
             path.unlink()
-        self._file = self._opened()
+        full, self._file = self._file, os.open(path, WRITING, 0o644)
+        os.close(full)
+
+    def _tell_once(self, text: str) -> None:
+        if not self._told:
+            self._told = True
+            self.say(text)
 
 
 def _numbered(path: Path, n: int) -> Path:
     return path if n == 0 else path.with_name(f"{path.name}.{n}")
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line of a file has no end, as after a power cut."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
 
 
 def _write(file: int, line: bytes) -> None:
@@ -92,5 +111,7 @@ def _write(file: int, line: bytes) -> None:
             rest = rest[os.write(file, rest) :]
     except OSError:
         if len(rest) < len(line):
-            os.ftruncate(file, os.fstat(file).st_size - (len(line) - len(rest)))
+            with suppress(OSError):  # a pipe
+                os.ftruncate(file, os.fstat(file).st_size - (len(line) - len(rest)))
+                os.lseek(file, 0, os.SEEK_END)
         raise

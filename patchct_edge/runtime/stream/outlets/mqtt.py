@@ -22,12 +22,11 @@ from urllib.parse import unquote, urlsplit
 
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.address import redacted
+from patchct_edge.runtime.stream.address import redacted, secrets_of, topic_of
 from patchct_edge.runtime.stream.messages import CameraEvent, FrameRow, LabelEvent, Message
 from patchct_edge.runtime.stream.outlets.base import Outlet
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
-TOPIC = "patchct"
 RECONNECT = (1, 30)  # seconds, doubling
 FAREWELL = 0.1  # seconds for the broker to acknowledge the last messages
 QUEUE = 1000  # messages that the broker has not acknowledged
@@ -46,9 +45,10 @@ class MQTTOutlet(Outlet):
         super().__init__()
         from paho.mqtt import client as mqtt
 
-        self.name = f"mqtt {redacted(given.url)}"
-        host, port, self._topic = _parts(given.url)
-        self._state = {f"{self._topic}/status": "online"}  # payload of each retained topic
+        self.secrets = secrets_of(given.url)
+        self.name = f"mqtt {redacted(given.url, self.secrets)}"
+        self._topic = topic_of(given.url)
+        self._state: dict[str, str] = {}  # payload of each retained topic
         self._untold: set[str] = set()  # topics whose payload this connection was not told
         self._came = threading.Event()  # a connection has come about
         self._older: set[int] = set()  # numbers of messages from before it, which may come late
@@ -57,13 +57,15 @@ class MQTTOutlet(Outlet):
         for camera in cameras:
             self._note_state(f"{self._base(camera)}/status", "opening")
             self._note_state(f"{self._base(camera)}/tags", "[]")
+        self._note_state(f"{self._topic}/status", "online")  # the last: now the others hold
         self._sent: deque[tuple[int, bool]] = deque()  # number, and whether it is an event
         self._acknowledged: deque[int] = deque()
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-        self._client.max_queued_messages_set(0)  # `_publish` counts
+        self._client.max_queued_messages_set(0)  # `deliver` counts
         self._client.reconnect_delay_set(*RECONNECT)
         self._client.will_set(f"{self._topic}/status", "offline", AT_LEAST_ONCE, retain=True)
         parts = urlsplit(given.url)
+        port = parts.port or PORTS[parts.scheme]
         if parts.username is not None:
             password = None if parts.password is None else unquote(parts.password)
             self._client.username_pw_set(unquote(parts.username), password)
@@ -73,7 +75,7 @@ class MQTTOutlet(Outlet):
         self._client.on_publish = self._taken
         self._client.on_connect_fail = lambda *_: self._trouble("no broker answers")
         self._client.on_disconnect = self._disconnected
-        self._client.connect_async(host, port)
+        self._client.connect_async(parts.hostname or "", port)
 
     def open(self) -> None:
         self._client.loop_start()
@@ -108,10 +110,11 @@ class MQTTOutlet(Outlet):
         self._older.intersection_update(number for number, _ in self._sent)
         if self._older or not self._client.is_connected():
             return
-        while self._untold and len(self._sent) < QUEUE:
-            topic = self._untold.pop()
-            found = self._client.publish(topic, self._state[topic], AT_LEAST_ONCE, retain=True)
-            self._sent.append((found.mid, False))
+        for topic in [topic for topic in self._state if topic in self._untold]:
+            if len(self._sent) < QUEUE:
+                found = self._client.publish(topic, self._state[topic], AT_LEAST_ONCE, retain=True)
+                self._sent.append((found.mid, False))
+                self._untold.remove(topic)
 
     def close(self) -> int:
         self._note_state(f"{self._topic}/status", "offline")
@@ -172,13 +175,6 @@ class MQTTOutlet(Outlet):
 
     def _taken(self, client: Any, userdata: Any, number: int, *_: object) -> None:
         self._acknowledged.append(number)
-
-
-def _parts(url: str) -> tuple[str, int, str]:
-    """Return host, port and topic of mqtt://USER:PASSWORD@HOST:PORT/TOPIC."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
-    return host, port, unquote(parts.path).strip("/") or TOPIC
 
 
 def _level(name: str) -> str:

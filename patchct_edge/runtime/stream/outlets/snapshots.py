@@ -16,6 +16,8 @@ from patchct_edge.runtime.stream.messages import LabelEvent, Message
 from patchct_edge.runtime.stream.outlets.base import Outlet
 
 SUFFIX = ".jpg"
+OURS = re.compile(rf"\d{{8}}T\d{{6}}\.\d{{6}}-.+{re.escape(SUFFIX)}")
+LONGEST = 200  # bytes of a name, without suffix
 
 
 class SnapshotsOutlet(Outlet):
@@ -35,7 +37,7 @@ class SnapshotsOutlet(Outlet):
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {given.folder}", got=error.strerror) from None
-        self._kept = deque(sorted(p.name for p in self._folder.glob(f"[0-9]*{SUFFIX}")))
+        self._kept = deque(sorted(p.name for p in self._folder.iterdir() if OURS.fullmatch(p.name)))
 
     def wants(self, message: Message) -> bool:
         return isinstance(message, LabelEvent) and message.on
@@ -48,7 +50,8 @@ class SnapshotsOutlet(Outlet):
         assert rgb is not None
         moment = datetime.fromtimestamp(message.wall, timezone.utc)
         words = f"{moment:%Y%m%dT%H%M%S.%f}-{message.camera}-{message.label}"
-        name = re.sub(r"[^\w.-]+", "_", words)[:200] + SUFFIX
+        safe = re.sub(r"[^\w.-]+", "_", words).encode()[:LONGEST].decode(errors="ignore")
+        name = safe + SUFFIX
         replace_file(self._folder / name, images.encode(rgb, "JPEG"))
         self._kept.append(name)
         while len(self._kept) > self._keep:

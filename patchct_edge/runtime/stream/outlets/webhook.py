@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.address import redacted
+from patchct_edge.runtime.stream.address import secrets_of
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.messages import FrameRow, Message
 from patchct_edge.runtime.stream.outlets.base import Outlet
@@ -36,8 +36,11 @@ class WebhookOutlet(Outlet):
 
     def __init__(self, given: settings.Webhook) -> None:
         super().__init__()
-        self.name = f"webhook {redacted(given.url)}"
         self._url, self._headers = _request_of(given.url)
+        parts = urlsplit(self._url)
+        # In the path is the token of many a service.
+        self.name = f"webhook {parts.scheme}://{parts.netloc}"
+        self.secrets = secrets_of(given.url)
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def wants(self, message: Message) -> bool:
