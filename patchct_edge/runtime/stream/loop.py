@@ -21,8 +21,10 @@ from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.camera import Camera
 from patchct_edge.runtime.stream.frame import Frame
+from patchct_edge.runtime.stream.loader import Loader
 from patchct_edge.runtime.stream.outlets.base import Courier
 from patchct_edge.runtime.stream.steady import Rule
+from patchct_edge.runtime.stream.trouble import CALM, Trouble
 from patchct_edge.runtime.stream.watched import Watched
 from patchct_edge.runtime.tagger import Tagger
 
@@ -61,7 +63,7 @@ class Loop:
 
     Args:
         load: opens the model; given the present one it may keep its engine. Called again on reload,
-            and with None after the engine failed.
+            and with None after the engine failed, by another thread.
         stall: seconds after which the labels of a camera that is gone are turned off.
         note: told what a person should know.
         alive: called in every round, at least each `TICK` seconds.
@@ -79,19 +81,19 @@ class Loop:
         note: Callable[[str], None],
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._load, self._couriers, self._arrived, self._orders = load, couriers, arrived, orders
+        self._couriers, self._arrived, self._orders = couriers, arrived, orders
         self._stall, self._note, self._alive = stall, note, alive
-        self._model = load(None)
+        self._model, self._loader, self._reloading = load(None), Loader(load), False
         rule, labels = self._model.rule, self._model.tagger.bundle.labels
-        self._watched = [
-            Watched(each, rule, labels, couriers, orders.stop, note) for each in cameras
-        ]
+        # A file waits for a slow outlet, but not where a camera would have to wait with it.
+        stop = None if any(each.drops for each in cameras) else orders.stop
+        self._watched = [Watched(each, rule, labels, couriers, stop, note) for each in cameras]
         self._ahead: list[Taken] = []  # the next batch
         self._left = float("inf")  # frames to tag
         self._taker = ThreadPoolExecutor(1, "taking")
         self._fitters = ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1), "fitting")
         self._backoff, self._engine_due = Backoff(), 0.0
-        self._engine_works = True
+        self._engine_works, self._trouble = True, Trouble(note)
         self.latencies: deque[float] = deque(maxlen=RECENT)
 
     def run(self, frames: float = float("inf")) -> None:
@@ -99,9 +101,7 @@ class Loop:
         self._left = frames
         while not self._orders.stop.is_set():
             self._alive()
-            if self._orders.reload.is_set():
-                self._orders.reload.clear()
-                self._reload()
+            self._look_after_model()
             batch, self._ahead = self._ahead or self._awaited(), []
             self._left -= self._tag(batch)
             if not self._engine_works:
@@ -123,8 +123,9 @@ class Loop:
 
     def _awaited(self) -> list[Taken]:
         """Wait for frames, not for long, and take them."""
-        if not self._engine_works and (wait := self._engine_due - time.monotonic()) > 0:
-            time.sleep(min(TICK, wait))
+        wait = self._engine_due - time.monotonic()
+        if not self._engine_works and (wait > 0 or self._loader.busy):
+            self._orders.stop.wait(min(TICK, max(0.0, wait) or TICK))
             return []
         with self._arrived:
             self._arrived.wait_for(lambda: any(each.news for each in self._watched), TICK)
@@ -195,10 +196,12 @@ class Loop:
         except Exception as error:  # an engine's library may raise anything
             for each, _ in good:
                 each.watched.failed(each.frame, error)
-            self._reopen(error)
+            self._fail(error)
             return 0
         self._engine_works = True
-        self._backoff.reset()
+        self._trouble.worked("the engine works again")
+        if time.monotonic() - self._engine_due > CALM:
+            self._backoff.reset()
         ready = time.monotonic()
         for (each, rgb), row in zip(good, scores, strict=True):
             self.latencies.append(each.watched.tagged(each.frame, rgb, row, ready))
@@ -210,31 +213,37 @@ class Loop:
             return taken.fitted.result()
         return fit(taken.frame, recipe, taken.watched.camera.settings.roi)  # another model by now
 
-    def _reopen(self, error: Exception) -> None:
-        """Open the engine anew, at once the first time, then after longer and longer waits."""
-        if self._engine_works:
-            self._note(f"the engine failed: {type(error).__name__}: {error}")
+    def _fail(self, error: Exception) -> None:
+        """Open the engine anew; it is tried after longer and longer waits."""
+        self._trouble.failed(f"the engine failed: {type(error).__name__}: {error}")
         self._engine_works = False
         self._engine_due = time.monotonic() + self._backoff.delay()
-        try:
-            fresh = self._load(None)
-        except Exception as again:  # as above
-            self._note(f"the engine does not open: {again}")
-            return
-        self._model.tagger.close()
-        self._take_over(fresh)
+        if not self._loader.busy:
+            self._reloading = False
+            self._loader.begin(None)
 
-    def _reload(self) -> None:
-        """Read thresholds and model again; where that fails the present ones go on."""
+    def _look_after_model(self) -> None:
+        """Have thresholds and model read again on reload; take over a model that is open by now."""
+        if self._orders.reload.is_set() and not self._loader.busy:
+            self._orders.reload.clear()
+            self._reloading = True
+            self._loader.begin(self._model)
         try:
-            fresh = self._load(self._model)
+            fresh = self._loader.take()
         except Exception as error:  # as of an engine's library
-            self._note(f"not reloaded, going on as before: {on_one_line(error)}")
+            why = on_one_line(error)
+            self._note(
+                f"not reloaded, going on as before: {why}" if self._reloading
+                else f"the engine does not open: {why}"
+            )  # fmt: skip
+            return
+        if fresh is None:
             return
         if fresh.tagger.engine is not self._model.tagger.engine:
             self._model.tagger.close()
         self._take_over(fresh)
-        self._note(f"reloaded: model {fresh.tagger.bundle.manifest.fingerprint}")
+        if self._reloading:
+            self._note(f"reloaded: model {fresh.tagger.bundle.manifest.fingerprint}")
 
     def _take_over(self, fresh: Model) -> None:
         self._model = fresh

@@ -74,6 +74,8 @@ class PatternSource(Source):
         for number in count():
             if self._rate:
                 self._stop.wait(max(0.0, began + number / self._rate - time.monotonic()))
+            else:
+                time.sleep(0)  # as a camera's driver would, it leaves the interpreter to others
             if self._stop.is_set():
                 return
             now = time.monotonic()

@@ -25,7 +25,7 @@ class Watched:
 
     Args:
         labels: names of the scores, (M,).
-        stop: ends a wait for a slow outlet, where the source is a file.
+        stop: ends a wait for a slow outlet; None where none is waited for.
         note: told what a person should know.
     """
 
@@ -35,7 +35,7 @@ class Watched:
         rule: Rule,
         labels: Sequence[str],
         couriers: Sequence[Courier],
-        stop: threading.Event,
+        stop: threading.Event | None,
         note: Callable[[str], None],
     ) -> None:
         self.camera = camera
@@ -44,6 +44,7 @@ class Watched:
         self._pending = 0  # frames that were taken, and not yet tagged
         self._origin: float | None = None  # position of the first frame
         self._lost: float | None = None  # moment of the monotonic clock
+        self._blind: float | None = None  # since when frames have had no tags
         self._trouble = Trouble(note)
 
     def take(self) -> Frame | None:
@@ -59,6 +60,7 @@ class Watched:
             The seconds from capture to tags.
         """
         self._settled(frame)
+        self._blind = None
         self._trouble.worked(f"{self.camera.name}: frames are tagged again")
         changes = self._steady.update(scores, frame.position)
         self.camera.counts.tagged += 1
@@ -72,6 +74,7 @@ class Watched:
     def failed(self, frame: Frame, error: Exception) -> None:
         """Tell of a frame that has no tags."""
         self._settled(frame)
+        self._blind = self._blind or time.monotonic()
         self.camera.counts.failed += 1
         kind, text = type(error).__name__, on_one_line(error)
         self._trouble.failed(
@@ -86,13 +89,15 @@ class Watched:
         self.camera.mailbox.drop()
 
     def look_after(self, stall: float) -> None:
-        """Free a camera that hangs; turn its labels off once it is gone for `stall` seconds."""
+        """Free a camera that hangs; turn its labels off after `stall` seconds in the dark."""
         self.camera.check()
+        long_ago = time.monotonic() - stall
+        if self._blind is not None and self._blind < long_ago:
+            self._forget()
         if self.waiting:
             return
         self._hear()
-        lost = self._lost is not None and time.monotonic() - self._lost > stall
-        if lost or self.camera.done:
+        if self.camera.done or (self._lost is not None and self._lost < long_ago):
             self._forget()
 
     def close(self) -> None:
@@ -160,4 +165,4 @@ class Watched:
 
     def _send(self, message: Message, rgb: RGB | None = None) -> None:
         for courier in self._couriers:
-            courier.put(message, rgb, None if self.camera.drops else self._stop)
+            courier.put(message, rgb, self._stop)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from streams import balanced
 from patchct_edge import images
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.outlets.jsonl import JSONLOutlet
+from patchct_edge.runtime.tagger import Tagger
 
 LABELS = ("red", "green", "blue")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -166,6 +170,69 @@ def test_an_engine_that_fails_costs_its_frames_and_is_opened_again(stream, monke
     assert any("device lost" in note for note in running.notes)
 
 
+def test_an_engine_that_fails_for_long_turns_the_labels_off(stream, monkeypatch):
+    compute, broken = FakeEngine.compute, []
+
+    def moody(self, pixels):
+        if broken:
+            raise RuntimeError("device lost")
+        return compute(self, pixels)
+
+    monkeypatch.setattr(FakeEngine, "compute", moody)
+    running = stream("test://pattern?fps=50&size=64x48", stall=1.0)
+    running.wait_for(lambda: len(running.events("label on")) == 3)
+    broken.append(True)
+    running.wait_for(lambda: len(running.events("label off")) == 3)
+    assert {event["reason"] for event in running.events("label off")} == {"lost"}
+    assert sum("the engine failed" in note for note in running.notes) == 1
+    assert running.end().cameras["c0"].failed > 1
+
+
+def test_a_model_that_opens_slowly_holds_up_neither_frames_nor_the_end(stream, monkeypatch):
+    running = stream("test://pattern?fps=50&size=64x48")
+    running.wait_for(lambda: running.rows())
+    opened, go_on = Tagger.open, threading.Event()
+
+    def slow(*words, **named):
+        go_on.wait(20)
+        return opened(*words, **named)
+
+    monkeypatch.setattr(Tagger, "open", slow)
+    running.given = dataclasses.replace(running.given, precision="fp32")
+    running.orders.reload.set()
+    rows = len(running.rows())
+    running.wait_for(lambda: len(running.rows()) > rows + 50)
+    assert not any("reloaded" in note for note in running.notes)
+    go_on.set()
+    running.wait_for(lambda: any("reloaded: model" in note for note in running.notes))
+    go_on.clear()
+    running.given = dataclasses.replace(running.given, precision="fp16")
+    running.orders.reload.set()
+    running.wait_for(lambda: not running.orders.reload.is_set())
+    began = time.monotonic()
+    counts = running.end().cameras["c0"]
+    assert time.monotonic() - began < 1
+    assert counts.failed == 0
+    go_on.set()
+
+
+def test_a_slow_outlet_of_a_file_does_not_hold_the_camera_beside_it(stream, folder, monkeypatch):
+    deliver = JSONLOutlet.deliver
+
+    def slow(self, message, rgb):
+        time.sleep(0.02)
+        deliver(self, message, rgb)
+
+    monkeypatch.setattr(JSONLOutlet, "capacity", 20)
+    monkeypatch.setattr(JSONLOutlet, "deliver", slow)
+    camera = settings.Camera("test://pattern?fps=50&size=64x48", "live")
+    files = settings.Camera(str(folder), "files", loop=True)
+    summary = stream(camera, files, frames=1000).join()
+    live = summary.cameras["live"]
+    assert live.dropped < 0.2 * live.captured
+    assert any(counts.dropped for counts in summary.outlets.values())
+
+
 def reloaded(running, **changes):
     """Reload with other settings; return what was said of it."""
     told = len(running.notes)
@@ -231,7 +298,8 @@ def test_scores_that_are_no_numbers_are_never_tags(stream, monkeypatch):
 
 def test_an_outlet_that_fails_does_not_hold_the_camera(stream, tmp_path):
     hook = settings.Webhook("http://127.0.0.1:9/")
-    running = stream("test://pattern?fps=0&size=64x48", frames=200, outputs=[hook])
-    summary = running.join()
-    assert summary.cameras["c0"].tagged == 200
-    assert summary.outlets["webhook http://127.0.0.1:9/"].delivered == 0
+    running = stream("test://pattern?fps=0&size=64x48", outputs=[hook])
+    running.wait_for(lambda: len(running.rows()) > 200)
+    summary = running.end()
+    assert summary.cameras["c0"].failed == 0
+    assert summary.outlets["webhook http://127.0.0.1:9"].delivered == 0
