@@ -35,7 +35,13 @@ def calibrate(
     from patchct_edge.bundle import Bundle
     from patchct_edge.report.calibration import Objective, Tagged, fitted_as
     from patchct_edge.report.judged import judged
-    from patchct_edge.runtime.engines.select import Wish, open_engine, runnable
+    from patchct_edge.runtime.engines.select import (
+        Wish,
+        candidates,
+        left_out,
+        open_engine,
+        runnable,
+    )
 
     wanted = Objective.parse(objective)
     opened = Bundle(bundle)
@@ -70,9 +76,9 @@ def calibrate(
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     for failure in failed:
         console.warn(failure)
-    left = [each for each in opened.precisions() if each not in records]
-    if left and precision is None:
-        console.note(f"not calibrated, since no engine here runs it: {', '.join(left)}")
+    for each in left_out(candidates(opened, wish), wish):
+        if each.precision in opened.precisions() and each.precision not in records:
+            console.note(f"not calibrated: {each}")
     console.note(f"wrote the calibration of {', '.join(records)} into {bundle}")
     return ExitCode.SOME_INPUTS_FAILED if failed else ExitCode.OK
 

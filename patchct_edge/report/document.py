@@ -16,20 +16,21 @@ from patchct_edge.report.curves import Curves, Reliability, curves, reliability
 from patchct_edge.report.machine import machine
 from patchct_edge.report.measure import Measured, Progress, measured
 from patchct_edge.report.verdict import Gate, Limits, verdict
-from patchct_edge.runtime.engines.select import Wish, runnable
+from patchct_edge.runtime.engines.select import Candidate, Wish, candidates, left_out, runnable
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
     """A report.
 
-    `engines` are in the order of `select`, fastest first; `changes` holds, by index, what each
-    does otherwise than the reference; `reliability` is None where nothing could be calibrated, and
-    `uncalibrated` then says why.
+    `engines` are in the order of `select`, fastest first, and `left_out` could not be measured
+    here; `changes` holds, by index, what each does otherwise than the reference; `reliability` is
+    None where nothing could be calibrated, and `uncalibrated` then says why.
     """
 
     about: dict[str, Any]
     engines: tuple[Measured, ...]
+    left_out: tuple[Candidate, ...]
     reference: int
     candidate: int
     changes: Mapping[int, Comparison]
@@ -53,6 +54,10 @@ class Report:
             "engines": [
                 {**each.to_json(), "change": self._change_json(n)}
                 for n, each in enumerate(self.engines)
+            ],
+            "left_out": [
+                {"engine": each.engine, "precision": each.precision, "reason": each.reason}
+                for each in self.left_out
             ],
             "precision_recall": self.curves.to_json(),
             "reliability": None if self.reliability is None else self.reliability.to_json(),
@@ -84,15 +89,19 @@ def report_of(
         UserError, EngineError: nothing can be measured.
     """
     judged = runnable(bundle, wish)[0]
-    every = runnable(bundle, Wish(wish.engine, trust=wish.trust))
+    everything = Wish(wish.engine, trust=wish.trust)
+    found = list(candidates(bundle, everything))
+    every = [each for each in found if each.reason is None]
     if judged not in every:  # asked for although its gate failed at export
         every.insert(0, judged)
+    taken = [(each.engine, each.precision) for each in every]
+    left = [e for e in left_out(found, everything) if (e.engine, e.precision) not in taken]
     engines = [measured(bundle, each, data, boxes, progress, trust=wish.trust) for each in every]
     reference = min(
         range(len(every)),
         key=lambda n: (PRECISIONS.index(every[n].precision), every[n].engine != judged.engine),
     )
-    return _report(about, data, engines, reference, every.index(judged), limits)
+    return _report(about, data, engines, left, reference, every.index(judged), limits)
 
 
 def comparison_of(
@@ -128,13 +137,14 @@ def comparison_of(
         )
         for bundle in (old, new)
     ]
-    return _report(about, data, engines, 0, 1, limits)
+    return _report(about, data, engines, (), 0, 1, limits)
 
 
 def _report(
     about: dict[str, Any],
     data: DataSet,
     engines: Sequence[Measured],
+    left: Sequence[Candidate],
     reference: int,
     candidate: int,
     limits: Limits,
@@ -159,6 +169,6 @@ def _report(
         "machine": machine(),
     }  # fmt: skip
     return Report(
-        {**about, **made_from}, tuple(engines), reference, candidate, changes, curves(said),
-        found, why, verdict(chosen, changes.get(candidate), limits),
+        {**about, **made_from}, tuple(engines), tuple(left), reference, candidate, changes,
+        curves(said), found, why, verdict(chosen, exact, changes.get(candidate), limits),
     )  # fmt: skip

@@ -150,10 +150,12 @@ def _style(n: int) -> dict[str, Any]:
 
 
 def _plain_log(axes: Axes) -> None:
-    """Make the y axis logarithmic, its numbers written out."""
-    axes.set_yscale("log")
+    """Make the y axis logarithmic, with numbers at 1, 2 and 5 of every decade."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_yscale("log", subs=[])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
 
 
 def _legend_above(axes: Axes) -> None:

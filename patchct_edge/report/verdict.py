@@ -39,22 +39,27 @@ class Gate:
     text: str
 
 
-def verdict(candidate: Measured, change: Comparison | None, limits: Limits) -> tuple[Gate, ...]:
+def verdict(
+    candidate: Measured, reference: Measured, change: Comparison | None, limits: Limits
+) -> tuple[Gate, ...]:
     """Judge a candidate.
 
     Args:
         change: against the reference; None where the candidate is the reference.
     """
-    return tuple(_gates(candidate, change, limits))
+    return tuple(_gates(candidate, reference, change, limits))
 
 
-def _gates(candidate: Measured, change: Comparison | None, limits: Limits) -> Iterator[Gate]:
+def _gates(
+    candidate: Measured, reference: Measured, change: Comparison | None, limits: Limits
+) -> Iterator[Gate]:
     if change is not None:
         yield _map_gate(change, limits)
         if candidate.same_model:
             yield Gate(
                 "Tag flips", change.flips <= limits.flips,
-                f"{change.flips:.2%} of the tags change; at most {limits.flips:.2%} may.",
+                f"{change.flips:.2%} of the tags change; at most {limits.flips:.2%} may."
+                + _unlike_calibrations(candidate, reference),
             )  # fmt: skip
         damaged = [
             f"{each.label} ({why})"
@@ -97,6 +102,20 @@ def damage(label: LabelChange, same_model: bool) -> str | None:
     if label.flips >= FLIPS and label.flips > SHARE * label.tags:
         return f"{label.flips} tags change where there were {label.tags}"
     return None
+
+
+def _unlike_calibrations(candidate: Measured, reference: Measured) -> str:
+    """Say where tags change because the thresholds of two precisions are not of one kind."""
+    if candidate.calibrated_on == reference.calibrated_on:
+        return ""
+    for one, other in ((candidate, reference), (reference, candidate)):
+        if one.calibrated_on is None:
+            precision = one.judged.record.precision
+            return (
+                f" {one.name} is not calibrated, {other.name} is: first run patchct calibrate "
+                f"{one.bundle} DATA --precision {precision}."
+            )
+    return f" {candidate.name} was calibrated on other data than {reference.name}."
 
 
 def _map_gate(change: Comparison, limits: Limits) -> Gate:

@@ -79,6 +79,9 @@ def test_the_verdict_is_told_and_every_figure_is_beside_the_page(page, bundle):
         assert each["accuracy"]["map"] == 1
         assert each["cold_start"]["peak_mb"] > 10
     assert found["engines"][0]["change"]["flips"] == 0
+    left = {"engine": "openvino", "precision": "fp16", "reason": "the bundle has no fp16 graph"}
+    assert found["left_out"] == [left]
+    assert "<li>fp16 openvino: the bundle has no fp16 graph</li>" in target.read_text("utf-8")
     assert found["data"]["images"] == 45
     assert "patchct" in found["command"]
 

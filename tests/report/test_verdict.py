@@ -50,18 +50,31 @@ def broken(exact, label=None, how=None):
     return judged_of(logits, exact.targets)
 
 
-def measured_of(judged, *, same_model=True, p95=10.0, peak=200.0):
+def measured_of(judged, *, same_model=True, p95=10.0, peak=200.0, calibrated_on=None):
     spread = Spread(5, 8, p95, 12, 20)
     return Measured(
-        "x.patchct", "f" * 16, same_model, None, judged, NEUTRAL, accuracy(judged, NEUTRAL),
-        None, Latency(1, (5.0,), {"total": spread}), None, (SweepPoint(1, 5, 200),),
+        "x.patchct", "f" * 16, same_model, calibrated_on, judged, NEUTRAL,
+        accuracy(judged, NEUTRAL), None, Latency(1, (5.0,), {"total": spread}), None,
+        (SweepPoint(1, 5, 200),),
         ColdStart(1, 0.1, 0.5, 0.1, peak),
     )  # fmt: skip
 
 
 def gates_of(exact, candidate, limits=Limits(), **about):  # noqa: B008
     change = compared(exact, candidate, NEUTRAL, NEUTRAL)
-    return {gate.name: gate for gate in verdict(measured_of(candidate, **about), change, limits)}
+    found = verdict(measured_of(candidate, **about), measured_of(exact), change, limits)
+    return {gate.name: gate for gate in found}
+
+
+def test_thresholds_of_another_kind_are_named_as_a_reason(exact):
+    candidate = broken(exact)
+    assert "calibrat" not in gates_of(exact, candidate)["Tag flips"].text
+    text = gates_of(exact, candidate, calibrated_on="voc")["Tag flips"].text
+    assert "int8 openvino is not calibrated" in text
+    assert "patchct calibrate x.patchct DATA --precision int8" in text
+    change = compared(exact, candidate, NEUTRAL, NEUTRAL)
+    two = [measured_of(each, calibrated_on=on) for each, on in ((candidate, "a"), (exact, "b"))]
+    assert "on other data" in verdict(*two, change, Limits())[1].text
 
 
 def test_a_little_noise_passes(exact):
@@ -127,7 +140,7 @@ def test_images_that_one_could_not_read_are_left_out(exact):
     ids=str,
 )
 def test_limits_are_judged_where_they_are_given(exact, limits, passed):
-    found = verdict(measured_of(exact), None, limits)
+    found = verdict(measured_of(exact), measured_of(exact), None, limits)
     assert {gate.name: gate.passed for gate in found} == passed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from patchct_edge.bundle import INT8_FOR_GPU, Bundle, known_precision, model_name
@@ -73,6 +73,17 @@ def candidates(bundle: Bundle, wish: Wish = ANYTHING) -> Iterator[Candidate]:
                 yield Candidate(name, each, found.reason, found.record)
             else:
                 yield Candidate(name, each, _MISSING[name]())
+
+
+def left_out(found: Iterable[Candidate], wish: Wish = ANYTHING) -> list[Candidate]:
+    """Return those that do not fit and that nobody has ruled out by what was asked for."""
+    return [
+        each for each in found
+        if each.reason is not None
+        and each.engine != fake.NAME
+        and wish.engine in (None, each.engine)
+        and wish.precision in (None, each.precision)
+    ]  # fmt: skip
 
 
 def runnable(bundle: Bundle, wish: Wish = ANYTHING) -> list[Candidate]:
