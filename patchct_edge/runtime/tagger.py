@@ -61,7 +61,11 @@ class Tagger(Closing):
         found = open_engine(
             opened, engine=engine, precision=precision, latency=latency, trust=trust
         )
-        return cls(opened, found, calibrated=calibrated)
+        try:
+            return cls(opened, found, calibrated=calibrated)
+        except BaseException:
+            found.close()
+            raise
 
     def tag(
         self,

@@ -25,6 +25,7 @@ _PROPERTY = re.compile(
     re.IGNORECASE | re.ASCII,  # a space of another alphabet is part of a password
 )
 SHOWN_FOR_SECRET = "***"
+SHORTEST = 4  # letters of what is hidden wherever it stands: "p" stands in every other word
 TOPIC = "patchct"
 
 
@@ -73,7 +74,7 @@ def parse_address(source: str) -> Address:
     if kind is None:
         raise UserError(
             f"unknown kind of source: {redacted(source)}", got=f"{scheme}://",
-            expected=did_you_mean(scheme, SCHEMES),
+            expected=did_you_mean(scheme, [*SCHEMES, "gst"]),
         )  # fmt: skip
     if kind == "v4l2":
         return Address(kind, rest if rest.startswith("/") else f"/dev/video{rest or 0}")
@@ -127,7 +128,8 @@ def secrets_of(url: str) -> tuple[str, ...]:
         }  # fmt: skip
     except ValueError:
         return ()
-    return tuple(sorted({each for raw in found for each in (raw, unquote(raw)) if each}))
+    both = {each for raw in found for each in (raw, unquote(raw))}
+    return tuple(sorted(each for each in both if len(each) >= SHORTEST))
 
 
 def topic_of(url: str) -> str:

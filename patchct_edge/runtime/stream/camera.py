@@ -110,7 +110,7 @@ class Camera:
     def check(self) -> None:
         """Free a thread that has waited too long within a library, where that can be done."""
         source = self._source
-        if source is not None and source.live and time.monotonic() - self._heard > 2 * self._stall:
+        if source is not None and source.live and time.monotonic() - self._heard > self._stall:
             self._heard = time.monotonic()
             source.interrupt()
 
@@ -140,6 +140,8 @@ class Camera:
             self._alike.begin(self._heard)
             self._source, corrupt = source, self.counts.corrupt
             try:
+                if self._stop.is_set():  # `stop` may not have seen the source
+                    return
                 for frame in source.frames():
                     if self._stop.is_set():
                         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,14 +27,19 @@ def check(given: settings.Stream) -> None:
     Raises:
         FaultsError: all that does not fit, together.
     """
-    faults = [
-        *_numbers(given), *_cameras(given), *_outputs(given), *_paths(given), *_choice(given),
-        *_thresholds(given),
-    ]  # fmt: skip
+    faults = faults_of(given)
     if len(faults) == 1:
         raise UserError(faults[0])
     if faults:
         raise FaultsError("the stream cannot be run", [Fault("settings", None, f) for f in faults])
+
+
+def faults_of(given: settings.Stream) -> list[str]:
+    """Return all that does not fit."""
+    return [
+        *_numbers(given), *_cameras(given), *_outputs(given), *_paths(given), *_choice(given),
+        *_thresholds(given),
+    ]  # fmt: skip
 
 
 def _numbers(given: settings.Stream) -> Iterator[str]:
@@ -103,7 +109,8 @@ def _outputs(given: settings.Stream) -> Iterator[str]:
             case settings.MQTT(url=url) if "#" in url or set("+#") & set(topic_of(url)):
                 yield "mqtt: a topic without + and # is expected: they stand for others"
             case settings.Webhook(url=url) if not _is_url(url, "http", "https"):
-                yield f"webhook: got {redacted(url, secrets_of(url))}, expected http://..."
+                shown = re.sub(r"(?<=[^:/])/.*", "/...", url)  # in the path is many a token
+                yield f"webhook: got {redacted(shown, secrets_of(url))}, expected http://..."
             case settings.Video(path=path, camera=None) if len(names) > 1:
                 yield f"video {path}: which camera? one of {', '.join(names)}"
             case settings.Video(path=path, camera=str(name)) if name not in names:
@@ -120,12 +127,25 @@ def _paths(given: settings.Stream) -> Iterator[str]:
                 folder = Path(path).absolute().parent
                 if not folder.is_dir():
                     yield f"{output.kind}: no folder {folder} for {path}"
+                if Path(given.model).resolve() in Path(path).resolve().parents:
+                    yield f"{output.kind}: {path} is within the model"
+                elif output.kind == "jsonl" and not _may_be_continued(Path(path)):
+                    yield f"jsonl: {path} is there and holds no JSON lines"
                 if os.path.realpath(path) in sources:
                     yield f"{output.kind}: {path} is a camera's source"
                 written.append(os.path.realpath(path))
     for path, count in Counter(written).items():
         if count > 1:
             yield f"{count} outputs write {path}"
+
+
+def _may_be_continued(path: Path) -> bool:
+    """Whether rows may follow what a file holds already: nothing, or rows."""
+    try:
+        with path.open("rb") as file:
+            return not path.is_file() or file.read(1) in (b"", b"{")
+    except OSError:
+        return True  # none there, or told when it is opened
 
 
 def _choice(given: settings.Stream) -> Iterator[str]:
@@ -138,6 +158,7 @@ def _choice(given: settings.Stream) -> Iterator[str]:
 def _is_url(url: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # else no connection is tried, and nothing told
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False

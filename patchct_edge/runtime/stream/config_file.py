@@ -16,18 +16,21 @@ dog = 0.7
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.address import is_path, redacted
+from patchct_edge.runtime.stream.check import faults_of
 
 T = TypeVar("T")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -35,6 +38,7 @@ OUTPUTS: dict[str, type[settings.Output]] = {
     "jsonl": settings.JSONL, "mqtt": settings.MQTT, "webhook": settings.Webhook,
     "snapshots": settings.Snapshots, "video": settings.Video,
 }  # fmt: skip
+STAND_IN = "test://pattern"
 RENAMED = {"camera": "cameras", "output": "outputs"}  # as TOML's [[camera]] reads better
 
 
@@ -60,9 +64,12 @@ def stream_from_file(path: Path, environment: Mapping[str, str] = os.environ) ->
             faults.append(f"{plural}: there is no such setting, it is [[{name}]]")
     values = {RENAMED.get(name, name): value for name, value in filled.items()}
     stream = _validated(values, faults)
+    if stream is not None:
+        stream = _beside(stream, path.parent)
     if stream is None or faults:
+        faults += [] if stream is None else faults_of(stream)
         raise FaultsError(f"{path} is not valid", [Fault(str(path), None, f) for f in faults])
-    return _beside(stream, path.parent)
+    return stream
 
 
 def _filled(value: Any, environment: Mapping[str, str], faults: list[str]) -> Any:
@@ -80,7 +87,7 @@ def _filled(value: Any, environment: Mapping[str, str], faults: list[str]) -> An
 
 
 def _validated(values: dict[str, Any], faults: list[str]) -> settings.Stream | None:
-    """Return the settings, or None where there are faults."""
+    """Return the settings, or what is left of them without the faulty ones, or None."""
     thresholds = values.get("thresholds")
     if isinstance(thresholds, dict):  # dog = 0.7 is short for dog = { on = 0.7 }
         short = {k: v if isinstance(v, dict) else {"on": v} for k, v in thresholds.items()}
@@ -90,8 +97,9 @@ def _validated(values: dict[str, Any], faults: list[str]) -> settings.Stream | N
     if outputs is None:
         return stream
     given = enumerate(outputs if isinstance(outputs, list) else [outputs])
-    typed = tuple(_output(each, n, faults) for n, each in given)
-    return None if faults or stream is None else dataclasses.replace(stream, outputs=typed)
+    typed = [_output(each, n, faults) for n, each in given]
+    left = tuple(each for each in typed if each is not None)
+    return None if stream is None else dataclasses.replace(stream, outputs=left)
 
 
 def _output(given: Any, n: int, faults: list[str]) -> Any:
@@ -106,23 +114,57 @@ def _output(given: Any, n: int, faults: list[str]) -> Any:
 def _typed(
     kind: type[T], given: dict[str, Any], where: tuple[int | str, ...], faults: list[str]
 ) -> T | None:
+    """Return what is given, or what is left of it without the faulty settings, or None."""
     from pydantic import TypeAdapter, ValidationError
 
-    try:  # JSON has no tuples: they are read from lists even where types are strict
-        text = json.dumps(given, default=str)
-        return TypeAdapter(kind).validate_json(text, strict=True)
+    def read(values: Any) -> T:
+        # JSON has no tuples: they are read from lists even where types are strict.
+        return TypeAdapter(kind).validate_json(json.dumps(values, default=str), strict=True)
+
+    try:
+        return read(given)
     except ValidationError as error:
-        faults += [
-            f"{_place((*where, *fault['loc']))}: {redacted(_said(fault))}"
-            for fault in error.errors()
-        ]
+        found = error.errors()
+    faults += [f"{_place((*where, *fault['loc']))}: {redacted(_said(fault))}" for fault in found]
+    if any(_lacks(fault) and len(fault["loc"]) == 1 for fault in found):
         return None
+    left = copy.deepcopy(given)
+    # The last first, and whole entries at the end, so that the places of the others stay.
+    for whole in (False, True):
+        for fault in reversed(found):
+            if _lacks(fault) == whole:
+                with suppress(LookupError):  # it went with another
+                    _leave_out(left, fault["loc"], whole)
+    with suppress(ValidationError):
+        return read(left)
+    return None
+
+
+def _lacks(fault: Mapping[str, Any]) -> bool:
+    return fault["type"] in ("missing", "missing_argument")
+
+
+def _leave_out(given: Any, place: Sequence[Any], whole: bool) -> None:
+    """Delete a faulty setting, or the entry that lacks one; a camera gets another source."""
+    if place[-1] == "source":
+        for part in place[:-1]:
+            given = given[part]
+        given["source"] = STAND_IN
+        return
+    *way, last = place[:-1] if whole else place
+    for part in way:
+        inner = given[part]
+        if not isinstance(inner, dict) and not (inner and isinstance(inner[0], dict)):
+            last = part  # numbers that belong together, as of `roi`
+            break
+        given = inner
+    del given[last]
 
 
 def _said(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "unexpected_keyword_argument":
         return "there is no such setting"
-    if fault["type"] in ("missing", "missing_argument"):
+    if _lacks(fault):
         return "is missing"
     return f"{fault['msg']}, got {fault['input']!r}"
 

@@ -65,6 +65,7 @@ class GStreamerSource(Source):
         self._listener.start()
         assert self._child.stdout is not None
         if not self._begins(self._child.stdout.fileno(), timeout, stop):
+            self._child.kill()  # it may not be there long enough to be asked
             self._end()
             self._close_pipes()
             raise SourceError(f"cannot open {self._shown}", got="no picture in time")

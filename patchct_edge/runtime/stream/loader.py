@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 Model = TypeVar("Model")
+PATIENCE = 60.0  # seconds
 
 
 class Loader(Generic[Model]):
@@ -20,6 +22,12 @@ class Loader(Generic[Model]):
     def __init__(self, load: Callable[[Model | None], Model]) -> None:
         self._load = load
         self._loading: Future[Model] | None = None
+        self._began = 0.0
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a model takes so long to open that it may never be."""
+        return self.busy and time.monotonic() - self._began > PATIENCE
 
     @property
     def busy(self) -> bool:
@@ -28,7 +36,7 @@ class Loader(Generic[Model]):
 
     def begin(self, present: Model | None) -> None:
         """Begin to open a model."""
-        self._loading = Future()
+        self._loading, self._began = Future(), time.monotonic()
         # A daemon: an engine that opens for minutes does not hold up the end of the process.
         threading.Thread(
             target=self._run, args=(self._loading, present), name="loading", daemon=True

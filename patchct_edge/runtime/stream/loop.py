@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from patchct_edge.runtime.stream.trouble import CALM, Trouble
 from patchct_edge.runtime.stream.watched import Watched
 from patchct_edge.runtime.tagger import Tagger
 
-TICK = 0.2  # seconds after which the loop looks around even where no frame has come
+TICK = 0.1  # seconds after which the loop looks around even where no frame has come
 RECENT = 10_000  # frames whose latencies are kept
 
 
@@ -66,7 +66,8 @@ class Loop:
             and with None after the engine failed, by another thread.
         stall: seconds after which the labels of a camera that is gone are turned off.
         note: told what a person should know.
-        alive: called in every round, at least each `TICK` seconds.
+        alive: called in every round, at least each `TICK` seconds, unless an engine that failed
+            hangs as it is opened.
     """
 
     def __init__(
@@ -94,20 +95,23 @@ class Loop:
         self._fitters = ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1), "fitting")
         self._backoff, self._engine_due = Backoff(), 0.0
         self._engine_works, self._trouble = True, Trouble(note)
+        self._down: float | None = None  # since when the engine has failed
         self.latencies: deque[float] = deque(maxlen=RECENT)
 
     def run(self, frames: float = float("inf")) -> None:
         """Tag until told to stop, all sources have ended, or `frames` frames were tagged."""
         self._left = frames
         while not self._orders.stop.is_set():
-            self._alive()
+            if self._engine_works or not self._loader.hangs:
+                self._alive()
             self._look_after_model()
             batch, self._ahead = self._ahead or self._awaited(), []
             self._left -= self._tag(batch)
             if not self._engine_works:
                 self._give_up()
+            dark = self._down is not None and time.monotonic() - self._down > self._stall
             for watched in self._watched:
-                watched.look_after(self._stall)
+                watched.look_after(self._stall, dark)
             over = all(each.camera.done and not each.waiting for each in self._watched)
             if over or self._left <= 0 or any(courier.gone for courier in self._couriers):
                 break
@@ -119,7 +123,8 @@ class Loop:
         """Free the engine."""
         for each in (self._taker, self._fitters):
             each.shutdown(wait=False, cancel_futures=True)
-        self._model.tagger.close()
+        with suppress(Exception):  # of an engine that has failed
+            self._model.tagger.close()
 
     def _awaited(self) -> list[Taken]:
         """Wait for frames, not for long, and take them."""
@@ -198,7 +203,7 @@ class Loop:
                 each.watched.failed(each.frame, error)
             self._fail(error)
             return 0
-        self._engine_works = True
+        self._engine_works, self._down = True, None
         self._trouble.worked("the engine works again")
         if time.monotonic() - self._engine_due > CALM:
             self._backoff.reset()
@@ -216,8 +221,9 @@ class Loop:
     def _fail(self, error: Exception) -> None:
         """Open the engine anew; it is tried after longer and longer waits."""
         self._trouble.failed(f"the engine failed: {type(error).__name__}: {error}")
-        self._engine_works = False
-        self._engine_due = time.monotonic() + self._backoff.delay()
+        self._engine_works, now = False, time.monotonic()
+        self._down = self._down or now
+        self._engine_due = now + self._backoff.delay()
         if not self._loader.busy:
             self._reloading = False
             self._loader.begin(None)
@@ -240,7 +246,8 @@ class Loop:
         if fresh is None:
             return
         if fresh.tagger.engine is not self._model.tagger.engine:
-            self._model.tagger.close()
+            with suppress(Exception):  # of an engine that has failed
+                self._model.tagger.close()
         self._take_over(fresh)
         if self._reloading:
             self._note(f"reloaded: model {fresh.tagger.bundle.manifest.fingerprint}")

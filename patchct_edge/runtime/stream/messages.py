@@ -53,6 +53,7 @@ class LabelEvent:
 
     Args:
         since: seconds since 1970 from which on the scores said so; `wall` is when it was decided.
+        position: as of `FrameRow`; None where no frame decided.
         reason: "score", or "lost": the camera is gone and nothing is known any more.
     """
 
@@ -63,13 +64,17 @@ class LabelEvent:
     wall: float
     since: float
     reason: Reason = "score"
+    position: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        found = {
             "camera": self.camera, "event": "label on" if self.on else "label off",
             "label": self.label, "score": round(self.score, DIGITS), "time": timestamp(self.wall),
             "since": timestamp(self.since), "reason": self.reason,
         }  # fmt: skip
+        if self.position is None:
+            return found
+        return {**found, "position": round(self.position, MILLISECONDS)}
 
 
 @dataclass(frozen=True)

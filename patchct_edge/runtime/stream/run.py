@@ -95,13 +95,14 @@ def run(
             service.notify("STOPPING=1")
             for camera in cameras:
                 camera.stop()
+            stopped = time.monotonic()
             loop.close()
     except BaseException:
         orders.stop.set()  # a mistake is told at once
         raise
     finally:
         _deliver_the_rest(couriers, orders.stop)
-    until = time.monotonic() + CUT
+    until = stopped + CUT
     for camera in cameras:  # one that hangs within a library ends with the process
         camera.join(max(0.0, until - time.monotonic()))
         camera.settle()

@@ -19,7 +19,7 @@ class Change(NamedTuple):
     label: int  # index
     on: bool
     score: float  # smoothed
-    since: float  # position from which on the score said so
+    since: float  # moment from which on the score said so
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +53,29 @@ class Steady:
         self.on: npt.NDArray[np.bool_] = np.zeros(m, np.bool_)
         self.scores: npt.NDArray[np.float64] = np.zeros(m)
         self._since = np.full(m, np.nan)  # position from which on the other state has been asked
+        self._began = np.full(m, np.nan)  # the moment of the same
         self._last: float | None = None
 
-    def update(self, scores: Scores, position: float) -> list[Change]:
-        """Take the scores (M,) of one frame; return what changed, in the order of the labels."""
+    def update(self, scores: Scores, position: float, moment: float | None = None) -> list[Change]:
+        """Take the scores (M,) of one frame; return what changed, in the order of the labels.
+
+        Args:
+            position: of the frame in its stream, in seconds.
+            moment: when it was captured, by any clock; changes tell since when. None: the position.
+        """
         self._smooth(scores, position)
         asked = np.where(self.on, self.scores < self.rule.off, self.scores >= self.rule.on)
+        self._began[asked & np.isnan(self._since)] = position if moment is None else moment
         self._since = np.where(asked, np.fmin(self._since, position), np.nan)
         due = asked & (position - self._since >= self.rule.hold)
         self.on = self.on ^ due
-        changes = [self._change(int(m), float(self._since[m])) for m in np.flatnonzero(due)]
+        changes = [self._change(int(m), float(self._began[m])) for m in np.flatnonzero(due)]
         self._since[due] = np.nan
         return changes
 
-    def forget(self, position: float) -> list[Change]:
+    def forget(self, moment: float) -> list[Change]:
         """Turn every label off and begin anew: the camera is gone, nothing is known."""
-        changes = [Change(int(m), False, float(self.scores[m]), position) for m in self.tags()]
+        changes = [Change(int(m), False, float(self.scores[m]), moment) for m in self.tags()]
         self.__init__(self.rule)  # type: ignore[misc]
         return changes
 

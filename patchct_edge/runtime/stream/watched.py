@@ -62,13 +62,13 @@ class Watched:
         self._settled(frame)
         self._blind = None
         self._trouble.worked(f"{self.camera.name}: frames are tagged again")
-        changes = self._steady.update(scores, frame.position)
+        changes = self._steady.update(scores, frame.position, frame.captured)
         self.camera.counts.tagged += 1
         tags = [Tag(self._labels[m], float(self._steady.scores[m])) for m in self._steady.tags()]
         tags.sort(key=lambda tag: -tag.score)
         latency = ready - frame.captured
         self._send(self._row(frame, latency, tags=tags), rgb)
-        self._tell(changes, frame.position, frame.wall, "score", rgb)
+        self._tell(changes, "score", frame, rgb)
         return latency
 
     def failed(self, frame: Frame, error: Exception) -> None:
@@ -88,11 +88,15 @@ class Watched:
         self._pending -= 1
         self.camera.mailbox.drop()
 
-    def look_after(self, stall: float) -> None:
-        """Free a camera that hangs; turn its labels off after `stall` seconds in the dark."""
+    def look_after(self, stall: float, dark: bool = False) -> None:
+        """Free a camera that hangs; turn its labels off after `stall` seconds in the dark.
+
+        Args:
+            dark: nothing could be tagged of any camera for so long.
+        """
         self.camera.check()
         long_ago = time.monotonic() - stall
-        if self._blind is not None and self._blind < long_ago:
+        if dark or (self._blind is not None and self._blind < long_ago):
             self._forget()
         if self.waiting:
             return
@@ -127,9 +131,12 @@ class Watched:
             self._labels, self._steady = labels, Steady(rule)
 
     def _row(self, frame: Frame, latency: float, **found: Any) -> FrameRow:
-        self._origin = frame.position if self._origin is None else self._origin
-        position = frame.position - self._origin
+        position = self._position(frame)
         return FrameRow(self.camera.name, frame.number, frame.wall, position, latency, **found)
+
+    def _position(self, frame: Frame) -> float:
+        self._origin = frame.position if self._origin is None else self._origin
+        return frame.position - self._origin
 
     def _settled(self, frame: Frame) -> None:
         self._pending -= 1
@@ -149,17 +156,20 @@ class Watched:
             self._send(event)
 
     def _forget(self) -> None:
-        self._tell(self._steady.forget(0.0), 0.0, time.time(), "lost")
+        self._tell(self._steady.forget(time.monotonic()), "lost")
 
     def _tell(
-        self, changes: Sequence[Change], position: float, wall: float, reason: settings.Reason,
+        self, changes: Sequence[Change], reason: settings.Reason, frame: Frame | None = None,
         rgb: RGB | None = None,
     ) -> None:  # fmt: skip
+        now, wall = time.monotonic(), time.time()
+        position = None
+        if frame is not None:
+            now, wall, position = frame.captured, frame.wall, self._position(frame)
         for change in changes:
-            since = wall - (position - change.since)
-            label = self._labels[change.label]
+            label, since = self._labels[change.label], wall - (now - change.since)
             event = LabelEvent(
-                self.camera.name, label, change.on, change.score, wall, since, reason
+                self.camera.name, label, change.on, change.score, wall, since, reason, position
             )
             self._send(event, rgb)
 

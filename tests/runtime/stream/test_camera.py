@@ -37,7 +37,7 @@ class Scripted(Source):
             raise ZeroDivisionError("a bug of a library")
         while self._then == "hang" and not self.interrupted.wait(0.02):
             pass
-        if self._then == "slow" and not self.interrupted.wait(STALL):
+        if self._then == "slow" and not self.interrupted.wait(STALL / 2):
             while not self.interrupted.wait(0.02):
                 yield self._frame(time.monotonic_ns())
         while self._then == "freeze" and not self._freed.wait(0.02):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from patchct_edge.errors import FaultsError, UserError
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.check import check
+from patchct_edge.runtime.stream.config_file import _validated as validated
 from patchct_edge.runtime.stream.config_file import stream_from_file
 from patchct_edge.runtime.stream.sources import size_of
 
@@ -47,6 +50,12 @@ camera = "door"
 red = 0.7
 blue = { on = 0.8, off = 0.5 }
 """
+
+
+NAMES = (
+    "model", "cameras", "outputs", "thresholds", "smooth", "stall", "name", "source", "fps", "roi",
+    "kind", "url", "path", "on", "off",
+)  # fmt: skip
 
 
 def written(folder, text):
@@ -106,6 +115,81 @@ def test_every_fault_is_listed_at_once(tmp_path):
     assert f"({len(caught.value.faults)} faults)" in said
 
 
+def test_faults_of_form_and_of_meaning_are_listed_together(tiny_bundle, tmp_path):
+    text = f"""
+model = "{tiny_bundle}"
+colour = 3
+stall = "long"
+smooth = -1
+
+[[camera]]
+name = "a"
+fps = 0
+
+[[camera]]
+name = "b"
+source = ["x"]
+roi = [0, 0, "w", 1]
+size = "big"
+
+[[output]]
+kind = "mqtt"
+
+[[output]]
+kind = "webhook"
+url = "ftp://x"
+
+[thresholds]
+red = 1.5
+green = {{ onn = 1 }}
+"""
+    with pytest.raises(FaultsError) as caught:
+        stream_from_file(written(tmp_path, text), {})
+    said = str(caught.value)
+    for words in (
+        "colour: there is no such setting", "stall: ", "camera 1 source: is missing",
+        "camera 2 source", "camera 2 roi", "output 1 url: is missing", "thresholds green onn",
+        "smooth: got -1", "a: fps: got 0", "b: not a size", "webhook: got ftp://x",
+        "thresholds: red: got on 1.5",
+    ):  # fmt: skip
+        assert words in said, said
+    assert f"({len(caught.value.faults)} faults)" in said
+    assert "no such source" not in said
+
+
+SCALARS = st.none() | st.booleans() | st.floats(-1, 3) | st.text("ab/", max_size=3)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES), inner),
+    max_leaves=8,
+)
+PLACES = [
+    ("model",), ("colour",), ("smooth",), ("cameras",), ("cameras", 0), ("cameras", 0, "source"),
+    ("cameras", 0, "fps"), ("cameras", 1, "roi"), ("cameras", 1, "roi", 2), ("outputs",),
+    ("outputs", 0), ("outputs", 0, "url"), ("thresholds",), ("thresholds", "red"),
+]  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(PLACES), VALUES, max_size=4))
+def test_whatever_stands_in_a_file_is_taken_or_refused(changes):
+    values = {
+        "model": "x.patchct",
+        "cameras": [{"source": "0"}, {"source": "1", "name": "b", "roi": [0, 0, 1, 1]}],
+        "outputs": [{"kind": "mqtt", "url": "mqtt://broker/house"}, {"kind": "jsonl"}],
+        "thresholds": {"red": 0.5},
+    }
+    for place, value in sorted(changes.items(), key=lambda change: -len(change[0])):
+        target = values
+        for part in place[:-1]:
+            target = target[part]
+        target[place[-1]] = value
+    faults = []
+    stream = validated(values, faults)
+    assert stream is not None or faults
+    if stream is not None:
+        assert len(stream.cameras) == len(values["cameras"])
+
+
 def test_no_password_is_shown_in_a_fault(tmp_path):
     text = WHOLE.replace('url = "mqtt://broker/house"', 'url = ["mqtt://me:secret@broker"]')
     with pytest.raises(FaultsError) as caught:
@@ -150,13 +234,15 @@ def test_the_meaning_is_checked_all_at_once(tiny_bundle):
 
 def test_files_and_choices_are_checked_before_anything_is_opened(tiny_bundle, tmp_path):
     film = tmp_path / "film.mp4"
-    film.touch()
+    film.write_bytes(b"film")
     rows, nowhere = str(tmp_path / "rows.jsonl"), str(tmp_path / "none" / "rows.jsonl")
     given = settings.Stream(
         model=str(tiny_bundle), engine="fack", precision="int9",
         cameras=(settings.Camera(str(film), " "),),
         outputs=(
             settings.JSONL(path=rows), settings.JSONL(path=rows), settings.JSONL(path=nowhere),
+            settings.JSONL(path=str(film)), settings.JSONL(path=f"{tiny_bundle}/manifest.json"),
+            settings.Webhook("htps://hooks/T00/SECRET"), settings.MQTT("mqtt://a..b/house"),
             settings.Video(str(tmp_path / "none" / ".." / "film.mp4")),
         ),
     )  # fmt: skip
@@ -166,8 +252,11 @@ def test_files_and_choices_are_checked_before_anything_is_opened(tiny_bundle, tm
     for words in (
         f"2 outputs write {rows}", f"no folder {tmp_path / 'none'}", "is a camera's source",
         "a camera needs a name", "did you mean 'fake'", "precision: got int9",
+        "film.mp4 is there and holds no JSON lines", "manifest.json is within the model",
+        "got htps://hooks/...", "got mqtt://a..b/house",
     ):  # fmt: skip
         assert words in said, said
+    assert "SECRET" not in said
     assert sorted(tmp_path.iterdir()) == [film]
 
 

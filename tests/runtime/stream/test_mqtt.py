@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 from streams import closed
@@ -81,9 +83,35 @@ class Listener:
             time.sleep(0.02)
         raise AssertionError((topic, payload, self.messages))
 
+    def publish(self, topic, payload):
+        self._client.publish(topic, payload, 1, retain=True)
+
     def close(self):
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def proxied(port, answers):
+    """A port on the way to a broker, whose answers get lost unless `answers` is set."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source, target, open_way):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if open_way.is_set():
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def serve():
+        client, _ = server.accept()
+        upstream = socket.create_connection(("127.0.0.1", port))
+        always = threading.Event()
+        always.set()
+        for words in ((client, upstream, always), (upstream, client, answers)):
+            threading.Thread(target=pump, args=words, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return server.getsockname()[1]
 
 
 @pytest.fixture
@@ -197,6 +225,32 @@ def test_what_a_slow_neighbour_leaves_no_time_for_is_lost_and_counted(stream):
     events = len(running.events("label on")) + len(running.events("label off")) + 2
     counts = summary.outlets["mqtt mqtt://127.0.0.1:9/house"]
     assert (counts.delivered, counts.lost) == (0, events)
+
+
+def test_a_last_will_that_comes_late_is_denied(broker, listen):
+    courier = Courier(MQTTOutlet(outlet(broker.port), []), print)
+    listener = listen(broker.port)
+    listener.wait_for("house/status", "online")
+    listener.publish("house/status", "offline")  # as of a connection that was given up long ago
+    listener.wait_for("house/status", "offline")
+    listener.wait_for("house/status", "online", after=len(listener.messages) - 1)
+    closed(courier)
+    listener.wait_for("house/status", "offline", after=len(listener.messages) - 1)
+    time.sleep(0.5)
+    assert listen(broker.port).wait_for("house/status")[1:] == ("offline", True)
+
+
+def test_the_last_will_says_offline_where_the_farewell_does_not_come_through(broker, listen):
+    answers = threading.Event()
+    answers.set()
+    port = proxied(broker.port, answers)
+    courier = Courier(MQTTOutlet(outlet(port), []), print)
+    listen(broker.port).wait_for("house/status", "online")
+    answers.clear()
+    for number in range(40):  # more than are sent without an acknowledgement
+        courier.put(LabelEvent("c0", f"label {number}", True, 0.9, 1e9, 1e9), None)
+    assert closed(courier, 0.5).lost == 40
+    listen(broker.port).wait_for("house/status", "offline")
 
 
 def test_a_broker_that_is_never_there_holds_nothing_up(stream):

@@ -152,17 +152,25 @@ def test_a_line_that_a_power_cut_tore_takes_no_other_with_it(tmp_path):
 
 def test_a_file_that_cannot_be_rotated_goes_on(tmp_path, monkeypatch):
     path, said = tmp_path / "rows.jsonl", []
+    older = [tmp_path / f"rows.jsonl.{n}" for n in (1, 2, 3)]
+    for each in older:
+        each.write_text(each.name)
     outlet = JSONLOutlet(settings.JSONL(path=str(path), max_mb=0.0005))
     outlet.say = said.append
 
-    def refuse(*paths):
-        raise PermissionError(errno.EACCES, "Permission denied")
+    replace = os.replace
+
+    def refuse(source, target):  # as where it is mounted
+        if source == path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        replace(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
         for number in range(20):
             outlet.deliver(row(number), None)
     assert lines_of(path) == list(range(20))
+    assert [each.read_text() for each in older] == [each.name for each in older]
     assert len(said) == 1
     assert "Permission denied" in said[0]
     outlet.deliver(row(20), None)

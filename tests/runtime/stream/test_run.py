@@ -179,10 +179,11 @@ def test_an_engine_that_fails_for_long_turns_the_labels_off(stream, monkeypatch)
         return compute(self, pixels)
 
     monkeypatch.setattr(FakeEngine, "compute", moody)
-    running = stream("test://pattern?fps=50&size=64x48", stall=1.0)
-    running.wait_for(lambda: len(running.events("label on")) == 3)
+    slow = settings.Camera("test://pattern?fps=50&size=64x48", "slow", fps=0.5)
+    running = stream("test://pattern?fps=50&size=64x48", slow, stall=1.0)
+    running.wait_for(lambda: len(running.events("label on")) == 6)
     broken.append(True)
-    running.wait_for(lambda: len(running.events("label off")) == 3)
+    running.wait_for(lambda: len(running.events("label off")) == 6)
     assert {event["reason"] for event in running.events("label off")} == {"lost"}
     assert sum("the engine failed" in note for note in running.notes) == 1
     assert running.end().cameras["c0"].failed > 1

@@ -41,6 +41,9 @@ def test_a_change_tells_since_when_the_scores_said_so():
     state = steady(hold=1)
     changes = [c for n in range(9) for c in state.update(np.array([0.9]), n / 4)]
     assert changes == [Change(0, True, pytest.approx(0.9), 0.0)]
+    fast = steady(hold=1)  # a file is read faster than it plays
+    changes = [c for n in range(9) for c in fast.update(np.array([0.9]), n / 4, 100 + n / 100)]
+    assert changes == [Change(0, True, pytest.approx(0.9), 100.0)]
 
 
 @pytest.mark.parametrize("rate", [5, 10, 50])

@@ -40,15 +40,15 @@ class VideoOutlet(Outlet):
             self.say(f"{self.name}: {self._kept} is there already")
 
     def wants(self, message: Message) -> bool:
-        return isinstance(message, FrameRow) and message.camera == self._camera
+        tagged = isinstance(message, FrameRow) and message.error is None
+        return tagged and message.camera == self._camera
 
     def wants_picture(self, message: Message) -> bool:
         return True
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
         assert isinstance(message, FrameRow)
-        if rgb is None:  # a frame that could not be converted
-            return
+        assert rgb is not None
         lines = [f"{tag.label} {tag.score:.2f}" for tag in message.tags]
         self._writer.write(images.captioned(rgb, lines), message.position)
 

@@ -37,6 +37,8 @@ class JSONLOutlet(Outlet):
         self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep
         self.name = f"jsonl {given.path or 'stdout'}"
         self._told = False
+        torn = self._path is not None and _is_torn(self._path)
+        self._lead = b"\n" if torn else b""  # before the first line
         self._file = self._opened()
 
     def wants(self, message: Message) -> bool:
@@ -49,7 +51,8 @@ class JSONLOutlet(Outlet):
                 self._rotate(self._path)
             except OSError as error:
                 self._tell_once(f"{self.name} is not rotated and grows: {error}")
-        _write(self._file, line)
+        _write(self._file, self._lead + line)
+        self._lead = b""
 
     def close(self) -> int:
         if self._path is not None and self._file >= 0:
@@ -63,26 +66,26 @@ class JSONLOutlet(Outlet):
                 raise UserError("cannot write standard output", got="it is closed", fix="-o FILE")
             return sys.stdout.fileno()
         try:
-            file = os.open(self._path, WRITING, 0o644)
+            return os.open(self._path, WRITING, 0o644)
         except OSError as error:
             raise UserError(f"cannot write {self._path}", got=error.strerror) from None
-        if _is_torn(self._path):
-            _write(file, b"\n")
-        return file
 
     def _is_full(self, more: int) -> bool:
         return 0 < os.fstat(self._file).st_size > self._limit - more
 
     def _rotate(self, path: Path) -> None:
-        for n in range(self._keep, 0, -1):
-            older = _numbered(path, n)
+        full = path.with_name(f"{path.name}.full")
+        os.replace(path, full)  # the first: where this fails the older ones stay what they are
+        for n in range(self._keep, 1, -1):
             newer = _numbered(path, n - 1)
             if newer.exists():
-                os.replace(newer, older)
+                os.replace(newer, _numbered(path, n))
         if self._keep == 0:
-            path.unlink()
-        full, self._file = self._file, os.open(path, WRITING, 0o644)
-        os.close(full)
+            full.unlink()
+        else:
+            os.replace(full, _numbered(path, 1))
+        before, self._file = self._file, os.open(path, WRITING, 0o644)
+        os.close(before)
 
     def _tell_once(self, text: str) -> None:
         if not self._told:
@@ -91,16 +94,17 @@ class JSONLOutlet(Outlet):
 
 
 def _numbered(path: Path, n: int) -> Path:
-    return path if n == 0 else path.with_name(f"{path.name}.{n}")
+    return path.with_name(f"{path.name}.{n}")
 
 
 def _is_torn(path: Path) -> bool:
     """Whether the last line of a file has no end, as after a power cut."""
-    if not path.is_file() or not path.stat().st_size:
-        return False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+    with suppress(OSError):  # none there, an empty one, or one that may not be read
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                return file.read() != b"\n"
+    return False
 
 
 def _write(file: int, line: bytes) -> None:

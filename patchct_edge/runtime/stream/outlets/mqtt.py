@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import time
 from collections import deque
@@ -51,6 +52,7 @@ class MQTTOutlet(Outlet):
         self._state: dict[str, str] = {}  # payload of each retained topic
         self._untold: set[str] = set()  # topics whose payload this connection was not told
         self._came = threading.Event()  # a connection has come about
+        self._denied = threading.Event()  # somebody has said that this stream is offline
         self._older: set[int] = set()  # numbers of messages from before it, which may come late
         self._told = ""  # the trouble that was last told of
         self._on: dict[str, list[str]] = {}
@@ -73,6 +75,7 @@ class MQTTOutlet(Outlet):
             self._client.tls_set()
         self._client.on_connect = self._connected
         self._client.on_publish = self._taken
+        self._client.on_message = self._heard
         self._client.on_connect_fail = lambda *_: self._trouble("no broker answers")
         self._client.on_disconnect = self._disconnected
         self._client.connect_async(parts.hostname or "", port)
@@ -107,6 +110,9 @@ class MQTTOutlet(Outlet):
             self._came.clear()
             self._untold = set(self._state)
             self._older = {number for number, _ in self._sent}
+        if self._denied.is_set():
+            self._denied.clear()
+            self._untold.add(f"{self._topic}/status")
         self._older.intersection_update(number for number, _ in self._sent)
         if self._older or not self._client.is_connected():
             return
@@ -117,6 +123,7 @@ class MQTTOutlet(Outlet):
                 self._untold.remove(topic)
 
     def close(self) -> int:
+        self._client.on_message = None  # of its own farewell
         self._note_state(f"{self._topic}/status", "offline")
         self.idle()
         while (self._sent or self._untold) and not self.closing.wait(LOOK):
@@ -125,11 +132,19 @@ class MQTTOutlet(Outlet):
         while (self._sent or self._untold) and time.monotonic() < until:
             time.sleep(LOOK)
             self.idle()
+        self._part(not (self._sent or self._untold))
+        return sum(event for _, event in self._sent)
+
+    def _part(self, told: bool) -> None:
+        """Leave the broker: without a goodbye where it was not told all, but by the last will."""
+        self._client.on_disconnect = None
+        connection: Any = self._client.socket()
+        if connection is not None and not told:
+            connection.shutdown(socket.SHUT_RDWR)
         connected = self._client.is_connected()
         self._client.disconnect()
-        if connected:  # else its thread may wait long for the next try; it ends by itself
+        if connected and told:  # else its thread may wait long for the next try, and ends by itself
             self._client.loop_stop()
-        return sum(event for _, event in self._sent)
 
     def _base(self, camera: str) -> str:
         return f"{self._topic}/{_level(camera)}"
@@ -159,7 +174,13 @@ class MQTTOutlet(Outlet):
         if self._told:
             self._told = ""
             self.say(f"{self.name}: connected")
+        client.subscribe(f"{self._topic}/status", AT_LEAST_ONCE)
         self._came.set()
+
+    def _heard(self, client: Any, userdata: Any, message: Any) -> None:
+        """Notice the last will of an earlier connection, which a broker may publish much later."""
+        if message.payload == b"offline":
+            self._denied.set()
 
     def _disconnected(
         self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object

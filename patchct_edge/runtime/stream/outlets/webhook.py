@@ -6,7 +6,7 @@ import json
 import urllib.request
 from base64 import b64encode
 from http.client import HTTPException
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
@@ -19,6 +19,7 @@ TIMEOUT = 5.0  # seconds for one answer
 ATTEMPTS = 8  # of one event: about a minute
 REFUSED = range(300, 500)  # the server will say so again, but for the two below
 LATER = (408, 429)
+RESERVED = "%/:?@!$&'()*+,;=~"  # what a URL may hold as it is, and what somebody encoded
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -72,4 +73,5 @@ def _request_of(url: str) -> tuple[str, dict[str, str]]:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host)), headers
+    path, query = (quote(part, safe=RESERVED) for part in (parts.path, parts.query))
+    return urlunsplit(parts._replace(netloc=host, path=path, query=query)), headers
