@@ -138,6 +138,11 @@ class Bundle:
 _EXPORT_AGAIN = "copy the bundle again, or make it anew with patchct export"
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder looks like a bundle, whole or not."""
+    return os.path.isfile(folder / MANIFEST) and any(folder.glob(model_name("*")))  # noqa: PTH113
+
+
 def model_name(precision: str) -> str:
     """File name of a precision's graph."""
     return f"model.{precision}.onnx"

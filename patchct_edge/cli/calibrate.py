@@ -48,21 +48,28 @@ def calibrate(
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
     wish = Wish(engine, precision, trust=trust_engine)
     chosen = {each.precision: each.engine for each in reversed(runnable(opened, wish))}
+    every = candidates(opened, Wish(engine, trust=trust_engine))
+    fits = {each.precision: each.engine for each in reversed([*every]) if each.reason is None}
+    scored = fits | chosen
+    kinds = [each for each in opened.precisions() if each in scored]
     records: dict[str, dict[str, Any]] = {}
     exact: Tagged | None = None
     failed: dict[str, None] = {}  # in order, each once
-    for kind in (each for each in opened.precisions() if each in chosen):
+    # The most exact one first, whose tags the others follow, whether or not it was asked for.
+    for kind in (each for each in kinds if each in chosen or each == kinds[0]):
         with (
-            open_engine(opened, engine=chosen[kind], precision=kind, trust=trust_engine) as running,
+            open_engine(opened, engine=scored[kind], precision=kind, trust=trust_engine) as running,
             console.counting(f"scoring, {kind}", len(found)) as progress,
         ):
             said = judged(running, opened.manifest.recipe, found, progress)
         failed.update(dict.fromkeys(said.failed))
         result = fitted_as(said, wanted, exact)
-        if not as_json:
-            _print(said, result, wanted)
         if exact is None:
             exact = Tagged(said.paths, result.calibration.tags(said.logits))
+        if kind not in chosen:
+            continue
+        if not as_json:
+            _print(said, result, wanted)
         records[kind] = {
             **result.calibration.to_json(said.labels),
             "objective": objective,
@@ -78,7 +85,9 @@ def calibrate(
         console.warn(failure)
     for each in left_out(candidates(opened, wish), wish):
         if each.precision in opened.precisions() and each.precision not in records:
-            console.note(f"not calibrated: {each}")
+            earlier = opened.calibration_record(each.precision) is not None
+            what = "keeps its earlier calibration" if earlier else "not calibrated"
+            console.note(f"{what}: {each}")
     console.note(f"wrote the calibration of {', '.join(records)} into {bundle}")
     return ExitCode.SOME_INPUTS_FAILED if failed else ExitCode.OK
 

@@ -66,7 +66,8 @@ def export(
         float, typer.Option(help="Gate: largest mAP drop of INT8, points of 100.")
     ] = 0.5,
     max_flips: Annotated[
-        float, typer.Option(help="Gate: largest share of tags that INT8 changes, 0..1.")
+        float,
+        typer.Option(min=0, max=1, help="Gate: largest share of tags that INT8 changes, 0..1."),
     ] = 0.03,
 ) -> None:
     """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""

@@ -82,8 +82,17 @@ def warned(data: DataSet) -> DataSet:
     return dataclasses.replace(data, warnings=())
 
 
+def check_outside_bundles(target: Path) -> None:
+    """Refuse a file among those of a bundle, which would be one no more."""
+    from patchct_edge.bundle import is_bundle
+
+    if is_bundle(Path(os.path.realpath(target)).parent):
+        raise UserError(f"cannot write {target}", got="a file within a bundle", fix="another -o")
+
+
 def check_writable(target: Path) -> None:
     """Refuse a file that cannot be written, before anything is computed."""
+    check_outside_bundles(target)
     folder = target.parent
     if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir fails on a name too long)
         raise UserError(

@@ -40,7 +40,7 @@ def report(
         float, typer.Option(min=0, help="mAP points that may be lost against the reference.")
     ] = 0.5,
     max_flips: Annotated[
-        float, typer.Option(min=0, help="Share of tags that may change, 0..1.")
+        float, typer.Option(min=0, max=1, help="Share of tags that may change, 0..1.")
     ] = 0.03,
     max_latency: Annotated[
         float | None,
@@ -94,6 +94,8 @@ def report(
     for failure in found.about["data"]["failed"]:
         console.warn(failure)
     beside = write_report(found, output, photos=not no_photos)
+    if not found.gates:
+        console.note("nothing was judged: the most exact engine, and no limit given")
     for gate in found.gates:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.text}")
     console.note(f"wrote {output} and {beside}")

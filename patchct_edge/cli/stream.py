@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -176,10 +177,16 @@ def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
         interrupted.append(True)
         orders.stop.set()
 
+    in_terminal = os.isatty(0)
+
+    def hang_up(*_: Any) -> None:
+        closed = in_terminal and not os.isatty(0)
+        (orders.stop if closed else orders.reload).set()
+
     handlers = {
         signal.SIGTERM: lambda *_: orders.stop.set(),
         signal.SIGINT: interrupt,
-        signal.SIGHUP: lambda *_: orders.reload.set(),
+        signal.SIGHUP: hang_up,
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:

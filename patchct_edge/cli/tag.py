@@ -98,6 +98,7 @@ def _check_output(output: Path, inputs: list[str]) -> None:
     """Refuse to write over a photo, as `-o *.jpg` would, or over any other of the inputs."""
     from patchct_edge.images import SUFFIXES
 
+    options.check_outside_bundles(output)
     is_picture = options.is_file(output) and output.suffix.lower() in SUFFIXES
     if is_picture or options.is_one_of(output, inputs):
         raise UserError(

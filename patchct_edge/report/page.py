@@ -103,4 +103,4 @@ def _percent(share: float, digits: int = 2) -> str:
 
 
 def _signed(share: float, digits: int = 2) -> str:
-    return "–" if share != share else f"{100 * share:+.{digits}f}"
+    return "–" if share != share else f"{round(100 * share, digits) + 0.0:+.{digits}f}"  # no -0

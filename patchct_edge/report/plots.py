@@ -64,13 +64,17 @@ def batch_latency(engines: Sequence[Measured]) -> str:
 
 
 def _over_batches(engines: Sequence[Measured], field: str, name: str, *, log: bool = False) -> str:
+    names = _names(engines)
+
     def draw(axes: Axes) -> None:
         for n, each in enumerate(engines):
             batches = [point.batch for point in each.sweep]
             values = [getattr(point, field) for point in each.sweep]
-            axes.plot(batches, values, label=each.name, **_style(n))
+            axes.plot(batches, values, label=names[n], **_style(n))
         axes.set_xscale("log", base=2)
-        axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+        most = max(point.batch for each in engines for point in each.sweep)
+        ticks = [batch for batch in BATCHES if batch <= most]
+        axes.set_xticks(ticks, [str(batch) for batch in ticks])
         if log:
             _plain_log(axes)
         else:
@@ -84,12 +88,14 @@ def _over_batches(engines: Sequence[Measured], field: str, name: str, *, log: bo
 def speed_and_accuracy(engines: Sequence[Measured]) -> str:
     """Draw mAP, with its interval, over images/s."""
 
+    names = _names(engines)
+
     def draw(axes: Axes) -> None:
         for n, each in enumerate(engines):
             found, style = each.accuracy, _style(n)
             error = [[100 * (found.map - found.map_low)], [100 * (found.map_high - found.map)]]
             axes.errorbar(
-                each.images_per_second, 100 * found.map, error, label=each.name, capsize=3,
+                each.images_per_second, 100 * found.map, error, label=names[n], capsize=3,
                 color=style["color"], marker=style["marker"],
             )  # fmt: skip
         axes.set_xlim(0, 1.1 * max(each.images_per_second for each in engines))
@@ -143,6 +149,12 @@ def score_histogram(scores: Scores) -> str:
         _legend_above(axes)
 
     return _svg(draw)
+
+
+def _names(engines: Sequence[Measured]) -> list[str]:
+    """Return the names of engines, with their bundles where there are two."""
+    several = len({each.bundle for each in engines}) > 1
+    return [f"{each.bundle}, {each.name}" if several else each.name for each in engines]
 
 
 def _style(n: int) -> dict[str, Any]:

@@ -107,6 +107,9 @@ def damage(label: LabelChange, same_model: bool) -> str | None:
 def _unlike_calibrations(candidate: Measured, reference: Measured) -> str:
     """Say where tags change because the thresholds of two precisions are not of one kind."""
     if candidate.calibrated_on == reference.calibrated_on:
+        one_kind = candidate.judged.record.precision == reference.judged.record.precision
+        if candidate.model == reference.model and one_kind:
+            return " Model and precision are the same: only the thresholds can differ."
         return ""
     for one, other in ((candidate, reference), (reference, candidate)):
         if one.calibrated_on is None:
@@ -120,11 +123,12 @@ def _unlike_calibrations(candidate: Measured, reference: Measured) -> str:
 
 def _map_gate(change: Comparison, limits: Limits) -> Gate:
     passed = change.drop <= limits.map_drop
-    moved = f"falls by {100 * change.drop:.2f}" if change.drop > 0 else "does not fall"
-    points = " points" if change.drop > 0 else f" (it rises by {-100 * change.drop:.2f} points)"
+    drop, low, high = (round(100 * each, 2) for each in (change.drop, change.low, change.high))
+    moved = "does not change" if drop == 0 else f"does not fall (it rises by {-drop:.2f} points)"
+    moved = f"falls by {drop:.2f} points" if drop > 0 else moved
     text = (
-        f"mAP {moved}{points}; 95 % interval of the difference {-100 * change.high:+.2f}.."
-        f"{-100 * change.low:+.2f}. At most {100 * limits.map_drop:g} points may be lost."
+        f"mAP {moved}; 95 % interval of the difference {0 - high:+.2f}..{0 - low:+.2f}. At most "
+        f"{100 * limits.map_drop:g} points may be lost."
     )
     if passed and change.high > limits.map_drop:
         text += " So few images do not rule out a larger loss."

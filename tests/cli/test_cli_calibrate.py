@@ -58,6 +58,15 @@ def test_one_precision_leaves_the_others_as_they_were(run_cli, bundle, squares):
     assert Bundle(bundle).calibration_record("int8") == before
 
 
+def test_one_precision_alone_follows_the_most_exact_one_as_beside_it(run_cli, bundle, squares):
+    run_cli("calibrate", bundle, squares, "--engine", "openvino")
+    beside = Bundle(bundle).calibration_record("int8")
+    words = ("calibrate", bundle, squares, "--engine", "openvino", "--precision", "int8", "--json")
+    found = json.loads(run_cli(*words).stdout)
+    assert found == {"int8": beside}
+    assert Bundle(bundle).calibration_record("int8") == beside
+
+
 @pytest.mark.parametrize("text", ["f2", "precision", "precision=0", "recall=1.1", "recall=x"])
 def test_an_unknown_objective_is_told(run_cli, bundle, squares, text):
     said = run_cli("calibrate", bundle, squares, "--objective", text, code=2).stderr

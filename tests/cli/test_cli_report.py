@@ -104,6 +104,8 @@ def test_the_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp
     target = tmp_path / "report.html"
     run_cli("report", bundle, bundle, photos, "-o", target, "--engine", "fake", *words)
     text = target.read_text("utf-8")
+    assert "mAP does not change; 95 % interval of the difference +0.00..+0.00" in text
+    assert "only the thresholds can differ" in text
     assert ("data:image" in text) == (not words)
     assert ">0.png</div>" in text
 
@@ -114,7 +116,9 @@ def test_temperature_and_power_are_told_where_they_were_measured(
     board = Board({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
     monkeypatch.setattr(measure, "watched", lambda work: (work(), board))
     target = tmp_path / "report.html"
-    run_cli("report", bundle, photos, "-o", target, "--engine", "fake", "--precision", "fp32")
+    words = ("report", bundle, photos, "-o", target, "--engine", "fake", "--precision", "fp32")
+    assert "nothing was judged" in run_cli(*words).stderr
+    assert "<h2>Nothing was judged</h2>" in target.read_text("utf-8")
     found = json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"][0]["board"]
     assert found["temperature"]["tj"] == 51.25
     assert found["power"] == {"VDD_IN": {"mean": 8.5, "max": 12.0}}
@@ -210,6 +214,8 @@ def test_reports_of_several_devices_stand_side_by_side(run_cli, page, tmp_path):
         (["{bundle}"], ["a report is of one bundle or two"]),
         (["{bundle}", "{photos}", "-o", "report.pdf"], ["a report is a page", ".html"]),
         (["{bundle}", "{photos}", "-o", "nowhere/r.html"], ["cannot write", "mkdir -p nowhere"]),
+        (["{bundle}", "{photos}", "-o", "{bundle}/r.html"], ["a file within a bundle"]),
+        (["{bundle}", "{photos}", "--max-flips", "3"], ["--max-flips"]),
         (["--merge", "{photos}"], ["is no report"]),
         (["{bundle}", "{tiny}", "{photos}"], ["not the same labels"]),
     ],

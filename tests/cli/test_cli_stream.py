@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -96,6 +100,23 @@ def test_a_bad_model_on_hangup_changes_nothing(start, tmp_path, tiny_bundle):
     assert all("error" not in row for row in next_rows(child, 100))
     child.terminate()
     assert "going on as before" in child.communicate(timeout=10)[1]
+
+
+def test_a_terminal_that_is_closed_ends_it(start, tmp_path):
+    ours, terminal = pty.openpty()
+    rows = tmp_path / "rows.jsonl"
+    child = start(
+        PATTERN, "-o", rows, stdin=terminal, stdout=terminal, stderr=terminal,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    until = time.monotonic() + 20
+    while not rows.exists() or not rows.stat().st_size:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.close(ours)
+    assert child.wait(10) == 0
+    assert rows.read_text().endswith("}\n")
 
 
 def test_a_reader_that_leaves_ends_it_quietly(start):

@@ -184,6 +184,14 @@ def test_a_photo_is_never_written_over(tag, photos, tmp_path, monkeypatch, words
     assert [Path(name).read_bytes() for name in ("q.png", "a.jpg", "raw")] == [data] * 3
 
 
+def test_no_file_of_a_bundle_is_written_over(tag, photos, tiny_bundle, tmp_path):
+    (tmp_path / "link").symlink_to(tiny_bundle)
+    for folder in (tiny_bundle, tmp_path / "link"):
+        said = tag(photos / "amber.png", "-o", folder / "manifest.json", code=2).stderr
+        assert "a file within a bundle" in said
+    Bundle(tiny_bundle).verify()
+
+
 def test_a_name_that_is_too_long_has_an_error_row(tag):
     (row,) = rows(tag(f"{'x' * 300}.jpg", code=1).stdout)
     assert "too long" in row["error"]["message"]

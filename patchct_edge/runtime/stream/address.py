@@ -66,7 +66,10 @@ def parse_address(source: str) -> Address:
     if source.startswith("/dev/video"):
         return Address("v4l2", source)
     if source.startswith("gst:"):
-        return Address("gst", source.removeprefix("gst:").removeprefix("//").strip())
+        pipeline = source.removeprefix("gst:").removeprefix("//").strip()
+        if not pipeline:
+            raise UserError("no pipeline", got=source, expected="such as gst:videotestsrc")
+        return Address("gst", pipeline)
     if is_path(source):
         return _on_disk(source)
     scheme, _, rest = source.partition("://")
@@ -84,7 +87,9 @@ def parse_address(source: str) -> Address:
         raise UserError("unknown test source", got=redacted(source), expected="test://pattern")
     if kind in ("rtsp", "http") and not _host(source):
         raise UserError(
-            "a URL without a host", got=redacted(source), expected=f"{scheme}://HOST/..."
+            "a URL without a host, or with a port that is none",
+            got=redacted(source),
+            expected=f"{scheme}://HOST/...",
         )
     return Address(kind, source)
 
@@ -110,8 +115,9 @@ def _on_disk(source: str) -> Address:
 
 def _host(url: str) -> str | None:
     try:
-        return urlsplit(url).hostname
-    except ValueError:
+        parts = urlsplit(url)
+        return parts.hostname if parts.port is None or parts.port else None
+    except ValueError:  # also a port that is none
         return None
 
 

@@ -6,6 +6,7 @@ import importlib
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -18,10 +19,13 @@ from patchct_edge.runtime.stream.frame import Frame, Source, SourceError
 
 CODEC = "libx264"
 TIMED_OUT = "Immediate exit requested"  # so FFmpeg calls it
+FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 # What was written can be played, even where the end is missing: but for the last fragment, which
 # begins with a key frame.
-WHOLE = {"flush_packets": "1"}
-FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+OPTIONS = {
+    ".mp4": {"flush_packets": "1", "movflags": "frag_keyframe+empty_moov+default_base_moof"},
+    ".mkv": {"flush_packets": "1"},
+}
 FRAGMENT = 2  # seconds
 
 
@@ -157,10 +161,16 @@ class VideoWriter:
 
         self._av, self._fps = av, Fraction(fps).limit_denominator(1000)
         self._stream: Any = None
-        options = WHOLE | (FRAGMENTS if path.suffix.lower() == ".mp4" else {})
+        suffix = path.suffix.lower()
         try:
-            path.open("ab").close()  # FFmpeg would find out at the first picture
-            self._container: Any = av.open(str(path), "w", options=options)
+            if suffix not in FORMATS:
+                raise ValueError(suffix or "no suffix")
+            # A file of our own: where the disk is full at the very beginning, FFmpeg's would make
+            # it crash at the second picture.
+            self._file = path.open("wb")
+            self._container: Any = av.open(
+                self._file, "w", format=FORMATS[suffix], options=OPTIONS[suffix]
+            )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UserError(
                 f"cannot write {path}", got=_reason(error), expected="a name in .mp4 or .mkv"
@@ -194,9 +204,11 @@ class VideoWriter:
         if (width, height) != (self._stream.width, self._stream.height):  # the camera changed
             frame = frame.reformat(self._stream.width, self._stream.height)
         self._container.mux(self._stream.encode(frame))
+        self._file.flush()
 
     def close(self) -> None:
         """Write what the encoder holds back, and the end of the file."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
+        with closing(self._file):
+            if self._stream is not None:
+                self._container.mux(self._stream.encode(None))
+            self._container.close()
