@@ -315,6 +315,30 @@ def test_snapshots_have_safe_names_and_the_oldest_go(tmp_path):
     assert sorted(tmp_path.iterdir()) == [tmp_path / "shots"]
 
 
+FULL_VIDEO = """
+import resource, signal, sys
+from test_outlets import PICTURE, VideoOutlet, row, settings
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+outlet = VideoOutlet(settings.Video(sys.argv[1], fps=10), "door")
+for number in range(3):
+    try:
+        outlet.deliver(row(number, position=number / 10), PICTURE)
+    except OSError:
+        print("refused")
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_disk_that_is_full_from_the_start_refuses_a_video(tmp_path, suffix):
+    pytest.importorskip("av")
+    found = subprocess.run(
+        [sys.executable, "-c", FULL_VIDEO, str(tmp_path / f"out{suffix}")], capture_output=True,
+        text=True, check=True, env={**os.environ, "PYTHONPATH": HERE},
+    )  # fmt: skip
+    assert found.stdout.split() == ["refused"] * 3
+
+
 def test_only_its_own_snapshots_are_deleted(tmp_path):
     holiday = [tmp_path / f"{2001 + n}-beach.jpg" for n in range(5)]
     for each in holiday:
