@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchct_edge.errors import UserError, on_one_line
-from patchct_edge.images import RGB, Box
+from patchct_edge.errors import on_one_line
+from patchct_edge.images import RGB
 from patchct_edge.preprocess import Recipe
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.camera import Camera
+from patchct_edge.runtime.stream.fitting import fit
 from patchct_edge.runtime.stream.frame import Frame
 from patchct_edge.runtime.stream.loader import Loader
 from patchct_edge.runtime.stream.outlets.base import Courier
@@ -256,34 +256,3 @@ class Loop:
         self._model = fresh
         for watched in self._watched:
             watched.take_over(fresh.rule, fresh.tagger.bundle.labels)
-
-
-def fit(frame: Frame, recipe: Recipe, roi: settings.Roi | None) -> tuple[RGB, RGB]:
-    """Return a frame as uint8 (H, W, 3) RGB, and its region as the engine wants it.
-
-    Raises:
-        Exception: its picture cannot be converted.
-        UserError: the region reaches beyond it.
-    """
-    rgb = frame.pixels()
-    return rgb, recipe.apply(rgb, box_of(rgb, roi))
-
-
-def box_of(rgb: RGB, roi: settings.Roi | None) -> Box | None:
-    """Return the box (left, top, right, bottom) in pixels of a region of a frame.
-
-    Raises:
-        UserError: it reaches beyond the frame.
-    """
-    if roi is None:
-        return None
-    height, width = rgb.shape[:2]
-    x, y, w, h = roi
-    if max(roi) <= 1:
-        x, y, w, h = x * width, y * height, w * width, h * height
-    if x + w > width + 0.5 or y + h > height + 0.5:
-        raise UserError(
-            "the region of interest reaches beyond the frame",
-            got=f"{x:g},{y:g},{w:g},{h:g} in {width} x {height}", fix="fractions fit every size",
-        )  # fmt: skip
-    return (x, y, min(x + w, width), min(y + h, height))
