@@ -159,7 +159,7 @@ class Courier:
                 found = self._waiting.popleft() if self._waiting else None
                 self._busy = found is not None
             if found is None:
-                self.outlet.idle()
+                self._idle()
             else:
                 self._deliver(*found)
             with self._changed:
@@ -174,6 +174,12 @@ class Courier:
 
     def _over(self) -> bool:
         return self._closed and (not self._waiting or self.outlet.closing.is_set())
+
+    def _idle(self) -> None:
+        try:
+            self.outlet.idle()
+        except Exception as error:  # as below
+            self._trouble.failed(f"{self.outlet.name} fails: {error}")
 
     def _deliver(self, message: Message, rgb: RGB | None) -> None:
         try:
