@@ -51,8 +51,12 @@ class JSONLOutlet(Outlet):
                 self._rotate(self._path)
             except OSError as error:
                 self._tell_once(f"{self.name} is not rotated and grows: {error}")
-        _write(self._file, self._lead + line)
-        self._lead = b""
+        if self._file >= 0:
+            _write(self._file, self._lead + line)
+            self._lead = b""
+        else:
+            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
 
     def close(self) -> int:
         if self._path is not None and self._file >= 0:
@@ -64,7 +68,9 @@ class JSONLOutlet(Outlet):
         if self._path is None:
             if sys.stdout is None:
                 raise UserError("cannot write standard output", got="it is closed", fix="-o FILE")
-            return sys.stdout.fileno()
+            with suppress(OSError):
+                return sys.stdout.fileno()
+            return -1  # as in a notebook
         try:
             return os.open(self._path, WRITING, 0o644)
         except OSError as error:
