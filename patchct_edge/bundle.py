@@ -138,9 +138,12 @@ class Bundle:
 _EXPORT_AGAIN = "copy the bundle again, or make it anew with patchct export"
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder looks like a bundle, whole or not."""
-    return os.path.isfile(folder / MANIFEST) and any(folder.glob(model_name("*")))  # noqa: PTH113
+def bundle_around(path: Path) -> Path | None:
+    """Return the folder around a file that looks like a bundle, or None."""
+    for folder in Path(os.path.realpath(path)).parents:
+        if os.path.isfile(folder / MANIFEST) and any(folder.glob(model_name("*"))):  # noqa: PTH113
+            return folder
+    return None
 
 
 def model_name(precision: str) -> str:

@@ -48,8 +48,8 @@ def calibrate(
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
     wish = Wish(engine, precision, trust=trust_engine)
     chosen = {each.precision: each.engine for each in reversed(runnable(opened, wish))}
-    every = candidates(opened, Wish(engine, trust=trust_engine))
-    fits = {each.precision: each.engine for each in reversed([*every]) if each.reason is None}
+    every = list(candidates(opened, Wish(engine, trust=trust_engine)))
+    fits = {each.precision: each.engine for each in reversed(every) if each.reason is None}
     scored = fits | chosen
     kinds = [each for each in opened.precisions() if each in scored]
     records: dict[str, dict[str, Any]] = {}
@@ -83,7 +83,7 @@ def calibrate(
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     for failure in failed:
         console.warn(failure)
-    for each in left_out(candidates(opened, wish), wish):
+    for each in left_out(every, wish):
         if each.precision in opened.precisions() and each.precision not in records:
             earlier = opened.calibration_record(each.precision) is not None
             what = "keeps its earlier calibration" if earlier else "not calibrated"

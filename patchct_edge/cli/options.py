@@ -84,9 +84,9 @@ def warned(data: DataSet) -> DataSet:
 
 def check_outside_bundles(target: Path) -> None:
     """Refuse a file among those of a bundle, which would be one no more."""
-    from patchct_edge.bundle import is_bundle
+    from patchct_edge.bundle import bundle_around
 
-    if is_bundle(Path(os.path.realpath(target)).parent):
+    if bundle_around(target) is not None:
         raise UserError(f"cannot write {target}", got="a file within a bundle", fix="another -o")
 
 

@@ -94,8 +94,8 @@ def report_of(
     every = [each for each in found if each.reason is None]
     if judged not in every:  # asked for although its gate failed at export
         every.insert(0, judged)
-    taken = [(each.engine, each.precision) for each in every]
-    left = [e for e in left_out(found, everything) if (e.engine, e.precision) not in taken]
+    asked = (judged.engine, judged.precision)
+    left = [e for e in left_out(found, everything) if (e.engine, e.precision) != asked]
     engines = [measured(bundle, each, data, boxes, progress, trust=wish.trust) for each in every]
     reference = min(
         range(len(every)),

@@ -124,8 +124,12 @@ def _unlike_calibrations(candidate: Measured, reference: Measured) -> str:
 def _map_gate(change: Comparison, limits: Limits) -> Gate:
     passed = change.drop <= limits.map_drop
     drop, low, high = (round(100 * each, 2) for each in (change.drop, change.low, change.high))
-    moved = "does not change" if drop == 0 else f"does not fall (it rises by {-drop:.2f} points)"
-    moved = f"falls by {drop:.2f} points" if drop > 0 else moved
+    if drop > 0:
+        moved = f"falls by {drop:.2f} points"
+    elif drop < 0:
+        moved = f"does not fall (it rises by {-drop:.2f} points)"
+    else:
+        moved = "does not change"
     text = (
         f"mAP {moved}; 95 % interval of the difference {0 - high:+.2f}..{0 - low:+.2f}. At most "
         f"{100 * limits.map_drop:g} points may be lost."

@@ -145,7 +145,7 @@ def topic_of(url: str) -> str:
 
 def redacted(text: str, secrets: tuple[str, ...] = ()) -> str:
     """Return a text without passwords: those of URLs and pipelines in it, and `secrets`."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, SHOWN_FOR_SECRET)
     text = _USER_INFO.sub(rf"\g<1>:{SHOWN_FOR_SECRET}@", text)
     return _PROPERTY.sub(rf"\g<1>{SHOWN_FOR_SECRET}", text)

@@ -6,10 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle import Bundle, bundle_around
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
 from patchct_edge.runtime.engines.select import ENGINES, PRECISIONS
 from patchct_edge.runtime.stream import settings
@@ -127,8 +128,9 @@ def _paths(given: settings.Stream) -> Iterator[str]:
                 folder = Path(path).absolute().parent
                 if not folder.is_dir():
                     yield f"{output.kind}: no folder {folder} for {path}"
-                if Path(given.model).resolve() in Path(path).resolve().parents:
-                    yield f"{output.kind}: {path} is within the model"
+                model = bundle_around(Path(path))
+                if model is not None:
+                    yield f"{output.kind}: {path} is within the model {model}"
                 elif output.kind == "jsonl" and not _may_be_continued(Path(path)):
                     yield f"jsonl: {path} is there and holds no JSON lines"
                 if os.path.realpath(path) in sources:
@@ -141,11 +143,11 @@ def _paths(given: settings.Stream) -> Iterator[str]:
 
 def _may_be_continued(path: Path) -> bool:
     """Whether rows may follow what a file holds already: nothing, or rows."""
-    try:
-        with path.open("rb") as file:
-            return not path.is_file() or file.read(1) in (b"", b"{")
-    except OSError:
-        return True  # none there, or told when it is opened
+    with suppress(OSError):  # one that may not be read
+        if path.is_file():  # a pipe would be waited for
+            with path.open("rb") as file:
+                return file.read(1) in (b"", b"{")
+    return True
 
 
 def _choice(given: settings.Stream) -> Iterator[str]:

@@ -94,7 +94,7 @@ class Loop:
         self._taker = ThreadPoolExecutor(1, "taking")
         self._fitters = ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1), "fitting")
         self._backoff, self._engine_due = Backoff(), 0.0
-        self._engine_works, self._trouble = True, Trouble(note)
+        self._trouble = Trouble(note)
         self._down: float | None = None  # since when the engine has failed
         self.latencies: deque[float] = deque(maxlen=RECENT)
 
@@ -125,6 +125,10 @@ class Loop:
             each.shutdown(wait=False, cancel_futures=True)
         with suppress(Exception):  # of an engine that has failed
             self._model.tagger.close()
+
+    @property
+    def _engine_works(self) -> bool:
+        return self._down is None
 
     def _awaited(self) -> list[Taken]:
         """Wait for frames, not for long, and take them."""
@@ -203,7 +207,7 @@ class Loop:
                 each.watched.failed(each.frame, error)
             self._fail(error)
             return 0
-        self._engine_works, self._down = True, None
+        self._down = None
         self._trouble.worked("the engine works again")
         if time.monotonic() - self._engine_due > CALM:
             self._backoff.reset()
@@ -221,7 +225,7 @@ class Loop:
     def _fail(self, error: Exception) -> None:
         """Open the engine anew; it is tried after longer and longer waits."""
         self._trouble.failed(f"the engine failed: {type(error).__name__}: {error}")
-        self._engine_works, now = False, time.monotonic()
+        now = time.monotonic()
         self._down = self._down or now
         self._engine_due = now + self._backoff.delay()
         if not self._loader.busy:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -258,6 +261,20 @@ def test_files_and_choices_are_checked_before_anything_is_opened(tiny_bundle, tm
         assert words in said, said
     assert "SECRET" not in said
     assert sorted(tmp_path.iterdir()) == [film]
+
+
+def test_a_pipe_and_another_models_files_as_outputs(tiny_bundle, tmp_path):
+    other = shutil.copytree(tiny_bundle, tmp_path / "other.patchct")
+    os.mkfifo(tmp_path / "fifo")
+    given = settings.Stream(
+        model=str(tiny_bundle), cameras=(settings.Camera("test://pattern"),),
+        outputs=tuple(
+            settings.JSONL(path=str(path)) for path in (tmp_path / "fifo", other / "manifest.json")
+        ),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"manifest.json is within the model .*other") as found:
+        check(given)
+    assert "fifo" not in str(found.value)
 
 
 def test_check_on_the_command_line(run_cli, tiny_bundle, tmp_path):

@@ -13,6 +13,7 @@ from patchct_edge.runtime.sinks import json_line
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.messages import FrameRow, Message
 from patchct_edge.runtime.stream.outlets.base import Outlet
+from patchct_edge.runtime.stream.trouble import Trouble
 
 MEGABYTE = 1_000_000
 WRITING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -36,7 +37,7 @@ class JSONLOutlet(Outlet):
         self._path = None if given.path is None else Path(given.path)
         self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep
         self.name = f"jsonl {given.path or 'stdout'}"
-        self._told = False
+        self._rotation = Trouble(lambda text: self.say(text))
         torn = self._path is not None and _is_torn(self._path)
         self._lead = b"\n" if torn else b""  # before the first line
         self._file = self._opened()
@@ -50,7 +51,7 @@ class JSONLOutlet(Outlet):
             try:
                 self._rotate(self._path)
             except OSError as error:
-                self._tell_once(f"{self.name} is not rotated and grows: {error}")
+                self._rotation.failed(f"{self.name} is not rotated and grows: {error}")
         if self._file >= 0:
             _write(self._file, self._lead + line)
             self._lead = b""
@@ -92,11 +93,6 @@ class JSONLOutlet(Outlet):
             os.replace(full, _numbered(path, 1))
         before, self._file = self._file, os.open(path, WRITING, 0o644)
         os.close(before)
-
-    def _tell_once(self, text: str) -> None:
-        if not self._told:
-            self._told = True
-            self.say(text)
 
 
 def _numbered(path: Path, n: int) -> Path:

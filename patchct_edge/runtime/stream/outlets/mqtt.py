@@ -126,24 +126,31 @@ class MQTTOutlet(Outlet):
         self._client.on_message = None  # of its own farewell
         self._note_state(f"{self._topic}/status", "offline")
         self.idle()
-        while (self._sent or self._untold) and not self.closing.wait(LOOK):
+        while self._pending and not self.closing.wait(LOOK):
             self.idle()
         until = time.monotonic() + FAREWELL
-        while (self._sent or self._untold) and time.monotonic() < until:
+        while self._pending and time.monotonic() < until:
             time.sleep(LOOK)
             self.idle()
-        self._part(not (self._sent or self._untold))
+        self._part()
         return sum(event for _, event in self._sent)
 
-    def _part(self, told: bool) -> None:
+    @property
+    def _pending(self) -> bool:
+        """Whether the broker has not been told, or has not acknowledged, all."""
+        return bool(self._sent or self._untold)
+
+    def _part(self) -> None:
         """Leave the broker: without a goodbye where it was not told all, but by the last will."""
         self._client.on_disconnect = None
         connection: Any = self._client.socket()
-        if connection is not None and not told:
+        if connection is not None and self._pending:
             connection.shutdown(socket.SHUT_RDWR)
         connected = self._client.is_connected()
         self._client.disconnect()
-        if connected and told:  # else its thread may wait long for the next try, and ends by itself
+        if (
+            connected and not self._pending
+        ):  # else its thread may wait long for the next try, and ends by itself
             self._client.loop_stop()
 
     def _base(self, camera: str) -> str:
