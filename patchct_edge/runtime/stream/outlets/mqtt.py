@@ -148,9 +148,8 @@ class MQTTOutlet(Outlet):
             connection.shutdown(socket.SHUT_RDWR)
         connected = self._client.is_connected()
         self._client.disconnect()
-        if (
-            connected and not self._pending
-        ):  # else its thread may wait long for the next try, and ends by itself
+        # Else its thread may wait long for the next try; it ends by itself.
+        if connected and not self._pending:
             self._client.loop_stop()
 
     def _base(self, camera: str) -> str:
