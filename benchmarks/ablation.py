@@ -20,18 +20,18 @@ import torch
 from torch import Tensor
 
 from patchct_edge import navigators
-from patchct_edge.datasets import Boxes, DataSet, read_boxes, read_dataset
+from patchct_edge.datasets import Boxes, Dataset, read_boxes, read_dataset
+from patchct_edge.evaluation.pointing import score_pointing
 from patchct_edge.metrics import mean_average_precision
-from patchct_edge.report.pointing import pointing_of
 from patchct_edge.train.batches import Batch, Batches
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.device import PixelsOf
-from patchct_edge.train.image_encoder import Tokens
-from patchct_edge.train.label_encoders import table_names
-from patchct_edge.train.loop import descend
+from patchct_edge.train.device import Normalize
+from patchct_edge.train.encoders.image import Tokens
+from patchct_edge.train.encoders.labels import read_table_names
+from patchct_edge.train.loop import training_step
 from patchct_edge.train.model import prototype_cosine
-from patchct_edge.train.optimiser import Average, adamw, set_learning_rates
+from patchct_edge.train.optimizer import EMA, adamw, set_learning_rates
 
 OFF: dict[str, float | bool] = {"navigator_score": False, "ct_weight": 0.0}
 VARIANTS: dict[str, dict[str, float | bool]] = {
@@ -61,10 +61,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="variants to run, by name")
     args = parser.parse_args()
     base = TrainConfig(
-        image_encoder=args.image_encoder, label_encoder=args.label_encoder, lr_backbone=0.0,
-        epochs=args.epochs, ct_weight=args.ct_weight, batch_size=64, tau=args.tau,
-    )  # fmt: skip
-    labels = table_names(Path(args.label_encoder))
+        image_encoder=args.image_encoder,
+        label_encoder=args.label_encoder,
+        lr_backbone=0.0,
+        epochs=args.epochs,
+        ct_weight=args.ct_weight,
+        batch_size=64,
+        tau=args.tau,
+    )
+    labels = read_table_names(Path(args.label_encoder))
     splits = [read_dataset(args.data, split=split, labels=labels) for split in ("train", "val")]
     boxes = read_boxes(args.boxes, labels)
     cached = [encoded(data, base) for data in splits]
@@ -77,22 +82,25 @@ def main() -> None:
         ]
         means, spreads = np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1)
         row = {
-            "variant": name, "map": round(means[0], 4), "spread": round(spreads[0], 4),
-            "pointing": round(means[1], 4), "pointing_spread": round(spreads[1], 4),
+            "variant": name,
+            "map": round(means[0], 4),
+            "spread": round(spreads[0], 4),
+            "pointing": round(means[1], 4),
+            "pointing_spread": round(spreads[1], 4),
             "cosine": round(means[2], 2),
-        }  # fmt: skip
+        }
         print(json.dumps(row), flush=True)
 
 
 @torch.inference_mode()
-def encoded(data: DataSet, config: TrainConfig) -> tuple[Tokens, Tensor]:
+def encoded(data: Dataset, config: TrainConfig) -> tuple[Tokens, Tensor]:
     """Encode every image of a split once, unaugmented, in float16: tokens, patches of the maps."""
     model, state = build_model(data, config)
-    pixels = PixelsOf(state.recipe, "cpu")
+    pixels = Normalize(state.preprocessing, "cpu")
     with torch.autocast("cpu", torch.bfloat16):
         parts = [
             model.eval().image.with_maps(pixels(batch.images))
-            for batch in Batches(data, state.recipe, config).plain()
+            for batch in Batches(data, state.preprocessing, config).plain()
         ]
     rows = [(*tokens, patches) for tokens, patches in parts]
     cls, full, local = (torch.cat(part).half() for part in zip(*rows, strict=True))
@@ -100,21 +108,21 @@ def encoded(data: DataSet, config: TrainConfig) -> tuple[Tokens, Tensor]:
 
 
 def head_trained(
-    config: TrainConfig, splits: list[DataSet], cached: list[tuple[Tokens, Tensor]], boxes: Boxes
+    config: TrainConfig, splits: list[Dataset], cached: list[tuple[Tokens, Tensor]], boxes: Boxes
 ) -> tuple[float, float, float]:
     """Train a head on cached tokens; return mAP and pointing game of the averaged weights on val,
     and the mean cosine of the prototypes."""
     torch.manual_seed(config.seed)
     train, val = splits
     model, state = build_model(train, config)
-    optimiser, averaged = adamw(model, config), Average(model, config.ema_decay)
+    optimiser, averaged = adamw(model, config), EMA(model, config.ema_decay)
     targets, ignored = (torch.from_numpy(flags) for flags in train.targets())
     steps = config.epochs * (len(train) // config.batch_size)
     for step, index in enumerate(_orders(len(train), config)):
         set_learning_rates(optimiser, step, steps, config.warmup)
         batch = Batch(torch.empty(0), targets[index], ignored[index])
         tokens = Tokens(*(part[index] for part in cached[0][0]))
-        descend(model, optimiser, tokens, batch, config.grad_clip)
+        training_step(model, optimiser, tokens, batch, config.grad_clip)
         averaged.update(model)
     with torch.inference_mode():
         prototypes = averaged.model.prototypes()
@@ -123,8 +131,8 @@ def head_trained(
         similarity = averaged.model.maps(patches, prototypes)
     heat = navigators.backward(similarity.numpy(), config.tau)
     grid = (model.image.grid, model.image.grid)
-    found = pointing_of(
-        zip(val.samples, heat, strict=True), boxes, val.label_set, grid, state.recipe
+    found = score_pointing(
+        zip(val.samples, heat, strict=True), boxes, val.label_set, grid, state.preprocessing
     )
     return (
         mean_average_precision(scores.logits.numpy(), *val.targets()),

@@ -66,11 +66,12 @@ def _int8_rate(rounds: int) -> float:
         last = f"y{n}"
     shape = [SIDE, SIDE]
     graph = make.make_graph(
-        nodes, "products",
+        nodes,
+        "products",
         [make.make_tensor_value_info("x", kind.FLOAT, shape)],
         [make.make_tensor_value_info(last, kind.FLOAT, shape)],
         [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "products.onnx"
         onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 20)]), path)

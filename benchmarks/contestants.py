@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, ViTForImageClassification, ViTImageProcessor, pipeline
 
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.export.graph import EngineGraph
 from patchct_edge.parallel import ordered_map
-from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Images, Outputs
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.runtime.engines.select import open_engine
-from patchct_edge.runtime.sinks import open_sink
-from patchct_edge.runtime.tagger import Tagger
+from patchct_edge.runtime.tagging.tagger import Tagger
+from patchct_edge.runtime.tagging.writers import open_writer
 
 BATCHES = (1, 8)
 
@@ -54,7 +54,7 @@ def of_engines(
     bundle: Bundle, graph: EngineGraph, files: list[Path], stack: ExitStack
 ) -> Iterator[Contestant]:
     """Yield every engine at every batch size, on pixels that are in memory."""
-    pixels = np.stack([bundle.manifest.recipe.read(path) for path in files[:64]])
+    pixels = np.stack([bundle.manifest.preprocessing.read(path) for path in files[:64]])
     engines: dict[str, Engine] = {
         "PyTorch eager FP32": Eager(graph),
         "ONNX Runtime FP32": open_engine(bundle, engine="onnxruntime", precision="fp32"),
@@ -74,18 +74,18 @@ def from_files(
     bundle: Bundle, encoder: Path, files: list[Path], target: Path, stack: ExitStack
 ) -> Iterator[Contestant]:
     """Yield decoding alone, and what makes a file of tags from files of photos."""
-    recipe, count = bundle.manifest.recipe, len(files)
-    yield Contestant("decode", "decode pool", 1, count, _bound(_decoded, recipe, files))
+    preprocessing, count = bundle.manifest.preprocessing, len(files)
+    yield Contestant("decode", "decode pool", 1, count, _bound(_decoded, preprocessing, files))
     tagger = stack.enter_context(Tagger.open(bundle.path))
     yield Contestant(
         "files to tags", "patchct tag", 8, count, _bound(_tagged, tagger, files, target)
     )
-    classify = _pipeline(encoder, recipe, len(bundle.labels))
+    classify = _pipeline(encoder, preprocessing, len(bundle.labels))
     names = [str(path) for path in files]
     yield Contestant("files to tags", "transformers pipeline", 8, count, lambda: classify(names))
     plain = stack.enter_context(open_engine(bundle, engine="onnxruntime", precision="fp32"))
     for batch in BATCHES:
-        run = _bound(_plain_loop, plain, recipe.size, files, batch)
+        run = _bound(_plain_loop, plain, preprocessing.size, files, batch)
         yield Contestant("files to tags", "Pillow + ONNX Runtime loop", batch, count, run)
 
 
@@ -102,13 +102,13 @@ def _streamed(engine: Engine, pixels: Images, batch: int) -> None:
         engine.result()
 
 
-def _decoded(recipe: Recipe, files: list[Path]) -> None:
+def _decoded(preprocessing: Preprocessing, files: list[Path]) -> None:
     workers = os.cpu_count() or 1
-    deque(ordered_map(recipe.read, files, workers=workers, ahead=32), maxlen=0)
+    deque(ordered_map(preprocessing.read, files, workers=workers, ahead=32), maxlen=0)
 
 
 def _tagged(tagger: Tagger, files: list[Path], target: Path) -> None:
-    with open_sink(target, "jsonl") as sink:
+    with open_writer(target, "jsonl") as sink:
         for row in tagger.tag_files(files):
             sink.write(row)
 
@@ -124,17 +124,23 @@ def _plain_loop(engine: Engine, size: int, files: list[Path], batch: int) -> Non
         1 / (1 + np.exp(-engine.infer(np.stack(pictures)).logits))
 
 
-def _pipeline(encoder: Path, recipe: Recipe, labels: int) -> Callable[[list[str]], object]:
+def _pipeline(
+    encoder: Path, preprocessing: Preprocessing, labels: int
+) -> Callable[[list[str]], object]:
     """Return the pipeline of `transformers` around a ViT of the same shape, on the CPU."""
     config = AutoConfig.from_pretrained(encoder, num_labels=labels)
-    side = {"height": recipe.size, "width": recipe.size}
+    side = {"height": preprocessing.size, "width": preprocessing.size}
     return pipeline(  # type: ignore[no-any-return]
-        "image-classification", model=ViTForImageClassification(config).eval(),
+        "image-classification",
+        model=ViTForImageClassification(config).eval(),
         image_processor=ViTImageProcessor(
-            size=side, image_mean=list(recipe.mean), image_std=list(recipe.std)
+            size=side, image_mean=list(preprocessing.mean), image_std=list(preprocessing.std)
         ),
-        batch_size=8, device="cpu", function_to_apply="sigmoid", top_k=labels,
-    )  # fmt: skip
+        batch_size=8,
+        device="cpu",
+        function_to_apply="sigmoid",
+        top_k=labels,
+    )
 
 
 def _bound(function: Callable[..., object], *args: object) -> Callable[[], object]:

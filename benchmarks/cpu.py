@@ -27,10 +27,10 @@ import openvino
 import stand_in
 from contestants import Contestant, from_files, of_engines
 
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import Bundle
 from patchct_edge.cli import console
 from patchct_edge.export.graph import EngineGraph, prototypes_from_model
-from patchct_edge.runtime.inputs import find_images
+from patchct_edge.runtime.tagging.inputs import find_images
 from patchct_edge.train.checkpoint import load_model
 
 LIBRARIES = ("torch", "transformers", "onnxruntime", "openvino", "pillow", "numpy")
@@ -49,8 +49,8 @@ def main() -> None:
     bundle = Bundle(path)
     files = list(islice(find_images([str(folder)]), args.photos))
     model, state = load_model(run)
-    graph = EngineGraph(model, state.recipe, prototypes_from_model(model)).eval()
-    flops = ceiling.flops_of_an_image(graph, state.recipe.size)
+    graph = EngineGraph(model, state.preprocessing, prototypes_from_model(model)).eval()
+    flops = ceiling.flops_of_an_image(graph, state.preprocessing.size)
     with ExitStack() as stack:
         target = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tags.jsonl"
         field = [
@@ -94,13 +94,17 @@ def show(
 
 
 def record(
-    field: Sequence[Contestant], rates: Sequence[float], flops: int, products: dict[str, float],
+    field: Sequence[Contestant],
+    rates: Sequence[float],
+    flops: int,
+    products: dict[str, float],
     photos: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return everything as one JSON object."""
     return {
         "cpu": str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
-        "cores": os.cpu_count(), "photos": photos,
+        "cores": os.cpu_count(),
+        "photos": photos,
         "versions": {name: metadata.version(name) for name in LIBRARIES},
         "flops_an_image": flops,
         "ceiling_flops": {name: round(rate) for name, rate in products.items()},
@@ -108,7 +112,7 @@ def record(
             {"what": each.group, "with": each.name, "batch": each.batch, "rate": round(rate, 1)}
             for each, rate in zip(field, rates, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

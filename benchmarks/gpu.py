@@ -26,11 +26,22 @@ from gpu_timing import Timed, product_rate, timed
 
 from patchct_edge.cli import console
 from patchct_edge.errors import EngineError
-from patchct_edge.runtime.engines.tensorrt.library import device, library, name_of
+from patchct_edge.runtime.engines.tensorrt.library import (
+    import_tensorrt,
+    library_version,
+    query_device,
+)
 
 HEADERS = (
-    "model", "batch", "with", "p50 ms", "p99 ms", "images/s", "x torch.compile", "% of ceiling",
-)  # fmt: skip
+    "model",
+    "batch",
+    "with",
+    "p50 ms",
+    "p99 ms",
+    "images/s",
+    "x torch.compile",
+    "% of ceiling",
+)
 
 
 def main() -> None:
@@ -41,7 +52,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     try:
-        where, trt = device(), library()  # the driver is asked before TensorRT is touched
+        where, trt = (
+            query_device(),
+            import_tensorrt(),
+        )  # the driver is asked before TensorRT is touched
     except EngineError as error:
         parser.exit(3, f"{error}\n")
     batches = [int(batch) for batch in args.batches]
@@ -50,7 +64,7 @@ def main() -> None:
     for name in args.models:
         rows += of_model(trt, name, batches, args.rounds, ceiling)
     console.table(HEADERS, [_shown(row) for row in rows], text=3)
-    about = {"gpu": where.name, "driver": where.driver, "library": name_of(trt)}
+    about = {"gpu": where.name, "driver": where.driver, "library": library_version(trt)}
     about |= {"torch": torch.__version__, "ceiling_flops": round(ceiling)}
     print(json.dumps({**about, "rows": rows}))
 
@@ -72,12 +86,15 @@ def of_model(
         for contestant, each in found.items():
             computes = contestant != gpu_contestants.COPIES
             yield {
-                "model": name, "batch": batch, "with": contestant,
-                "p50_ms": 1e3 * each.p50, "p99_ms": 1e3 * each.p99,
+                "model": name,
+                "batch": batch,
+                "with": contestant,
+                "p50_ms": 1e3 * each.p50,
+                "p99_ms": 1e3 * each.p99,
                 "images_per_second": 1 / each.seconds_an_image,
                 "times_compiled": compiled / each.seconds_an_image,
                 "share_of_ceiling": _share(each, flops, ceiling) if computes else None,
-            }  # fmt: skip
+            }
 
 
 def _share(each: Timed, flops: int, ceiling: float) -> float:
@@ -87,10 +104,15 @@ def _share(each: Timed, flops: int, ceiling: float) -> float:
 def _shown(row: dict[str, Any]) -> tuple[str, ...]:
     share = row["share_of_ceiling"]
     return (
-        row["model"], str(row["batch"]), row["with"], f"{row['p50_ms']:.3f}",
-        f"{row['p99_ms']:.3f}", f"{row['images_per_second']:.0f}", f"{row['times_compiled']:.2f}",
+        row["model"],
+        str(row["batch"]),
+        row["with"],
+        f"{row['p50_ms']:.3f}",
+        f"{row['p99_ms']:.3f}",
+        f"{row['images_per_second']:.0f}",
+        f"{row['times_compiled']:.2f}",
         "" if share is None else f"{100 * share:.0f}",
-    )  # fmt: skip
+    )
 
 
 def _listed(text: str) -> list[str]:

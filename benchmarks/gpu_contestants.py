@@ -15,7 +15,12 @@ from patchct_edge.export.graph import EngineGraph
 from patchct_edge.runtime.engines.base import EngineRecord, Images
 from patchct_edge.runtime.engines.tensorrt.build import INPUT, BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
-from patchct_edge.runtime.engines.tensorrt.library import checked, device, is_rtx, name_of
+from patchct_edge.runtime.engines.tensorrt.library import (
+    check_result,
+    is_rtx,
+    library_version,
+    query_device,
+)
 from patchct_edge.runtime.engines.tensorrt.memory import CudaBindings
 
 COMPILED, COPIES = "torch.compile bf16", "copies alone"
@@ -60,7 +65,7 @@ class Bare(TensorRTEngine):
         from cuda.bindings import driver
 
         def call(name: str, *arguments: Any) -> Any:
-            return checked(driver, getattr(driver, name)(*arguments), name)
+            return check_result(driver, getattr(driver, name)(*arguments), name)
 
         self.run()  # TensorRT wants one run before a capture
         self.finish()
@@ -101,7 +106,7 @@ def opened(
     trt: ModuleType, plan: bytes, model: EngineGraph, images: Images
 ) -> Iterator[dict[str, Contestant]]:
     """Give everything that is timed at one batch size."""
-    about = EngineRecord("tensorrt", "fp16", "fp16", name_of(trt), device().name)
+    about = EngineRecord("tensorrt", "fp16", "fp16", library_version(trt), query_device().name)
     count = len(images)
     with ExitStack() as stack:
         bare = stack.enter_context(Bare(trt, plan, about, CudaBindings()))

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from transformers import ViTConfig
 
-from patchct_edge.datasets import DataSet, Sample
+from patchct_edge.datasets import Dataset, Sample
+from patchct_edge.export.fp16 import fp16_from_fp32
 from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
-from patchct_edge.export.half import fp16_from_fp32
-from patchct_edge.export.simplify import simplified_from_graph
+from patchct_edge.export.simplify import simplify
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
 
 LABELS = tuple(f"label {n}" for n in range(80))
-DATA = DataSet((Sample(Path("never-read.jpg"), LABELS[:1]),), LABELS)
+DATA = Dataset((Sample(Path("never-read.jpg"), LABELS[:1]),), LABELS)
 
 
 class Shape(NamedTuple):
@@ -38,15 +38,17 @@ def made(name: str, folder: Path) -> tuple[EngineGraph, Path]:
     """Return a model in PyTorch (uint8 pictures to logits), and its FP16 ONNX file in `folder`."""
     shape = MODELS[name]
     ViTConfig(
-        hidden_size=shape.width, num_attention_heads=shape.heads,
-        intermediate_size=4 * shape.width, image_size=shape.size,
-    ).save_pretrained(folder / "encoder")  # fmt: skip
+        hidden_size=shape.width,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.width,
+        image_size=shape.size,
+    ).save_pretrained(folder / "encoder")
     config = TrainConfig(image_encoder=str(folder / "encoder"), pretrained=False)
     model, state = build_model(DATA, config)
     prototypes = prototypes_from_model(model)
     fast = model.image.model.config._attn_implementation
-    graph_from_model(model, state.recipe, prototypes, folder / "graph.onnx")
-    simplified_from_graph(folder / "graph.onnx", folder / "fp32.onnx")
+    graph_from_model(model, state.preprocessing, prototypes, folder / "graph.onnx")
+    simplify(folder / "graph.onnx", folder / "fp32.onnx")
     fp16_from_fp32(folder / "fp32.onnx", folder / "fp16.onnx")
     model.image.model.set_attn_implementation(fast)  # the export took the slower one
-    return EngineGraph(model, state.recipe, prototypes).eval(), folder / "fp16.onnx"
+    return EngineGraph(model, state.preprocessing, prototypes).eval(), folder / "fp16.onnx"

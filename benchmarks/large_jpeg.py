@@ -21,11 +21,11 @@ import numpy as np
 from PIL import Image
 
 from patchct_edge import images
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.metrics import tag_flips
-from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.engines.select import open_engine
-from patchct_edge.runtime.inputs import find_images
+from patchct_edge.runtime.tagging.inputs import find_images
 
 WIDTH, HEIGHT, SIDE = 4000, 3000, 6  # pixels, and photos a side of a mosaic
 QUALITY = 90
@@ -41,7 +41,7 @@ def main() -> None:
     bundle = Bundle(args.bundle)
     files = list(islice(find_images([str(args.photos)]), args.count * (SIDE**2 + 1)))
     for kind, made in (("mosaic", mosaics), ("scaled up", scaled_up)):
-        pixels, seconds = read_each_way(made(files, args.count), bundle.manifest.recipe)
+        pixels, seconds = read_each_way(made(files, args.count), bundle.manifest.preprocessing)
         full, small = (statistics.median(seconds[way]) for way in ("full", "small"))
         ratio = round(full / small, 2)
         times = {"full_ms": round(1e3 * full, 1), "small_ms": round(1e3 * small, 1), "ratio": ratio}
@@ -52,14 +52,16 @@ def main() -> None:
 
 
 def read_each_way(
-    jpegs: Iterator[bytes], recipe: Recipe
+    jpegs: Iterator[bytes], preprocessing: Preprocessing
 ) -> tuple[dict[str, list[images.RGB]], dict[str, list[float]]]:
     """Return the pixels and the seconds of each way of reading."""
     ways: dict[str, Callable[[bytes], images.RGB]] = {
-        "full": lambda data: recipe.apply(images.decode(data)),
-        "small": recipe.read,
+        "full": lambda data: preprocessing.apply(images.decode(data)),
+        "small": preprocessing.read,
         # For comparison: what it does to the tags to save a picture once more.
-        "saved again": lambda data: recipe.apply(images.decode(_jpeg(Image.open(BytesIO(data))))),
+        "saved again": lambda data: preprocessing.apply(
+            images.decode(_jpeg(Image.open(BytesIO(data))))
+        ),
     }
     pixels: dict[str, list[images.RGB]] = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from patchct_edge import navigators
 from patchct_edge.datasets import read_boxes, read_dataset
-from patchct_edge.report.pointing import pointing_of
+from patchct_edge.evaluation.pointing import score_pointing
 from patchct_edge.train.batches import Batches
 from patchct_edge.train.checkpoint import load_model
-from patchct_edge.train.device import PixelsOf
+from patchct_edge.train.device import Normalize
 from patchct_edge.train.model import PatchCT
 
 
@@ -36,16 +36,16 @@ def main() -> None:
     model.image.model.set_attn_implementation("eager")  # the others keep no weights
     data = read_dataset(args.data, split="val", labels=state.labels)
     boxes = read_boxes(args.boxes, state.labels)
-    pixels = PixelsOf(state.recipe, "cpu")
-    batches = Batches(data, state.recipe, model.config).plain()
+    pixels = Normalize(state.preprocessing, "cpu")
+    batches = Batches(data, state.preprocessing, model.config).plain()
     with torch.inference_mode():
         prototypes = model.prototypes()
         parts = [maps_of(model, prototypes, pixels(batch.images)) for batch in batches]
     grid = (model.image.grid, model.image.grid)
     for name in parts[0]:
         maps = torch.cat([part[name] for part in parts]).numpy()
-        found = pointing_of(
-            zip(data.samples, maps, strict=True), boxes, state.labels, grid, state.recipe
+        found = score_pointing(
+            zip(data.samples, maps, strict=True), boxes, state.labels, grid, state.preprocessing
         )
         row = {"map": name, "cases": found.ordinary.cases, "pointing": found.ordinary.pointing}
         print(json.dumps({**row, "interval": (found.low, found.high)}), flush=True)

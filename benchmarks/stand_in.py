@@ -13,11 +13,11 @@ from transformers import ViTConfig
 
 from patchct_edge import images
 from patchct_edge.datasets import read_dataset
-from patchct_edge.export.build import ExportOptions, export
+from patchct_edge.export.export import ExportOptions, export_bundle
 from patchct_edge.export.parity import Gates
-from patchct_edge.export.photos import Sources
+from patchct_edge.export.quantization_images import PhotoSources
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.loop import train
+from patchct_edge.train.loop import train_model
 
 LABELS = [f"label {n}" for n in range(20)]
 OPEN = Gates(1, 1, 100, 1e9)  # a model that has learnt nothing flips tags at the slightest touch
@@ -44,9 +44,9 @@ def make(folder: Path, photos: int = 240) -> tuple[Path, Path, Path]:
         )
         config = TrainConfig(image_encoder=str(encoder), pretrained=False, epochs=1)
         splits = [read_dataset(data, split=split) for split in ("train", "val")]
-        train(splits[0], splits[1], run, config, Quiet())
-        choice = ExportOptions(("fp32", "int8"), Sources(data), gates=OPEN)
-        export(run, bundle, choice, lambda message: None)
+        train_model(splits[0], splits[1], run, config, Quiet())
+        choice = ExportOptions(("fp32", "int8"), PhotoSources(data), gates=OPEN)
+        export_bundle(run, bundle, choice, lambda message: None)
     return run, bundle, pictures
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.loop import Orders
-from patchct_edge.runtime.stream.run import run
-from patchct_edge.runtime.tagger import Tagger
+from patchct_edge.runtime.stream.loop import Control
+from patchct_edge.runtime.stream.run import run_stream
+from patchct_edge.runtime.tagging.tagger import Tagger
 
 BARE, FITTED, FLOODED = "bare engine", "fitting and engine", "more than can be tagged"
 FLOOD, CAMERA = "test://pattern?fps=200", "test://pattern?fps=30"  # 640 x 480
@@ -63,14 +63,14 @@ def alone(model: Path, seconds: float, *, fitting: bool) -> dict[str, float]:
     """Run the engine on one picture again and again, which is fitted anew each time or never."""
     with Tagger.open(model, latency=True) as tagger:
         frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-        recipe = tagger.bundle.manifest.recipe
-        pixels = recipe.apply(frame)
+        preprocessing = tagger.bundle.manifest.preprocessing
+        pixels = preprocessing.apply(frame)
         took = []
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             start = time.perf_counter()
             if fitting:
-                pixels = recipe.apply(frame)
+                pixels = preprocessing.apply(frame)
             tagger.scores(pixels[None])
             took.append(time.perf_counter() - start)
     took = took[len(took) // 10 :]  # the first ones warm up
@@ -84,9 +84,9 @@ def streamed(model: Path, sources: list[str], seconds: float) -> dict[str, float
         path = Path(folder) / "rows.jsonl"
         cameras = tuple(settings.Camera(each, f"c{n}") for n, each in enumerate(sources))
         given = settings.Stream(str(model), cameras, (settings.JSONL(path=str(path)),))
-        orders = Orders()
+        orders = Control()
         threading.Timer(seconds, orders.stop.set).start()
-        summary = run(given, orders, again=lambda: given, note=print)
+        summary = run_stream(given, orders, again=lambda: given, note=print)
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows = [row for row in rows if "frame" in row]
     rows = rows[len(rows) // 10 :]
@@ -96,8 +96,10 @@ def streamed(model: Path, sources: list[str], seconds: float) -> dict[str, float
     dropped = sum(each.dropped for each in summary.cameras.values())
     return {
         "frames_a_second": (len(rows) - 1) / (max(times) - min(times)),
-        "p50_ms": float(p50), "p99_ms": float(p99), "dropped_percent": 100 * dropped / captured,
-    }  # fmt: skip
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "dropped_percent": 100 * dropped / captured,
+    }
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from patchct_edge.runtime.tagger import Tagger as Tagger
+    from patchct_edge.runtime.tagging.tagger import Tagger as Tagger
 
 __version__ = "0.1.0"
 __all__ = ["Tagger", "__version__"]
@@ -20,7 +20,7 @@ __all__ = ["Tagger", "__version__"]
 def __getattr__(name: str) -> Any:
     # Deferred, so that `patchct --help` does not wait for NumPy.
     if name == "Tagger":
-        from patchct_edge.runtime.tagger import Tagger
+        from patchct_edge.runtime.tagging.tagger import Tagger
 
         return Tagger
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -71,7 +71,7 @@ class GateError(UserError):
     exit_code = ExitCode.GATE_FAILED
 
 
-class MissingExtra(EngineError):
+class MissingLibraryError(EngineError):
     """A library that belongs to an extra which is not installed."""
 
     def __init__(self, library: str, extra: str) -> None:

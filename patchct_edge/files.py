@@ -14,7 +14,7 @@ HOMES = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def write_aside(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write; that file takes its place when the block ends well."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -24,9 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file aside and rename it: what stood there is lost only when the new one is whole."""
-    with replacing(path) as aside:
+    with write_aside(path) as aside:
         aside.write_bytes(data)
 
 

@@ -128,14 +128,14 @@ def encode(rgb: RGB, format: str) -> bytes:
     return file.getvalue()
 
 
-def shrunk(rgb: RGB, side: int, interpolation: str) -> RGB:
+def shrink(rgb: RGB, side: int, interpolation: str) -> RGB:
     """Resample an image so that its longer side has `side` pixels, the other as its shape asks."""
     height, width = rgb.shape[:2]
     scale = side / max(height, width)
     return resize(rgb, max(1, round(width * scale)), max(1, round(height * scale)), interpolation)
 
 
-def captioned(rgb: RGB, lines: Sequence[str]) -> RGB:
+def draw_caption(rgb: RGB, lines: Sequence[str]) -> RGB:
     """Return a copy with lines of text in its upper left corner, white on black."""
     image = Image.fromarray(rgb)
     size = max(12, image.height // 30)

@@ -14,24 +14,31 @@ import numpy.typing as npt
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle import (
+from patchct_edge.bundle.bundle import (
     CALIBRATION,
     fingerprint,
-    model_name,
+    graph_name,
+    new_bundle,
     sha256,
     write_manifest,
-    written_aside,
 )
-from patchct_edge.manifest import Manifest
-from patchct_edge.preprocess import Recipe
+from patchct_edge.bundle.manifest import Manifest
+from patchct_edge.bundle.preprocessing import Preprocessing
 
 LABELS = ("red", "green", "blue")
 CHANNELS = np.eye(3, dtype=np.float32)
 SQUARES = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 QUICK = {
-    "dim": 16, "batch_size": 8, "lr_backbone": 4e-3, "lr_head": 5e-3, "precision": "fp32",
-    "ema_decay": 0.9, "crop_scale": 1, "layer_decay": 1, "warmup": 0.1,
-}  # fmt: skip
+    "dim": 16,
+    "batch_size": 8,
+    "lr_backbone": 4e-3,
+    "lr_head": 5e-3,
+    "precision": "fp32",
+    "ema_decay": 0.9,
+    "crop_scale": 1,
+    "layer_decay": 1,
+    "warmup": 0.1,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,10 +65,15 @@ def write_graph() -> Callable[..., Path]:
     def write(path: Path, weights: npt.ArrayLike = CHANNELS) -> Path:
         weights = np.asarray(weights, np.float32)
         constants = {
-            "weights": weights, "white": np.float32(255), "gain": np.float32(8),
-            "bias": np.float32(-4), "blocks": np.array([-1, 2, 4, 2, 4, 3]),
-            "inner": np.array([2, 4]), "flat": np.array([-1, 4, 3]), "last": np.array([2]),
-        }  # fmt: skip
+            "weights": weights,
+            "white": np.float32(255),
+            "gain": np.float32(8),
+            "bias": np.float32(-4),
+            "blocks": np.array([-1, 2, 4, 2, 4, 3]),
+            "inner": np.array([2, 4]),
+            "flat": np.array([-1, 4, 3]),
+            "last": np.array([2]),
+        }
         steps = [
             ("Cast", "image", "pixels", {"to": FLOAT}),
             ("Div", "pixels white", "scaled", {}),
@@ -109,16 +121,21 @@ def write_bundle(write_graph: Callable[..., Path]) -> Callable[..., Path]:
         **changes: Any,
     ) -> Path:
         values = {
-            "labels": LABELS, "label_source": "learned", "recipe": Recipe(8), "tau": 0.1,
-            "grid": (2, 2), "made_by": "tests", **changes,
-        }  # fmt: skip
+            "labels": LABELS,
+            "label_source": "learned",
+            "preprocessing": Preprocessing(8),
+            "tau": 0.1,
+            "grid": (2, 2),
+            "producer": "tests",
+            **changes,
+        }
         values.setdefault("prompts", tuple(f"A {label} photo." for label in values["labels"]))
-        with written_aside(target) as folder:
+        with new_bundle(target) as folder:
             for precision in precisions:
-                graph = write_graph(folder / model_name(precision), weights)
+                graph = write_graph(folder / graph_name(precision), weights)
             if calibration is not None:
                 (folder / CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
-            model = fingerprint(sha256(graph), values["labels"], values["recipe"])
+            model = fingerprint(sha256(graph), values["labels"], values["preprocessing"])
             write_manifest(folder, Manifest(fingerprint=model, **values))
         return target
 
@@ -207,9 +224,11 @@ def write_coco() -> Callable[[Path, Path], Path]:
         with source.open(newline="") as file:
             rows = list(csv.DictReader(file))
         labels = [
-            (n, list(SQUARES).index(label)) for n, row in enumerate(rows) if row["labels"]
+            (n, list(SQUARES).index(label))
+            for n, row in enumerate(rows)
+            if row["labels"]
             for label in row["labels"].split("|")
-        ]  # fmt: skip
+        ]
         found = {
             "images": [{"id": n, "file_name": row["image"]} for n, row in enumerate(rows)],
             "categories": [{"id": m, "name": label} for m, label in enumerate(SQUARES)],
@@ -239,9 +258,13 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        image_size=32, patch_size=8,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+    )
     folder = tmp_path_factory.mktemp("encoder")
     transformers.ViTModel(config).save_pretrained(folder)
     return folder

@@ -25,20 +25,57 @@ import numpy as np
 from PIL import Image
 
 from patchct_edge import images
-from patchct_edge.bundle import Bundle, fingerprint
+from patchct_edge.bundle.bundle import Bundle, fingerprint
+from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle.manifest import Manifest, Stage
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.datasets import read_boxes, read_dataset
 from patchct_edge.errors import UserError
-from patchct_edge.manifest import Manifest, Stage
-from patchct_edge.preprocess import Recipe
-from patchct_edge.tagging import Calibration
 
 TOKENS = [
-    b"", b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b'"', b"'", b",", b";", b"\t", b"|", b"\n",
-    b"\r", b"{", b"}", b"[", b"]", b"<", b">", b"&", b"null", b"true", b"-1", b"0", b"1e999",
-    b"NaN", b"9" * 5000, b"{}", b"[]", b'""', b"../", b"/dev/zero", b"sep=;\n", b"<object>",
-    b"[" * 2000, b"\\ud800", b"<!DOCTYPE x>", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\0",
-    b"\x80", b"\xed\xa0\x80",
-]  # fmt: skip
+    b"",
+    b"\0",
+    b"\xff",
+    b"\xfe\xff",
+    b"\xef\xbb\xbf",
+    b'"',
+    b"'",
+    b",",
+    b";",
+    b"\t",
+    b"|",
+    b"\n",
+    b"\r",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"<",
+    b">",
+    b"&",
+    b"null",
+    b"true",
+    b"-1",
+    b"0",
+    b"1e999",
+    b"NaN",
+    b"9" * 5000,
+    b"{}",
+    b"[]",
+    b'""',
+    b"../",
+    b"/dev/zero",
+    b"sep=;\n",
+    b"<object>",
+    b"[" * 2000,
+    b"\\ud800",
+    b"<!DOCTYPE x>",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\xff",
+    b"\0\0\0\0",
+    b"\x80",
+    b"\xed\xa0\x80",
+]
 
 
 def mutated(seeds: Sequence[bytes], n: int) -> bytes:
@@ -76,18 +113,26 @@ def pictures() -> list[bytes]:
     turned[0x0112] = 6
     animated = {"save_all": True, "append_images": [plain.rotate(90), plain.rotate(180)]}
     forms: list[tuple[Image.Image, str, dict[str, object]]] = [
-        (plain, "JPEG", {"exif": turned}), (plain, "JPEG", {"progressive": True}),
-        (plain.convert("CMYK"), "JPEG", {}), (plain.convert("L"), "JPEG", {}),
+        (plain, "JPEG", {"exif": turned}),
+        (plain, "JPEG", {"progressive": True}),
+        (plain.convert("CMYK"), "JPEG", {}),
+        (plain.convert("L"), "JPEG", {}),
         (plain.resize((320, 240)), "JPEG", {"quality": 50}),
-        (plain, "PNG", {}), (plain.convert("P"), "PNG", {"transparency": 3}),
+        (plain, "PNG", {}),
+        (plain.convert("P"), "PNG", {"transparency": 3}),
         (plain, "PNG", animated),
-        (plain.convert("RGBA"), "PNG", {"exif": turned}), (plain.convert("1"), "PNG", {}),
+        (plain.convert("RGBA"), "PNG", {"exif": turned}),
+        (plain.convert("1"), "PNG", {}),
         (Image.fromarray(rgb[..., 0].astype(np.uint16) * 200), "PNG", {}),
-        (plain, "GIF", animated), (plain, "WEBP", {"lossless": True}), (plain, "WEBP", animated),
-        (plain, "TIFF", {}), (plain, "TIFF", {"compression": "tiff_lzw"}),
-        (plain, "TIFF", {"compression": "jpeg"}), (plain.convert("CMYK"), "TIFF", {}),
+        (plain, "GIF", animated),
+        (plain, "WEBP", {"lossless": True}),
+        (plain, "WEBP", animated),
+        (plain, "TIFF", {}),
+        (plain, "TIFF", {"compression": "tiff_lzw"}),
+        (plain, "TIFF", {"compression": "jpeg"}),
+        (plain.convert("CMYK"), "TIFF", {}),
         *((plain, form, {}) for form in ("BMP", "PPM", "AVIF", "JPEG2000", "MPO", "EPS")),
-    ]  # fmt: skip
+    ]
     found = []
     for image, form, options in forms:
         file = io.BytesIO()
@@ -110,15 +155,22 @@ def decode(data: bytes, folder: Path) -> None:
 
 def manifests() -> list[bytes]:
     """Return a manifest that fits the bundle of `read_manifest`, and its calibration."""
-    labels, recipe = ("cat", "Hund"), Recipe(8)
+    labels, preprocessing = ("cat", "Hund"), Preprocessing(8)
     files = {"model.fp32.onnx": "graph", "calibration.json": CALIBRATION.decode()}
     files = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     stage = Stage("fp32", "graph", "openvino", 9, 0.0, 0.0, 0.0, map=0.9)
     manifest = Manifest(
-        labels=labels, prompts=labels, label_source="learned", recipe=recipe, tau=0.1, grid=(2, 2),
-        made_by="tests", fingerprint=fingerprint(files["model.fp32.onnx"], labels, recipe),
-        stages=(stage,), files=files,
-    )  # fmt: skip
+        labels=labels,
+        prompts=labels,
+        label_source="learned",
+        preprocessing=preprocessing,
+        tau=0.1,
+        grid=(2, 2),
+        producer="tests",
+        fingerprint=fingerprint(files["model.fp32.onnx"], labels, preprocessing),
+        stages=(stage,),
+        files=files,
+    )
     return [json.dumps(manifest.to_json(), indent=2).encode()]
 
 

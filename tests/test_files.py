@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from patchct_edge.files import replace_file, replacing, user_folder
+from patchct_edge.files import user_folder, write_aside, write_atomically
 
 
 def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     for data in (b"old", b"", b"new\r\n"):
-        replace_file(tmp_path / "x.json", data)
+        write_atomically(tmp_path / "x.json", data)
         assert (tmp_path / "x.json").read_bytes() == data
     assert os.listdir(tmp_path) == ["x.json"]  # noqa: PTH208
 
 
 def test_a_write_that_fails_leaves_what_stood_there(tmp_path, monkeypatch):
-    replace_file(tmp_path / "x.json", b"old")
+    write_atomically(tmp_path / "x.json", b"old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
-        replace_file(tmp_path / "x.json", b"new")
+        write_atomically(tmp_path / "x.json", b"new")
     assert (tmp_path / "x.json").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.json"]  # noqa: PTH208
 
@@ -31,7 +31,7 @@ def test_a_file_that_fails_half_way_leaves_what_stood_there(tmp_path):
     target.write_text("old")
 
     def write():
-        with replacing(target) as aside:
+        with write_aside(target) as aside:
             aside.write_text("ne")
             raise RuntimeError("gone")
 

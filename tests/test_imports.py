@@ -18,13 +18,37 @@ from patchct_edge import images
 PACKAGE = Path(patchct_edge.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
 COMMANDS = (
-    "demo", "train", "export", "compile", "tag", "stream", "eval", "calibrate", "report", "explain",
-    "show", "doctor",
-)  # fmt: skip
+    "demo",
+    "train",
+    "export",
+    "compile",
+    "tag",
+    "stream",
+    "eval",
+    "calibrate",
+    "report",
+    "explain",
+    "show",
+    "doctor",
+)
 WORKSHOP = (
-    "torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxsim", "nncf", "onnxruntime",
-    "matplotlib", "jinja2", "sklearn", "scipy", "tensorrt_rtx", "cuda", "av", "paho",
-)  # fmt: skip
+    "torch",
+    "transformers",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "onnxsim",
+    "nncf",
+    "onnxruntime",
+    "matplotlib",
+    "jinja2",
+    "sklearn",
+    "scipy",
+    "tensorrt_rtx",
+    "cuda",
+    "av",
+    "paho",
+)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +150,18 @@ def device(request, tiny_bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("device")
     images.save(np.full((9, 9, 3), (250, 130, 20), np.uint8), folder / "photo.png")
     words = [
-        [*WORKSHOP, *request.param], str(tiny_bundle), str(folder / "photo.png"),
+        [*WORKSHOP, *request.param],
+        str(tiny_bundle),
+        str(folder / "photo.png"),
         str(folder / "tags.jsonl"),
-    ]  # fmt: skip
+    ]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(words)],
-        capture_output=True, text=True, check=False, cwd=folder,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     codes, modules = json.loads(done.stdout.splitlines()[-1])
     lines = (folder / "tags.jsonl").read_text(encoding="utf-8").splitlines()

@@ -111,9 +111,12 @@ def nothing(line):
 
 
 LINES = (
-    (r"make\b", make), (r"pip install\b", pip), (r"\{", row), (r"(git|cd|sudo|apt-get)\b", nothing),
+    (r"make\b", make),
+    (r"pip install\b", pip),
+    (r"\{", row),
+    (r"(git|cd|sudo|apt-get)\b", nothing),
     (r"#", nothing),
-)  # fmt: skip
+)
 
 
 def is_python(block):

@@ -26,7 +26,7 @@ from patchct_edge.cli.show import show
 from patchct_edge.cli.stream import stream
 from patchct_edge.cli.tag import tag
 from patchct_edge.cli.train import train
-from patchct_edge.errors import ExitCode, MissingExtra, UserError
+from patchct_edge.errors import ExitCode, MissingLibraryError, UserError
 
 app = typer.Typer(
     name="patchct",
@@ -85,7 +85,7 @@ def _solvable(error: Exception) -> UserError | None:
         return error
     if isinstance(error, ModuleNotFoundError):
         library = EXTRAS.get((error.name or "").partition(".")[0])
-        return MissingExtra(library.name, library.extra) if library else None
+        return MissingLibraryError(library.name, library.extra) if library else None
     if isinstance(error, OSError) and error.errno in FULL:
         where = error.filename or "the output"
         return UserError(f"cannot write {where}: {error.strerror}", fix="make room there")

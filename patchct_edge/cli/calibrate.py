@@ -11,8 +11,8 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from patchct_edge.report.calibration import Fitted, Objective
-    from patchct_edge.report.judged import Judged
+    from patchct_edge.evaluation.calibration_fit import CalibrationFit, Objective
+    from patchct_edge.evaluation.predictions import Predictions
 
 
 def calibrate(
@@ -32,28 +32,28 @@ def calibrate(
 
     Every precision that runs here, each with its fastest engine. tag and eval use them at once.
     """
-    from patchct_edge.bundle import Bundle
-    from patchct_edge.report.calibration import Objective, Tagged, fitted_as
-    from patchct_edge.report.judged import judged
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.evaluation.calibration_fit import Objective, ReferenceTags, fit_to_reference
+    from patchct_edge.evaluation.predictions import predict
     from patchct_edge.runtime.engines.select import (
-        Wish,
-        candidates,
-        left_out,
+        EngineRequest,
+        iter_candidates,
         open_engine,
-        runnable,
+        runnable_candidates,
+        skipped_candidates,
     )
 
     wanted = Objective.parse(objective)
     opened = Bundle(bundle)
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
-    wish = Wish(engine, precision, trust=trust_engine)
-    chosen = {each.precision: each.engine for each in reversed(runnable(opened, wish))}
-    every = list(candidates(opened, Wish(engine, trust=trust_engine)))
+    wish = EngineRequest(engine, precision, trust=trust_engine)
+    chosen = {each.precision: each.engine for each in reversed(runnable_candidates(opened, wish))}
+    every = list(iter_candidates(opened, EngineRequest(engine, trust=trust_engine)))
     fits = {each.precision: each.engine for each in reversed(every) if each.reason is None}
     scored = fits | chosen
     kinds = [each for each in opened.precisions() if each in scored]
     records: dict[str, dict[str, Any]] = {}
-    exact: Tagged | None = None
+    exact: ReferenceTags | None = None
     failed: dict[str, None] = {}  # in order, each once
     # The most exact one first, whose tags the others follow, whether or not it was asked for.
     for kind in (each for each in kinds if each in chosen or each == kinds[0]):
@@ -61,11 +61,11 @@ def calibrate(
             open_engine(opened, engine=scored[kind], precision=kind, trust=trust_engine) as running,
             console.counting(f"scoring, {kind}", len(found)) as progress,
         ):
-            said = judged(running, opened.manifest.recipe, found, progress)
+            said = predict(running, opened.manifest.preprocessing, found, progress)
         failed.update(dict.fromkeys(said.failed))
-        result = fitted_as(said, wanted, exact)
+        result = fit_to_reference(said, wanted, exact)
         if exact is None:
-            exact = Tagged(said.paths, result.calibration.tags(said.logits))
+            exact = ReferenceTags(said.paths, result.calibration.tags(said.logits))
         if kind not in chosen:
             continue
         if not as_json:
@@ -83,7 +83,7 @@ def calibrate(
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     for failure in failed:
         console.warn(failure)
-    for each in left_out(every, wish):
+    for each in skipped_candidates(every, wish):
         if each.precision in opened.precisions() and each.precision not in records:
             earlier = opened.calibration_record(each.precision) is not None
             what = "keeps its earlier calibration" if earlier else "not calibrated"
@@ -92,14 +92,14 @@ def calibrate(
     return ExitCode.SOME_INPUTS_FAILED if failed else ExitCode.OK
 
 
-def _print(said: Judged, found: Fitted, objective: Objective) -> None:
+def _print(said: Predictions, found: CalibrationFit, objective: Objective) -> None:
     """Print what the calibration of one precision is worth."""
+    from patchct_edge.bundle.calibration import Calibration
+    from patchct_edge.evaluation.accuracy import precision_and_recall
+    from patchct_edge.evaluation.calibration_fit import cross_fit
     from patchct_edge.metrics import expected_calibration_error, multi_label_figures
-    from patchct_edge.report.accuracy import precision_and_recall
-    from patchct_edge.report.calibration import cross_fitted
-    from patchct_edge.tagging import Calibration
 
-    crossed = cross_fitted(said.logits, said.targets, said.ignored, objective)
+    crossed = cross_fit(said.logits, said.targets, said.ignored, objective)
     thresholds = found.calibration.thresholds
     typer.echo(f"\n{said.record}, {len(said.paths)} images")
     precision, recall = precision_and_recall(crossed.tags, said.targets, said.ignored)

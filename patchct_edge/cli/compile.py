@@ -44,14 +44,14 @@ def compile_(
     ] = False,
 ) -> None:
     """Compile a bundle's graphs for this machine's GPU; the engines go into the bundle."""
-    from patchct_edge.bundle import Bundle, known_precision
+    from patchct_edge.bundle.bundle import Bundle, check_precision
     from patchct_edge.runtime.engines.tensorrt.build import BuildOptions
     from patchct_edge.runtime.engines.tensorrt.compile import compile_engine
-    from patchct_edge.runtime.engines.tensorrt.library import library
+    from patchct_edge.runtime.engines.tensorrt.library import import_tensorrt
 
-    trt = library()
+    trt = import_tensorrt()
     opened = Bundle(bundle)
-    names = [known_precision(name.strip()) for name in precision.split(",")]
+    names = [check_precision(name.strip()) for name in precision.split(",")]
     chosen = BuildOptions(_batches(batch), workspace, with_similarity)
     for name in names:
         with console.phases(f"{engine.value} {name}") as shown, _stoppable(shown) as progress:

@@ -74,7 +74,7 @@ def bar(text: str) -> Progress:
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
-def counted(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
     """Yield the items and show how many have passed."""
     with bar(text) as progress:
         task = progress.add_task("", total=total)

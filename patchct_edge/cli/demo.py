@@ -12,12 +12,12 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.cli.doctor import LIBRARIES
-from patchct_edge.cli.export import export_shown
+from patchct_edge.cli.export import export_with_table
 from patchct_edge.cli.train import TrainProgress
-from patchct_edge.errors import MissingExtra, UserError
+from patchct_edge.errors import MissingLibraryError, UserError
 
 if TYPE_CHECKING:
-    from patchct_edge.report.accuracy import Accuracy
+    from patchct_edge.evaluation.accuracy import Accuracy
 
 NEEDED = tuple(library for library in LIBRARIES if library.extra != "stream")
 
@@ -36,15 +36,30 @@ QUICK = Size(train=600, val=120, epochs=1)
 # A small SegFormer: a transformer whose overlapping patches and convolutions learn to see from
 # scratch in minutes, which a plain ViT does not (docs/experiments.md). 8 x 8 patches of 8 pixels.
 ENCODER: dict[str, Any] = {
-    "num_encoder_blocks": 2, "depths": [2, 2], "sr_ratios": [2, 1], "hidden_sizes": [48, 96],
-    "patch_sizes": [7, 3], "strides": [4, 2], "num_attention_heads": [2, 4], "mlp_ratios": [4, 4],
-    "drop_path_rate": 0.0, "image_size": 64,
-}  # fmt: skip
+    "num_encoder_blocks": 2,
+    "depths": [2, 2],
+    "sr_ratios": [2, 1],
+    "hidden_sizes": [48, 96],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "num_attention_heads": [2, 4],
+    "mlp_ratios": [4, 4],
+    "drop_path_rate": 0.0,
+    "image_size": 64,
+}
 SETTINGS: dict[str, Any] = {
-    "pretrained": False, "dim": 128, "batch_size": 32, "lr_backbone": 1.5e-3, "lr_head": 1.5e-3,
-    "layer_decay": 1.0, "warmup": 0.1,
-    "ct_weight": 0.05, "crop_scale": 1.0, "flip": False, "precision": "fp32",
-}  # fmt: skip
+    "pretrained": False,
+    "dim": 128,
+    "batch_size": 32,
+    "lr_backbone": 1.5e-3,
+    "lr_head": 1.5e-3,
+    "layer_decay": 1.0,
+    "warmup": 0.1,
+    "ct_weight": 0.05,
+    "crop_scale": 1.0,
+    "flip": False,
+    "precision": "fp32",
+}
 SHEET = 8  # scenes in the picture
 
 
@@ -55,7 +70,7 @@ def demo(
     ] = False,
 ) -> None:
     """Make scenes of handwritten digits, train, export, tag unseen scenes, draw heat maps."""
-    from patchct_edge.demo import make_scenes
+    from patchct_edge.datasets.digits import make_scenes
 
     _check_libraries()
     _check_out(out)
@@ -79,7 +94,7 @@ def _check_libraries() -> None:
     """Refuse to begin where a library is missing: the last is needed after the training only."""
     for library in NEEDED:
         if find_spec(library.module) is None:
-            raise MissingExtra(library.name, "demo")
+            raise MissingLibraryError(library.name, "demo")
 
 
 def _check_out(out: Path) -> None:
@@ -111,53 +126,55 @@ def _train(data: Path, out: Path, size: Size) -> None:
     from transformers import SegformerConfig
 
     from patchct_edge.datasets import read_labels_file
-    from patchct_edge.train.config import config_from
-    from patchct_edge.train.loop import train
+    from patchct_edge.train.config import parse_config
+    from patchct_edge.train.loop import train_model
 
     SegformerConfig(**ENCODER).save_pretrained(out / "encoder")
-    config = config_from({**SETTINGS, "image_encoder": str(out / "encoder"), "epochs": size.epochs})
+    config = parse_config(
+        {**SETTINGS, "image_encoder": str(out / "encoder"), "epochs": size.epochs}
+    )
     labels, prompts = read_labels_file(data.with_name("labels.txt"))
     training, validation = (
         options.read_data(data, prefer=split, labels=labels, prompts=prompts)
         for split in ("train", "val")
     )
     with TrainProgress() as progress:
-        train(training, validation, out / "run", config, progress)
+        train_model(training, validation, out / "run", config, progress)
 
 
 def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
-    from patchct_edge.export.build import ExportOptions
+    from patchct_edge.export.export import ExportOptions
     from patchct_edge.export.parity import Gates
-    from patchct_edge.export.photos import Sources
+    from patchct_edge.export.quantization_images import PhotoSources
 
     # A model that has learnt next to nothing flips tags at the slightest touch.
     gates = Gates(int8_map_drop=100, int8_flips=100) if quick else Gates()
     # The last epoch, not the best: no scene may choose what it then judges.
-    choice = ExportOptions(("fp32", "int8"), Sources(data), "last", gates)
-    export_shown(run, bundle, choice, lambda message: None)
+    choice = ExportOptions(("fp32", "int8"), PhotoSources(data), "last", gates)
+    export_with_table(run, bundle, choice, lambda message: None)
 
 
 def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
-    from patchct_edge.report.accuracy import accuracy
-    from patchct_edge.report.judged import judged
-    from patchct_edge.runtime.sinks import open_sink
-    from patchct_edge.runtime.tagger import Tagger
+    from patchct_edge.evaluation.accuracy import compute_accuracy
+    from patchct_edge.evaluation.predictions import predict
+    from patchct_edge.runtime.tagging.tagger import Tagger
+    from patchct_edge.runtime.tagging.writers import open_writer
 
     with Tagger.open(bundle, precision="int8") as tagger:
         scenes = options.read_data(data, prefer="val", labels=tagger.bundle.labels)
-        with open_sink(target, "jsonl") as sink:
+        with open_writer(target, "jsonl") as sink:
             for row in tagger.tag_files(scenes.paths):
                 sink.write(row)
         calibration = tagger.bundle.calibration("int8")
-        found = judged(tagger.engine, tagger.bundle.manifest.recipe, scenes)
-        return accuracy(found, calibration)
+        found = predict(tagger.engine, tagger.bundle.manifest.preprocessing, scenes)
+        return compute_accuracy(found, calibration)
 
 
 def _draw(bundle: Path, data: Path, target: Path) -> None:
-    from patchct_edge.bundle import Bundle
-    from patchct_edge.report import maps
-    from patchct_edge.report.explain import explained
-    from patchct_edge.report.sheet import write_png
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.explain import map_rows
+    from patchct_edge.explain.figure import write_png
+    from patchct_edge.explain.maps import explain_photo
     from patchct_edge.runtime.engines.select import open_engine
 
     opened = Bundle(bundle)
@@ -165,8 +182,8 @@ def _draw(bundle: Path, data: Path, target: Path) -> None:
     # Scenes with several labels show best that each map finds its own digit.
     crowded = sorted(scenes.samples, key=lambda sample: -len(sample.labels))[:SHEET]
     with open_engine(opened, precision="int8", similarity=True, latency=True) as engine:
-        pictures = [explained(opened, engine, sample.path) for sample in crowded]
-    write_png(maps.TITLE, maps.NOTE, map(maps.row_of, pictures), target)
+        pictures = [explain_photo(opened, engine, sample.path) for sample in crowded]
+    write_png(map_rows.TITLE, map_rows.NOTE, map(map_rows.photo_row, pictures), target)
 
 
 def _say(result: Accuracy, out: Path, bundle: Path, seconds: float) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import typer
 
 from patchct_edge.cli import console, options
-from patchct_edge.report import machine
+from patchct_edge.profiling import machine
 
 
 class Library(NamedTuple):
@@ -56,8 +56,8 @@ def doctor(as_json: options.Json = False) -> None:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
-        "gpu": machine.gpu(),
-        **machine.jetson(),
+        "gpu": machine.describe_gpu(),
+        **machine.describe_jetson(),
     }
     if as_json:
         libraries = {library.name: version for library, version in found}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from patchct_edge.cli import console, options
-from patchct_edge.cli.pointing import pointing_shown
+from patchct_edge.cli.pointing import run_pointing
 from patchct_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from patchct_edge.datasets import DataSet
+    from patchct_edge.datasets import Dataset
+    from patchct_edge.evaluation.accuracy import Accuracy
     from patchct_edge.metrics import MultiLabelFigures
-    from patchct_edge.report.accuracy import Accuracy
 
 
 def evaluate(
@@ -30,12 +30,12 @@ def evaluate(
     as_json: options.Json = False,
 ) -> ExitCode:
     """Measure mAP, precision, recall and F1 on a data set (its val split by default)."""
-    from patchct_edge.bundle import Bundle
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle.calibration import Calibration
     from patchct_edge.datasets import read_boxes
-    from patchct_edge.report.accuracy import accuracy
-    from patchct_edge.report.judged import judged
+    from patchct_edge.evaluation.accuracy import compute_accuracy
+    from patchct_edge.evaluation.predictions import predict
     from patchct_edge.runtime.engines.select import open_engine
-    from patchct_edge.tagging import Calibration
 
     opened = Bundle(bundle)
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
@@ -44,14 +44,14 @@ def evaluate(
         open_engine(opened, engine=engine, precision=precision, trust=trust_engine) as running,
         console.counting("evaluating", len(found)) as progress,
     ):
-        said = judged(running, opened.manifest.recipe, found, progress)
+        said = predict(running, opened.manifest.preprocessing, found, progress)
     record = said.record
     if uncalibrated:
         calibration = Calibration.default(len(opened.labels))
     else:
         calibration = opened.calibration(record.precision)
         _note_if_seen(opened.calibration_record(record.precision), found)
-    result = accuracy(said, calibration)
+    result = compute_accuracy(said, calibration)
     for failure in result.failed:
         console.warn(failure)
     about = {"model": opened.manifest.fingerprint, "engine": record.to_json(), **result.to_json()}
@@ -59,13 +59,13 @@ def evaluate(
         console.note(str(record))
         _print(result)
     if boxed is not None:
-        about["pointing"] = pointing_shown(opened, said.record, found, boxed, trust_engine, as_json)
+        about["pointing"] = run_pointing(opened, said.record, found, boxed, trust_engine, as_json)
     if as_json:
         typer.echo(json.dumps(about, indent=2, ensure_ascii=False))
     return ExitCode.SOME_INPUTS_FAILED if result.failed else ExitCode.OK
 
 
-def _note_if_seen(record: dict[str, Any] | None, data: DataSet) -> None:
+def _note_if_seen(record: dict[str, Any] | None, data: Dataset) -> None:
     if record is not None and record.get("data") == data.fingerprint():
         console.note(
             "the thresholds were set on these very images: precision, recall and F1 look better "
@@ -98,7 +98,11 @@ def _print(result: Accuracy) -> None:
 
 def _line(figures: MultiLabelFigures) -> str:
     names = (
-        ("CP", figures.cp), ("CR", figures.cr), ("CF1", figures.cf1),
-        ("OP", figures.op), ("OR", figures.or_), ("OF1", figures.of1),
-    )  # fmt: skip
+        ("CP", figures.cp),
+        ("CR", figures.cr),
+        ("CF1", figures.cf1),
+        ("OP", figures.op),
+        ("OR", figures.or_),
+        ("OF1", figures.of1),
+    )
     return "  ".join(f"{name} {console.percent(value)}" for name, value in names)

@@ -14,10 +14,10 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode, ImageError, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle import Bundle
-    from patchct_edge.datasets import DataSet
-    from patchct_edge.report.explain import Explained
-    from patchct_edge.report.sheet import Row
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.datasets import Dataset
+    from patchct_edge.explain.figure import FigureRow
+    from patchct_edge.explain.maps import Explanation
     from patchct_edge.runtime.engines.base import Engine
 
 PICTURES = (".png", ".html")
@@ -34,7 +34,8 @@ def explain(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output",
+            "-o",
+            "--output",
             help="A .png, .html, .json or .npy to write; maps.png or prototypes.png by default.",
         ),
     ] = None,
@@ -54,9 +55,9 @@ def explain(
     engine: options.Engine = None,
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
-) -> ExitCode:  # fmt: skip
+) -> ExitCode:
     """Show where in a photo each label is: heat maps as a picture or a page, or the numbers."""
-    from patchct_edge.bundle import Bundle
+    from patchct_edge.bundle.bundle import Bundle
     from patchct_edge.runtime.engines.select import open_engine
 
     _check_usage(inputs, prototypes, split or images)
@@ -73,9 +74,13 @@ def explain(
         )
     )
     with open_engine(
-        opened, engine=engine, precision=precision, trust=trust_engine,
-        similarity=True, latency=data is None,
-    ) as running:  # fmt: skip
+        opened,
+        engine=engine,
+        precision=precision,
+        trust=trust_engine,
+        similarity=True,
+        latency=data is None,
+    ) as running:
         if data is not None:
             complete = _draw_prototypes(opened, running, data, labels, target)
         else:
@@ -91,7 +96,7 @@ def _explain_photos(
     pictures = _readable(bundle, engine, photos, labels, failed)
     first = next(pictures, None)
     if first is not None:
-        pictures = chain([first], console.counted(pictures, "explaining", len(photos) - 1))
+        pictures = chain([first], console.track(pictures, "explaining", len(photos) - 1))
         with _writing(target):
             _writer(bundle, engine, labels, target)(pictures)
         console.note(f"wrote {target}")
@@ -100,13 +105,13 @@ def _explain_photos(
 
 def _readable(
     bundle: Bundle, engine: Engine, photos: list[Path], labels: Sequence[str], failed: list[Path]
-) -> Iterator[Explained]:
+) -> Iterator[Explanation]:
     """Yield the photos that can be decoded, and warn of the others."""
-    from patchct_edge.report.explain import explained
+    from patchct_edge.explain.maps import explain_photo
 
     for path in photos:
         try:
-            yield explained(bundle, engine, path, labels)
+            yield explain_photo(bundle, engine, path, labels)
         except ImageError as error:
             failed.append(path)
             console.warn(str(error))
@@ -114,29 +119,33 @@ def _readable(
 
 def _writer(
     bundle: Bundle, engine: Engine, labels: Sequence[str], target: Path
-) -> Callable[[Iterable[Explained]], None]:
+) -> Callable[[Iterable[Explanation]], None]:
     """Return what writes explained photos, by the suffix of the file."""
-    from patchct_edge.report import grids, maps
+    from patchct_edge.explain import map_rows, numbers
 
     if target.suffix == ".json":
         about = {
-            "model": bundle.manifest.fingerprint, "engine": engine.record.to_json(),
-            "tau": bundle.manifest.tau, "grid": bundle.manifest.grid,
-        }  # fmt: skip
-        return lambda pictures: grids.write_json(about, pictures, target)
+            "model": bundle.manifest.fingerprint,
+            "engine": engine.record.to_json(),
+            "tau": bundle.manifest.tau,
+            "grid": bundle.manifest.grid,
+        }
+        return lambda pictures: numbers.write_json(about, pictures, target)
     if target.suffix == ".npy":
         shown = labels or bundle.labels
         console.note(f"labels: {', '.join(shown)}")
         columns = [bundle.labels.index(label) for label in shown]
-        return lambda pictures: grids.write_npy(columns, pictures, target)
-    return lambda pictures: _write_sheet(maps.TITLE, maps.NOTE, map(maps.row_of, pictures), target)
+        return lambda pictures: numbers.write_npy(columns, pictures, target)
+    return lambda pictures: _write_sheet(
+        map_rows.TITLE, map_rows.NOTE, map(map_rows.photo_row, pictures), target
+    )
 
 
 def _draw_prototypes(
-    bundle: Bundle, engine: Engine, data: DataSet, labels: Sequence[str], target: Path
+    bundle: Bundle, engine: Engine, data: Dataset, labels: Sequence[str], target: Path
 ) -> bool:
     """Draw the strongest patches of each label; return whether every photo could be read."""
-    from patchct_edge.report import prototypes
+    from patchct_edge.explain import prototypes
 
     with console.counting("searching", len(data)) as progress:
         found = prototypes.strongest_patches(
@@ -144,15 +153,15 @@ def _draw_prototypes(
         )
     for failure in found.failed:
         console.warn(failure)
-    rows = prototypes.rows_of(found, bundle, data)
+    rows = prototypes.prototype_rows(found, bundle, data)
     with _writing(target):
         _write_sheet(prototypes.TITLE, prototypes.NOTE, rows, target)
     console.note(f"wrote {target}")
     return not found.failed
 
 
-def _write_sheet(title: str, note: str, rows: Iterable[Row], target: Path) -> None:
-    from patchct_edge.report.sheet import write_html, write_png
+def _write_sheet(title: str, note: str, rows: Iterable[FigureRow], target: Path) -> None:
+    from patchct_edge.explain.figure import write_html, write_png
 
     write = write_html if target.suffix == ".html" else write_png
     write(title, note, rows, target)
@@ -164,23 +173,27 @@ def _check_usage(
     """Refuse photos with a data set, neither of them, and a choice of a data set's photos alone."""
     if bool(inputs) == bool(prototypes):
         raise UserError(
-            "explain takes either photos or --prototypes", got="both" if inputs else "neither",
+            "explain takes either photos or --prototypes",
+            got="both" if inputs else "neither",
             fix="patchct explain photo.jpg --model X.patchct",
-        )  # fmt: skip
+        )
     if inputs and choice:
         raise UserError(
-            "--split and --images belong to the data set of --prototypes", got=choice,
+            "--split and --images belong to the data set of --prototypes",
+            got=choice,
             fix="leave them out",
-        )  # fmt: skip
+        )
 
 
 def _check_output(target: Path, suffixes: Sequence[str]) -> None:
     """Refuse a file that cannot be written before anything is computed."""
     if target.suffix not in suffixes:
         raise UserError(
-            f"cannot tell what to write to {target}", got=target.suffix or "no suffix",
-            expected=" or ".join(suffixes), fix=f"-o maps{suffixes[0]}",
-        )  # fmt: skip
+            f"cannot tell what to write to {target}",
+            got=target.suffix or "no suffix",
+            expected=" or ".join(suffixes),
+            fix=f"-o maps{suffixes[0]}",
+        )
     options.check_writable(target)
 
 
@@ -205,14 +218,16 @@ def _known(asked: Sequence[str], labels: Sequence[str]) -> list[str]:
 
 def _photos(inputs: list[str], target: Path) -> list[Path]:
     """Return the photos that are meant, none of which may be written over."""
-    from patchct_edge.runtime.inputs import find_images
+    from patchct_edge.runtime.tagging.inputs import find_images
 
     found = list(find_images(inputs))
     if target.suffix == ".png" and len(found) > MOST:
         raise UserError(
-            "too many photos for one picture", got=len(found), expected=f"at most {MOST}",
+            "too many photos for one picture",
+            got=len(found),
+            expected=f"at most {MOST}",
             fix="-o maps.html",
-        )  # fmt: skip
+        )
     if options.is_one_of(target, found):
         raise UserError(f"-o would write over {target}", got="one of the photos", fix="another -o")
     return found

@@ -13,9 +13,9 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from patchct_edge.export.build import ExportOptions
-    from patchct_edge.export.photos import Sources
-    from patchct_edge.manifest import Manifest, Stage
+    from patchct_edge.bundle.manifest import Manifest, Stage
+    from patchct_edge.export.export import ExportOptions
+    from patchct_edge.export.quantization_images import PhotoSources
 
 
 class Checkpoint(str, Enum):
@@ -71,16 +71,16 @@ def export(
     ] = 0.03,
 ) -> None:
     """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""
-    from patchct_edge.export.build import ExportOptions, StageFailed
+    from patchct_edge.export.export import ExportOptions, StageGateError
     from patchct_edge.export.parity import Gates
-    from patchct_edge.export.photos import Sources
+    from patchct_edge.export.quantization_images import PhotoSources
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
-    photos = Sources(calib, val, split, images)
+    photos = PhotoSources(calib, val, split, images)
     choice = ExportOptions(_precisions(precision, calib), photos, checkpoint.value, gates)
     try:
-        manifest = export_shown(run, out, choice, console.note)
-    except StageFailed:
+        manifest = export_with_table(run, out, choice, console.note)
+    except StageGateError:
         if sensitivity:
             print_sensitivity(out.with_name(f"{out.name}.failed"), photos)
         raise
@@ -89,15 +89,15 @@ def export(
     console.note(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
 
 
-def export_shown(
+def export_with_table(
     run: Path, out: Path, choice: ExportOptions, report: Callable[[str], None]
 ) -> Manifest:
     """Export, and show the stages whether or not they pass."""
-    from patchct_edge.export.build import StageFailed, export
+    from patchct_edge.export.export import StageGateError, export_bundle
 
     try:
-        manifest = export(run, out, choice, report)
-    except StageFailed as error:
+        manifest = export_bundle(run, out, choice, report)
+    except StageGateError as error:
         print_stages(error.stages)
         raise
     print_stages(manifest.stages)
@@ -122,19 +122,19 @@ def print_stages(stages: Sequence[Stage]) -> None:
         console.note(f"  {names}: {gate}")
 
 
-def print_sensitivity(bundle: Path, sources: Sources) -> None:
+def print_sensitivity(bundle: Path, sources: PhotoSources) -> None:
     """Show what it costs to quantise each group of layers alone, the worst first."""
-    from patchct_edge.bundle import Bundle, model_name
-    from patchct_edge.export.photos import photos_from
-    from patchct_edge.export.sensitivity import sensitivity
+    from patchct_edge.bundle.bundle import Bundle, graph_name
+    from patchct_edge.export.quantization_images import read_export_images
+    from patchct_edge.export.sensitivity import measure_sensitivity
 
     opened = Bundle(bundle)
-    photos = photos_from(sources, opened.labels, opened.manifest.recipe)
+    photos = read_export_images(sources, opened.labels, opened.manifest.preprocessing)
     if photos.calibration is None:
         raise UserError("--sensitivity needs photos to calibrate with", fix="--calib DATA")
-    graph = opened.path / model_name("fp32")
+    graph = opened.path / graph_name("fp32")
     found = []
-    for stage in sensitivity(graph, photos.calibration, photos.parity):
+    for stage in measure_sensitivity(graph, photos.calibration, photos.parity):
         console.note(f"sensitivity: {stage.name}")
         found.append(stage)
     found.sort(key=lambda stage: -stage.flips)
@@ -142,13 +142,16 @@ def print_sensitivity(bundle: Path, sources: Sources) -> None:
         ("only this in INT8", "max", "mean", "flips%", "mAP", "drop"),
         [
             (
-                stage.name, f"{stage.max_difference:.0e}", f"{stage.mean_difference:.0e}",
-                console.percent(stage.flips), console.percent(stage.map),
+                stage.name,
+                f"{stage.max_difference:.0e}",
+                f"{stage.mean_difference:.0e}",
+                console.percent(stage.flips),
+                console.percent(stage.map),
                 console.percent(stage.map_drop),
             )
             for stage in found
         ],
-    )  # fmt: skip
+    )
 
 
 def _row(stage: Stage) -> tuple[str, ...]:
@@ -156,14 +159,20 @@ def _row(stage: Stage) -> tuple[str, ...]:
     if stage.map is not None:
         interval = f"{console.percent(stage.map_low, 1)}..{console.percent(stage.map_high, 1)}"
     return (
-        stage.name, stage.against, f"{stage.max_difference:.0e}", f"{stage.mean_difference:.0e}",
-        console.percent(stage.flips), console.percent(stage.map), interval,
-        console.percent(stage.map_drop), "passed" if stage.passed else "FAILED",
-    )  # fmt: skip
+        stage.name,
+        stage.against,
+        f"{stage.max_difference:.0e}",
+        f"{stage.mean_difference:.0e}",
+        console.percent(stage.flips),
+        console.percent(stage.map),
+        interval,
+        console.percent(stage.map_drop),
+        "passed" if stage.passed else "FAILED",
+    )
 
 
 def _precisions(text: str | None, calib: Path | None) -> list[str]:
-    from patchct_edge.bundle import PRECISIONS
+    from patchct_edge.bundle.bundle import PRECISIONS
 
     if text is None:
         if calib is None:

@@ -15,7 +15,7 @@ from patchct_edge.cli import console
 from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from patchct_edge.datasets import DataSet
+    from patchct_edge.datasets import Dataset
 
 Data = Annotated[
     Path,
@@ -67,15 +67,15 @@ def read_data(
     labels: Sequence[str] | None = None,
     prompts: Mapping[str, str] | None = None,
     images: Path | None = None,
-) -> DataSet:
+) -> Dataset:
     """Read a data set and pass its warnings on."""
     from patchct_edge.datasets import read_dataset
 
     data = read_dataset(source, split=split, labels=labels, images=images, prefer=prefer)
-    return dataclasses.replace(warned(data), prompts=dict(prompts or {}))
+    return dataclasses.replace(print_warnings(data), prompts=dict(prompts or {}))
 
 
-def warned(data: DataSet) -> DataSet:
+def print_warnings(data: Dataset) -> Dataset:
     """Pass the warnings of a data set on."""
     for warning in data.warnings:
         console.warn(warning)
@@ -84,9 +84,9 @@ def warned(data: DataSet) -> DataSet:
 
 def check_outside_bundles(target: Path) -> None:
     """Refuse a file among those of a bundle, which would be one no more."""
-    from patchct_edge.bundle import bundle_around
+    from patchct_edge.bundle.bundle import enclosing_bundle
 
-    if bundle_around(target) is not None:
+    if enclosing_bundle(target) is not None:
         raise UserError(f"cannot write {target}", got="a file within a bundle", fix="another -o")
 
 
@@ -96,9 +96,10 @@ def check_writable(target: Path) -> None:
     folder = target.parent
     if not os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir fails on a name too long)
         raise UserError(
-            f"cannot write {target}", got=f"no folder {folder}",
+            f"cannot write {target}",
+            got=f"no folder {folder}",
             fix=f"mkdir -p {quote(str(folder))}",
-        )  # fmt: skip
+        )
     if os.path.isdir(target) or not os.access(folder, os.W_OK):  # noqa: PTH112
         got = "a folder" if target.is_dir() else f"{folder} may not be written"
         raise UserError(f"cannot write {target}", got=got, fix="another -o")

@@ -9,18 +9,18 @@ import typer
 from patchct_edge.cli import console
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle import Bundle
-    from patchct_edge.datasets import Boxes, DataSet
-    from patchct_edge.report.pointing import Pointing
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.datasets import Boxes, Dataset
+    from patchct_edge.evaluation.pointing import Pointing
     from patchct_edge.runtime.engines.base import EngineRecord
 
 
-def pointing_shown(
-    bundle: Bundle, record: EngineRecord, data: DataSet, boxes: Boxes, trust: bool, as_json: bool
+def run_pointing(
+    bundle: Bundle, record: EngineRecord, data: Dataset, boxes: Boxes, trust: bool, as_json: bool
 ) -> dict[str, Any]:
     """Play the game in the precision of an engine and in FP32; print it unless JSON is wanted."""
-    from patchct_edge.report.accuracy import without_nan
-    from patchct_edge.report.pointing import pointing
+    from patchct_edge.evaluation.accuracy import nan_to_none
+    from patchct_edge.evaluation.pointing import play_pointing_game
     from patchct_edge.runtime.engines.select import open_engine
 
     found: dict[str, Pointing] = {}
@@ -35,10 +35,10 @@ def pointing_shown(
             ) as engine,
             console.counting(f"pointing, {precision}", len(data)) as progress,
         ):
-            found[precision] = pointing(bundle, engine, data, boxes, progress)
+            found[precision] = play_pointing_game(bundle, engine, data, boxes, progress)
     if not as_json:
         _print(found)
-    return {name: without_nan(each.to_json()) for name, each in found.items()}
+    return {name: nan_to_none(each.to_json()) for name, each in found.items()}
 
 
 def _print(found: dict[str, Pointing]) -> None:

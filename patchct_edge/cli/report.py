@@ -15,11 +15,11 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle import Bundle
-    from patchct_edge.datasets import Boxes, DataSet
-    from patchct_edge.report.document import Report
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.datasets import Boxes, Dataset
+    from patchct_edge.report.report import Report
     from patchct_edge.report.verdict import Limits
-    from patchct_edge.runtime.engines.select import Wish
+    from patchct_edge.runtime.engines.select import EngineRequest
 
 
 def report(
@@ -65,20 +65,22 @@ def report(
     The engine that tag would take is judged against the most exact one that runs here; with two
     bundles, the new one against the old.
     """
-    from patchct_edge.bundle import Bundle
+    from patchct_edge.bundle.bundle import Bundle
     from patchct_edge.datasets import read_boxes
     from patchct_edge.report.page import write_report
     from patchct_edge.report.verdict import Limits
-    from patchct_edge.runtime.engines.select import Wish
+    from patchct_edge.runtime.engines.select import EngineRequest
 
     if merge:
         _print_merged(what)
         return ExitCode.OK
     if len(what) not in (2, 3):
         raise UserError(
-            "a report is of one bundle or two, and a data set", got=f"{len(what)} paths",
-            expected="patchct report X.patchct DATA", fix="or OLD.patchct NEW.patchct DATA",
-        )  # fmt: skip
+            "a report is of one bundle or two, and a data set",
+            got=f"{len(what)} paths",
+            expected="patchct report X.patchct DATA",
+            fix="or OLD.patchct NEW.patchct DATA",
+        )
     if output.suffix != ".html":
         raise UserError("a report is a page", got=f"-o {output}", expected="a name with .html")
     options.check_writable(output)
@@ -89,7 +91,7 @@ def report(
     )
     boxed = None if boxes is None else read_boxes(boxes, bundles[0].labels)
     limits = Limits(max_map_drop / 100, max_flips, max_latency, max_memory)
-    wish = Wish(engine, precision, trust=trust_engine)
+    wish = EngineRequest(engine, precision, trust=trust_engine)
     found = _measured(bundles, data, boxed, wish, limits)
     for failure in found.about["data"]["failed"]:
         console.warn(failure)
@@ -105,9 +107,9 @@ def report(
 
 
 def _measured(
-    bundles: list[Bundle], data: DataSet, boxes: Boxes | None, wish: Wish, limits: Limits
+    bundles: list[Bundle], data: Dataset, boxes: Boxes | None, wish: EngineRequest, limits: Limits
 ) -> Report:
-    from patchct_edge.report.document import comparison_of, report_of
+    from patchct_edge.report.report import build_comparison, build_report
 
     about: dict[str, Any] = {
         "command": shlex.join(["patchct", *sys.argv[1:]]),
@@ -115,9 +117,9 @@ def _measured(
     }
     with console.phases("") as progress:
         if len(bundles) == 1:
-            return report_of(bundles[0], data, boxes, wish, limits, about, progress)
+            return build_report(bundles[0], data, boxes, wish, limits, about, progress)
         old, new = bundles
-        return comparison_of(old, new, data, boxes, wish, limits, about, progress)
+        return build_comparison(old, new, data, boxes, wish, limits, about, progress)
 
 
 def _print_merged(paths: list[Path]) -> None:
@@ -131,12 +133,15 @@ def _print_merged(paths: list[Path]) -> None:
                 fastest = max(point["images_per_second"] for point in each["sweep"])
                 rows.append(
                     (
-                        path.stem, found["machine"]["CPU"], f"{name['precision']} {name['engine']}",
+                        path.stem,
+                        found["machine"]["CPU"],
+                        f"{name['precision']} {name['engine']}",
                         *(f"{total[key]:.1f}" for key in ("p50", "p95", "p99")),
-                        f"{fastest:.0f}", f"{each['cold_start']['peak_mb']:.0f}",
+                        f"{fastest:.0f}",
+                        f"{each['cold_start']['peak_mb']:.0f}",
                         console.percent(each["accuracy"]["map"]),
                     )
-                )  # fmt: skip
+                )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is no report",
@@ -145,5 +150,6 @@ def _print_merged(paths: list[Path]) -> None:
             ) from None
     console.table(
         ("report", "machine", "engine", "p50 ms", "p95 ms", "p99 ms", "images/s", "MB", "mAP"),
-        rows, text=3,
-    )  # fmt: skip
+        rows,
+        text=3,
+    )

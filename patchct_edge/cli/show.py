@@ -18,15 +18,15 @@ def show(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show labels, recipe, parity figures and the engines that fit this machine."""
-    from patchct_edge.bundle import Bundle
-    from patchct_edge.runtime.engines.select import candidates
+    """Show labels, preprocessing, parity figures and the engines that fit this machine."""
+    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.runtime.engines.select import iter_candidates
 
     opened = Bundle(bundle)
     if verify:
         opened.verify()
     manifest = opened.manifest
-    found = [each for each in candidates(opened) if each.engine != "fake"]
+    found = [each for each in iter_candidates(opened) if each.engine != "fake"]
     if as_json:
         engines = [
             {"engine": c.engine, "precision": c.precision, "reason": c.reason} for c in found
@@ -35,11 +35,14 @@ def show(
         typer.echo(json.dumps(text, indent=2, ensure_ascii=False))
         return
     sizes = {name: opened.file(name).stat().st_size for name in manifest.files}
-    recipe, (rows, columns) = manifest.recipe, manifest.grid
-    typer.echo(f"model    {manifest.fingerprint}  ({manifest.made_by})")
+    preprocessing, (rows, columns) = manifest.preprocessing, manifest.grid
+    typer.echo(f"model    {manifest.fingerprint}  ({manifest.producer})")
     typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")
     typer.echo(f"prompts  {manifest.prompts[0]} ...  (encoder: {manifest.label_source})")
-    typer.echo(f"input    {recipe.size} x {recipe.size} RGB, {recipe.fit}, {recipe.interpolation}")
+    typer.echo(
+        f"input    {preprocessing.size} x {preprocessing.size} RGB, "
+        f"{preprocessing.fit}, {preprocessing.interpolation}"
+    )
     typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
     for name, size in sizes.items():
         typer.echo(f"file     {name}  {size / 1e6:.1f} MB")

@@ -120,11 +120,11 @@ def stream(
     """Tag a camera, a stream or a video: a row a frame, and an event where a label turns on or
     off."""
     from patchct_edge.runtime.stream import settings
-    from patchct_edge.runtime.stream.check import check as checked
+    from patchct_edge.runtime.stream.validate import validate as checked
 
     read: Callable[[], settings.Stream]  # again on SIGHUP
     if config is not None:
-        from patchct_edge.runtime.stream.config_file import stream_from_file
+        from patchct_edge.runtime.stream.settings_file import stream_from_file
 
         _refuse_others(context)
         read = partial(stream_from_file, config)
@@ -134,15 +134,28 @@ def stream(
                 "what to look at, and with what?", expected="SOURCE and --model, or --config"
             )
         camera = settings.Camera(
-            source, fps=fps, roi=None if roi is None else _roi(roi), size=size, rate=rate,
-            pixel_format=pixel_format, transport="udp" if udp else "tcp", loop=loop,
+            source,
+            fps=fps,
+            roi=None if roi is None else _roi(roi),
+            size=size,
+            rate=rate,
+            pixel_format=pixel_format,
+            transport="udp" if udp else "tcp",
+            loop=loop,
             realtime=realtime,
-        )  # fmt: skip
+        )
         rows = settings.JSONL(None if output is None else str(output), events_only)
         given = settings.Stream(
-            str(model), (camera,), (rows, *_outputs(mqtt, webhook, snapshots, video)),
-            engine, precision, uncalibrated, smooth, hold, stall,
-        )  # fmt: skip
+            str(model),
+            (camera,),
+            (rows, *_outputs(mqtt, webhook, snapshots, video)),
+            engine,
+            precision,
+            uncalibrated,
+            smooth,
+            hold,
+            stall,
+        )
         read = lambda: given  # noqa: E731
     if check:
         found = read()
@@ -168,10 +181,10 @@ def _outputs(
 
 def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
     """Run until the sources end or a signal says so."""
-    from patchct_edge.runtime.stream.loop import Orders
-    from patchct_edge.runtime.stream.run import run
+    from patchct_edge.runtime.stream.loop import Control
+    from patchct_edge.runtime.stream.run import run_stream
 
-    orders, interrupted = Orders(), []
+    orders, interrupted = Control(), []
 
     def interrupt(*_: Any) -> None:
         interrupted.append(True)
@@ -190,7 +203,7 @@ def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        summary = run(read(), orders, again=read, note=console.journal, frames=frames)
+        summary = run_stream(read(), orders, again=read, note=console.journal, frames=frames)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -221,9 +234,10 @@ def _tell(summary: Summary) -> None:
 def _refuse_others(context: typer.Context) -> None:
     """Refuse options that a file of settings stands for."""
     given = [
-        name for name in context.params
+        name
+        for name in context.params
         if name not in BESIDE_CONFIG and context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
-    ]  # fmt: skip
+    ]
     if given:
         raise UserError(
             "--config stands for all other options",

@@ -53,38 +53,48 @@ def tag(
     ] = None,
 ) -> ExitCode:
     """Tag photos. A file that cannot be read gets an error row, and the run goes on."""
-    from patchct_edge.runtime.inputs import find_images
-    from patchct_edge.runtime.sinks import open_sink
-    from patchct_edge.runtime.tagger import Tagger
+    from patchct_edge.runtime.tagging.inputs import find_images
+    from patchct_edge.runtime.tagging.tagger import Tagger
+    from patchct_edge.runtime.tagging.writers import open_writer
 
     if header and format is not Format.JSONL:
         raise UserError(
-            "--header is a line of JSON", got=f"--format {format.value}",
+            "--header is a line of JSON",
+            got=f"--format {format.value}",
             fix="leave --header out, or --format jsonl",
-        )  # fmt: skip
+        )
     if output is not None:
         _check_output(output, inputs)
     single = len(inputs) == 1 and options.is_file(inputs[0])
     failed = 0
     with Tagger.open(
-        model, engine=engine, precision=precision, latency=single, trust=trust_engine,
+        model,
+        engine=engine,
+        precision=precision,
+        latency=single,
+        trust=trust_engine,
         calibrated=not uncalibrated,
-    ) as tagger:  # fmt: skip
+    ) as tagger:
         record = tagger.engine.record
         about = {
-            "patchct": __version__, "model": tagger.bundle.manifest.fingerprint,
-            "precision": record.precision, "engine": record.to_json(),
-        }  # fmt: skip
+            "patchct": __version__,
+            "model": tagger.bundle.manifest.fingerprint,
+            "precision": record.precision,
+            "engine": record.to_json(),
+        }
         found = find_images(inputs)
         found = chain([next(found)], found)  # a typo is told before -o is emptied
         rows = tagger.tag_files(
             found, threshold=threshold, top_k=top_k, all_scores=all_scores, batch=batch
         )
-        with open_sink(
-            output, format.value, header=about if header else None,
-            labels=tagger.bundle.labels, every_score=all_scores,
-        ) as sink:  # fmt: skip
-            for row in console.counted(rows, "tagging"):
+        with open_writer(
+            output,
+            format.value,
+            header=about if header else None,
+            labels=tagger.bundle.labels,
+            every_score=all_scores,
+        ) as sink:
+            for row in console.track(rows, "tagging"):
                 sink.write(row)
                 failed += row.error is not None
     if failed:
@@ -102,6 +112,7 @@ def _check_output(output: Path, inputs: list[str]) -> None:
     is_picture = options.is_file(output) and output.suffix.lower() in SUFFIXES
     if is_picture or options.is_one_of(output, inputs):
         raise UserError(
-            f"-o would write over {output}", got="an image or one of the inputs",
+            f"-o would write over {output}",
+            got="an image or one of the inputs",
             fix="-o tags.jsonl",
-        )  # fmt: skip
+        )

@@ -12,7 +12,7 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from patchct_edge.datasets import DataSet
+    from patchct_edge.datasets import Dataset
     from patchct_edge.train.config import TrainConfig
 
 
@@ -25,14 +25,17 @@ def train(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Label set, one a line, with a prompt after a tab; "
-            "the table's or the train split's by default.", metavar="FILE"),
+        typer.Option(
+            help="Label set, one a line, with a prompt after a tab; "
+            "the table's or the train split's by default.",
+            metavar="FILE",
+        ),
     ] = None,
     images: options.Images = None,
     image_encoder: Annotated[
-        str | None, typer.Option(
-            help="Hub id or folder of the image encoder; "
-            "facebook/deit-tiny-patch16-224 by default."
+        str | None,
+        typer.Option(
+            help="Hub id or folder of the image encoder; facebook/deit-tiny-patch16-224 by default."
         ),
     ] = None,
     label_encoder: Annotated[
@@ -44,16 +47,15 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the images; 8 by default.")
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images a step; 32 by default.")
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step; 32 by default.")] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of weights, order and augmentation; 0 by default.")
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Any setting, as NAME=VALUE; --settings lists the defaults.",
+            "--set",
+            help="Any setting, as NAME=VALUE; --settings lists the defaults.",
             metavar="N=V",
         ),
     ] = None,
@@ -76,28 +78,39 @@ def train(
     settings: Annotated[
         bool,
         typer.Option(
-            "--settings", callback=lambda wanted: _print_settings(wanted), is_eager=True,
+            "--settings",
+            callback=lambda wanted: _print_settings(wanted),
+            is_eager=True,
             help="List every setting with its default.",
         ),
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train on labelled photos; leaves a run folder for `patchct export`."""
     from patchct_edge.train import loop
 
     named = {
-        "image_encoder": image_encoder, "label_encoder": label_encoder, "epochs": epochs,
-        "batch_size": batch_size, "seed": seed,
-    }  # fmt: skip
+        "image_encoder": image_encoder,
+        "label_encoder": label_encoder,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
     chosen = {name: value for name, value in named.items() if value is not None}
     base = _base_config(config, from_, out if resume else None)
     found = _config(base, {**chosen, **_assignments(set_ or [])})
     _check_out(out, resume)
     training, validation = _data_sets(data, val, labels, images, found)
     with TrainProgress() as progress:
-        state = loop.train(
-            training, validation, out, found, progress,
-            device=device, start_from=from_, resume=resume,
-        )  # fmt: skip
+        state = loop.train_model(
+            training,
+            validation,
+            out,
+            found,
+            progress,
+            device=device,
+            start_from=from_,
+            resume=resume,
+        )
     if state.best_map is not None:
         shown = f"{state.best_map * 100:.2f} (epoch {state.best_epoch})"
         console.note(f"best val mAP {shown}; patchct export {out} --out NAME.patchct --calib DATA")
@@ -163,9 +176,9 @@ def _base_config(config: Path | None, start_from: Path | None, resumed: Path | N
 
 
 def _config(base: Path | None, values: dict[str, Any]) -> TrainConfig:
-    from patchct_edge.train.config import config_from, config_from_file
+    from patchct_edge.train.config import parse_config, read_config
 
-    return config_from_file(base, values) if base else config_from(values, "command line")
+    return read_config(base, values) if base else parse_config(values, "command line")
 
 
 def _check_out(out: Path, resume: bool) -> None:
@@ -180,25 +193,30 @@ def _check_out(out: Path, resume: bool) -> None:
 
 def _data_sets(
     source: Path, val: Path | None, labels: Path | None, images: Path | None, config: TrainConfig
-) -> tuple[DataSet, DataSet]:
-    from patchct_edge.datasets import divided, read_labels_file, read_whole, select
-    from patchct_edge.train.label_encoders import table_names
+) -> tuple[Dataset, Dataset]:
+    from patchct_edge.datasets import (
+        read_all_splits,
+        read_labels_file,
+        select_split,
+        split_off_validation,
+    )
+    from patchct_edge.train.encoders.labels import read_table_names
 
     names: tuple[str, ...] | None = None
     prompts: dict[str, str] = {}
     if labels is not None:
         names, prompts = read_labels_file(labels)
     elif config.label_encoder.endswith(".npz"):
-        names = tuple(table_names(Path(config.label_encoder)))
-    whole = read_whole(source, images)
-    training = options.warned(select(whole, prefer="train", labels=names))
+        names = tuple(read_table_names(Path(config.label_encoder)))
+    whole = read_all_splits(source, images)
+    training = options.print_warnings(select_split(whole, prefer="train", labels=names))
     names = training.label_set
     if val is not None:
         validation = options.read_data(val, prefer="val", labels=names, images=images)
     elif whole.has_split("val"):
-        validation = select(whole, prefer="val", labels=names)
+        validation = select_split(whole, prefer="val", labels=names)
     else:
-        training, validation = divided(training)
+        training, validation = split_off_validation(training)
         console.warn(
             f"there is no val split: {len(validation)} images, drawn at random, are held out"
         )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from patchct_edge.datasets.boxes_file import Boxes, ObjectBox, read_boxes
-from patchct_edge.datasets.labels_file import LabelsFile, read_labels_file
-from patchct_edge.datasets.read import divided, read_dataset, read_whole, select
-from patchct_edge.datasets.sample import DataSet, Sample
+from patchct_edge.datasets.boxes import Boxes, ObjectBox, read_boxes
+from patchct_edge.datasets.dataset import Dataset, Sample
+from patchct_edge.datasets.labels import LabelsFile, read_labels_file
+from patchct_edge.datasets.read import (
+    read_all_splits,
+    read_dataset,
+    select_split,
+    split_off_validation,
+)
 
 __all__ = [
     "Boxes",
-    "DataSet",
+    "Dataset",
     "LabelsFile",
     "ObjectBox",
     "Sample",
-    "divided",
+    "read_all_splits",
     "read_boxes",
     "read_dataset",
     "read_labels_file",
-    "read_whole",
-    "select",
+    "select_split",
+    "split_off_validation",
 ]

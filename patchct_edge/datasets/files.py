@@ -107,7 +107,9 @@ def first_file(candidates: Iterable[Path]) -> Path | None:
     return next((path for path in candidates if file_problem(path) is None), None)
 
 
-def labels_of(objects: Iterable[tuple[str, bool]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def labels_from_objects(
+    objects: Iterable[tuple[str, bool]],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return (labels, difficult) of (label, is difficult) objects, in order of appearance.
 
     A label is difficult where every object of it is.

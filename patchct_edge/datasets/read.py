@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from patchct_edge.datasets.coco_file import read_coco
-from patchct_edge.datasets.csv_file import read_csv
-from patchct_edge.datasets.sample import DataSet, Sample
-from patchct_edge.datasets.voc_folder import read_voc
+from patchct_edge.datasets.coco import read_coco
+from patchct_edge.datasets.csv import read_csv
+from patchct_edge.datasets.dataset import Dataset, Sample
+from patchct_edge.datasets.voc import read_voc
 from patchct_edge.errors import UserError
 
 ALL = "all"
@@ -26,22 +26,22 @@ def read_dataset(
     labels: Sequence[str] | None = None,
     images: Path | None = None,
     prefer: str | None = None,
-) -> DataSet:
-    """Read a data set whole, and return what is asked for: `select` of `read_whole`."""
-    return select(read_whole(source, images), split=split, labels=labels, prefer=prefer)
+) -> Dataset:
+    """Read a data set whole, and return what is asked for: `select` of `read_all_splits`."""
+    return select_split(read_all_splits(source, images), split=split, labels=labels, prefer=prefer)
 
 
-def select(
-    whole: DataSet,
+def select_split(
+    whole: Dataset,
     *,
     split: str | None = None,
     labels: Sequence[str] | None = None,
     prefer: str | None = None,
-) -> DataSet:
+) -> Dataset:
     """Return one split of a data set, over a label set.
 
     Args:
-        whole: what `read_whole` returned.
+        whole: what `read_all_splits` returned.
         split: the split to take; "all" takes every sample.
         labels: the label set; by default what the train split has, or the whole set where there
             is no train split.
@@ -59,10 +59,10 @@ def select(
         raise UserError("the label set has a label twice", got=", ".join(twice))
     samples, split_warnings = _of_split(whole.samples, split or prefer or ALL)
     warnings = (*_foreign_labels(whole.samples, label_set), *split_warnings)
-    return DataSet(samples, label_set, warnings=warnings)
+    return Dataset(samples, label_set, warnings=warnings)
 
 
-def read_whole(source: Path, images: Path | None = None) -> DataSet:
+def read_all_splits(source: Path, images: Path | None = None) -> Dataset:
     """Read every sample of a CSV (or the folder of a labels.csv), a COCO JSON or a VOC folder.
 
     Args:
@@ -79,7 +79,7 @@ def read_whole(source: Path, images: Path | None = None) -> DataSet:
     return whole
 
 
-def _read_any(source: Path, images: Path | None) -> DataSet:
+def _read_any(source: Path, images: Path | None) -> Dataset:
     suffix = source.suffix.lower() if source.is_file() else ""
     if images is not None and not images.is_dir():
         raise UserError("no such folder of images", got=images)
@@ -105,7 +105,7 @@ def _read_any(source: Path, images: Path | None) -> DataSet:
     )
 
 
-def _label_set(whole: DataSet) -> tuple[str, ...]:
+def _label_set(whole: Dataset) -> tuple[str, ...]:
     """Return what the train split has (all, where it has no image), in the order of the format."""
     train = [s for s in whole.samples if s.split == "train"] or whole.samples
     present = {label for sample in train for label in sample.labels}
@@ -149,7 +149,7 @@ def _foreign_labels(samples: Sequence[Sample], label_set: Sequence[str]) -> tupl
     return (f"{labels_are} not used: {', '.join(shown)}",)
 
 
-def divided(data: DataSet, share: float = 0.1) -> tuple[DataSet, DataSet]:
+def split_off_validation(data: Dataset, share: float = 0.1) -> tuple[Dataset, Dataset]:
     """Divide a set without a val split: (the rest, `share` of it drawn at random, at least one).
 
     The same images are drawn every time.

@@ -10,8 +10,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.errors import UserError
-from patchct_edge.preprocess import Recipe
 from patchct_edge.train.model import PatchCT
 
 OPSET = 20  # TensorRT 10.3 reads up to opset 20 and IR 10
@@ -28,12 +28,14 @@ class EngineGraph(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: PatchCT, recipe: Recipe, prototypes: Tensor) -> None:
+    def __init__(self, model: PatchCT, preprocessing: Preprocessing, prototypes: Tensor) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("prototypes", prototypes)
-        self.register_buffer("scale", 1 / (255 * torch.tensor(recipe.std)))
-        self.register_buffer("shift", -torch.tensor(recipe.mean) / torch.tensor(recipe.std))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(preprocessing.std)))
+        self.register_buffer(
+            "shift", -torch.tensor(preprocessing.mean) / torch.tensor(preprocessing.std)
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         # The Cast must be the first node and NCHW the last step: TensorRT takes uint8 only so.
@@ -49,7 +51,9 @@ def prototypes_from_model(model: PatchCT) -> Tensor:
         return model.eval().prototypes().float()
 
 
-def graph_from_model(model: PatchCT, recipe: Recipe, prototypes: Tensor, path: Path) -> None:
+def graph_from_model(
+    model: PatchCT, preprocessing: Preprocessing, prototypes: Tensor, path: Path
+) -> None:
     """Export to ONNX with a dynamic batch.
 
     Raises:
@@ -58,13 +62,13 @@ def graph_from_model(model: PatchCT, recipe: Recipe, prototypes: Tensor, path: P
     # "eager" attention exports without the IsNaN guards that scaled_dot_product_attention brings.
     model.image.model.set_attn_implementation("eager")
     model.image.layers = model.image.layers[-1:]  # the engine scores the last entry only
-    example = torch.zeros(2, recipe.size, recipe.size, 3, dtype=torch.uint8)
+    example = torch.zeros(2, preprocessing.size, preprocessing.size, 3, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own use of deprecated names
         try:
             program = torch.onnx.export(
-                EngineGraph(model, recipe, prototypes).eval(),
+                EngineGraph(model, preprocessing, prototypes).eval(),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
@@ -86,14 +90,14 @@ def head_nodes(graph: onnx.ModelProto) -> set[str]:
     """
     after = {BIAS}
     head: set[str] = set()
-    made_by = {output: node for node in graph.graph.node for output in node.output}
+    producer = {output: node for node in graph.graph.node for output in node.output}
     for node in graph.graph.node:  # ONNX keeps its nodes in topological order
         projects = any(name.startswith(PROJECTION) for name in node.input)
         if projects or not after.isdisjoint(node.input):
             head.add(node.name)
             after.update(node.output)
         if projects:  # a bias that is added apart: its product's weight has lost its name
-            makers = [made_by[name] for name in node.input if name in made_by]
+            makers = [producer[name] for name in node.input if name in producer]
             head.update(maker.name for maker in makers if maker.op_type == "MatMul")
     return head
 

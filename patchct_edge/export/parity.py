@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle.manifest import Stage
 from patchct_edge.export.graph import EngineGraph
-from patchct_edge.manifest import Stage
 from patchct_edge.metrics import bootstrap_interval, mean_average_precision, tag_flips
 from patchct_edge.runtime.engines.base import Engine, Images
-from patchct_edge.tagging import Calibration
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ParityImages:
     """What stages are compared on: images uint8 (count, H, W, 3), and labels where known."""
 
     images: Images
@@ -49,7 +49,7 @@ class Run:
     logits: Floats
 
 
-def run_of_model(graph: EngineGraph, pictures: Pictures) -> Run:
+def run_model(graph: EngineGraph, pictures: ParityImages) -> Run:
     """Compute the reference in PyTorch, float32."""
     parts = []
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def run_of_model(graph: EngineGraph, pictures: Pictures) -> Run:
     return Run("model", f"torch {torch.__version__.split('+')[0]} fp32", np.concatenate(parts))
 
 
-def run_of_engine(name: str, open_engine: Callable[[], Engine], pictures: Pictures) -> Run:
+def run_engine(name: str, open_engine: Callable[[], Engine], pictures: ParityImages) -> Run:
     """Compute a stage's logits with the engine that ships."""
     with open_engine() as engine:
         parts = [
@@ -67,17 +67,23 @@ def run_of_engine(name: str, open_engine: Callable[[], Engine], pictures: Pictur
             for start in range(0, len(pictures.images), BATCH)
         ]
         record = engine.record
-    return Run(name, f"{record.library} {record.arithmetic}", np.concatenate(parts))
+    return Run(name, f"{record.library} {record.compute_precision}", np.concatenate(parts))
 
 
-def compared(run: Run, reference: Run, pictures: Pictures, gates: Gates) -> Stage:
+def compare_stage(run: Run, reference: Run, pictures: ParityImages, gates: Gates) -> Stage:
     """Compare a stage with the one before and apply its gate."""
     if not np.isfinite(run.logits).all():  # what overflowed in FP16 differs as much as can be
         return Stage(
-            run.name, reference.name, run.engine, len(pictures.images),
-            max_difference=1.0, mean_difference=1.0, flips=1.0, gate="scores that are numbers",
+            run.name,
+            reference.name,
+            run.engine,
+            len(pictures.images),
+            max_difference=1.0,
+            mean_difference=1.0,
+            flips=1.0,
+            gate="scores that are numbers",
             passed=False,
-        )  # fmt: skip
+        )
     neutral = Calibration.default(run.logits.shape[1])
     new, old = (neutral.scores(r.logits) for r in (run, reference))
     difference = np.abs(new - old)
@@ -99,7 +105,9 @@ def compared(run: Run, reference: Run, pictures: Pictures, gates: Gates) -> Stag
     )
 
 
-def _map_figures(logits: Floats, reference: Floats, pictures: Pictures) -> dict[str, float | None]:
+def _map_figures(
+    logits: Floats, reference: Floats, pictures: ParityImages
+) -> dict[str, float | None]:
     targets, ignored = pictures.targets, pictures.ignored
     if targets is None or ignored is None:
         return {}

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 
+from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import GateError
 from patchct_edge.export.graph import convolutions, head_nodes, products, products_of_activations
-from patchct_edge.export.parity import Gates, Pictures, compared, run_of_engine
-from patchct_edge.export.quantise import quantised_from_fp32
-from patchct_edge.manifest import Stage
+from patchct_edge.export.int8 import quantize
+from patchct_edge.export.parity import Gates, ParityImages, compare_stage, run_engine
 from patchct_edge.runtime.engines.base import Images
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
@@ -45,7 +45,9 @@ def groups(graph: onnx.ModelProto) -> dict[str, set[str]]:
     return {kind: names for kind, names in found.items() if names}
 
 
-def sensitivity(source: Path, calibration: Images, pictures: Pictures) -> Iterator[Stage]:
+def measure_sensitivity(
+    source: Path, calibration: Images, pictures: ParityImages
+) -> Iterator[Stage]:
     """Yield, for each group, the stage of a graph in which it alone is INT8, against FP32.
 
     Its gate is without meaning: this measures, and refuses nothing.
@@ -53,13 +55,13 @@ def sensitivity(source: Path, calibration: Images, pictures: Pictures) -> Iterat
     graph = onnx.load(source)
     found = groups(graph)
     every = set().union(*found.values())
-    reference = run_of_engine("fp32", lambda: OpenVINOEngine(source, "fp32"), pictures)
+    reference = run_engine("fp32", lambda: OpenVINOEngine(source, "fp32"), pictures)
     with tempfile.TemporaryDirectory() as folder:
         for kind, names in found.items():
             target = Path(folder) / "one.onnx"
             try:
-                quantised_from_fp32(source, target, calibration, every - names)
+                quantize(source, target, calibration, every - names)
             except GateError:
                 continue  # this group has nothing that the quantiser knows
-            run = run_of_engine(kind, lambda: OpenVINOEngine(target, "int8"), pictures)  # noqa: B023
-            yield compared(run, reference, pictures, Gates())
+            run = run_engine(kind, lambda: OpenVINOEngine(target, "int8"), pictures)  # noqa: B023
+            yield compare_stage(run, reference, pictures, Gates())

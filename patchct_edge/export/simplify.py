@@ -11,13 +11,16 @@ from patchct_edge.errors import UserError
 
 SKIPPED = [
     # They make operators of ONNX Runtime alone, which TensorRT and the quantiser cannot read.
-    "fuse_attention", "fuse_gqa", "fuse_rope",
+    "fuse_attention",
+    "fuse_gqa",
+    "fuse_rope",
     # They put a Reshape around each product of tokens: OpenVINO then runs INT8 at 0.6 of its speed.
-    "fuse_matmul_add_bias_into_gemm_batched", "fuse_qkv",
-]  # fmt: skip
+    "fuse_matmul_add_bias_into_gemm_batched",
+    "fuse_qkv",
+]
 
 
-def simplified_from_graph(source: Path, target: Path) -> None:
+def simplify(source: Path, target: Path) -> None:
     """Write a simplified graph of the same function.
 
     Raises:
@@ -27,9 +30,10 @@ def simplified_from_graph(source: Path, target: Path) -> None:
     batch = graph.graph.input[0].type.tensor_type.shape.dim[0]
     if not batch.dim_param:
         raise UserError(
-            "the encoder's graph fixes the batch size", got=batch.dim_value,
+            "the encoder's graph fixes the batch size",
+            got=batch.dim_value,
             expected="a dynamic batch",
-        )  # fmt: skip
+        )
     _cast_first(graph)
     _name_every_node(graph)
     onnx.save(graph, target)

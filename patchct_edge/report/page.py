@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from patchct_edge import images
 from patchct_edge.errors import ImageError
-from patchct_edge.files import replace_file
+from patchct_edge.evaluation.comparison import PhotoChange
+from patchct_edge.explain.templating import template_environment
+from patchct_edge.files import write_atomically
 from patchct_edge.report import plots
-from patchct_edge.report.comparison import PhotoChange
-from patchct_edge.report.document import Report
-from patchct_edge.report.panels import line, panels
-from patchct_edge.report.templating import environment
-from patchct_edge.report.verdict import damage
+from patchct_edge.report.label_curves import label_curves, polyline
+from patchct_edge.report.report import Report
+from patchct_edge.report.verdict import describe_damage
 
 THUMBNAIL = 180  # px of the longer side
 
@@ -34,21 +34,23 @@ def write_report(report: Report, target: Path, *, photos: bool = True) -> Path:
         photos: show those that changed most; else their names and tags alone.
 
     Raises:
-        MissingExtra: matplotlib or jinja2 is not installed.
+        MissingLibraryError: matplotlib or jinja2 is not installed.
     """
-    made = environment()
+    made = template_environment("patchct_edge.report")
     made.filters.update(percent=_percent, signed=_signed)
     curves = report.curves
     page = made.get_template("report.html").render(
-        report=report, figures=_figures(report), damage=damage,
+        report=report,
+        figures=_figures(report),
+        describe_damage=describe_damage,
         thumbnail=_thumbnail if photos else None,
-        panels=panels(curves, report.engines[report.candidate].accuracy),
-        together=line(curves.recall, curves.pooled),
-    )  # fmt: skip
+        label_curves=label_curves(curves, report.engines[report.candidate].accuracy),
+        together=polyline(curves.recall, curves.pooled),
+    )
     beside = target.with_suffix(".json")
     text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
-    replace_file(beside, text.encode("utf-8", "surrogateescape"))
-    replace_file(target, page.encode("utf-8", "surrogateescape"))
+    write_atomically(beside, text.encode("utf-8", "surrogateescape"))
+    write_atomically(target, page.encode("utf-8", "surrogateescape"))
     return beside
 
 
@@ -81,11 +83,9 @@ def _figures(report: Report) -> dict[str, Figure]:
                 lambda: plots.reliability_diagram(before, after),
                 "How often a label is there, over the score that it had.",
             ),
-            "scores before": (
-                lambda: plots.score_histogram(before), "Scores before calibration."
-            ),
+            "scores before": (lambda: plots.score_histogram(before), "Scores before calibration."),
             "scores after": (lambda: plots.score_histogram(after), "Scores after calibration."),
-        }  # fmt: skip
+        }
     return {name: Figure(draw(), caption) for name, (draw, caption) in found.items()}
 
 
@@ -95,7 +95,7 @@ def _thumbnail(photo: PhotoChange) -> images.RGB | None:
         rgb = images.decode(photo.path, at_least=THUMBNAIL)
     except ImageError:
         return None
-    return images.shrunk(rgb, THUMBNAIL, "lanczos")
+    return images.shrink(rgb, THUMBNAIL, "lanczos")
 
 
 def _percent(share: float, digits: int = 2) -> str:

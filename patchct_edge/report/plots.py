@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from patchct_edge.errors import MissingExtra
-from patchct_edge.report.curves import BINS, Curves, Scores
-from patchct_edge.report.latency import BATCHES
-from patchct_edge.report.measure import Measured
+from patchct_edge.errors import MissingLibraryError
+from patchct_edge.evaluation.curves import BINS, Curves, Scores
+from patchct_edge.profiling.latency import BATCHES
+from patchct_edge.report.engine_report import EngineReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,14 +22,26 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # O
 MARKERS = ("o", "s", "^", "D", "v", "P")  # told apart without colours as well
 SIZE = (4.8, 3.2)  # inches; the page scales them
 RC = {
-    "svg.fonttype": "none", "font.size": 9, "text.parse_math": False, "text.color": INK,
-    "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT,
-    "grid.linewidth": 0.5, "legend.frameon": False, "lines.linewidth": 1.6, "lines.markersize": 4.5,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+}
 
 
-def latency_histogram(engine: Measured) -> str:
+def latency_histogram(engine: EngineReport) -> str:
     """Draw how the photos' times spread, the slowest hundredth in the last bar."""
     samples = np.array(engine.latency.samples)
     edge = float(np.percentile(samples, 99))
@@ -41,7 +53,7 @@ def latency_histogram(engine: Measured) -> str:
     return _svg(draw)
 
 
-def run_order(engine: Measured) -> str:
+def run_order(engine: EngineReport) -> str:
     """Draw the photos' times in the order of the run: a machine that throttles shows here."""
     samples = np.array(engine.latency.samples)
 
@@ -53,17 +65,19 @@ def run_order(engine: Measured) -> str:
     return _svg(draw)
 
 
-def throughput(engines: Sequence[Measured]) -> str:
+def throughput(engines: Sequence[EngineReport]) -> str:
     """Draw images/s over the batch size, for each engine."""
     return _over_batches(engines, "images_per_second", "images/s")
 
 
-def batch_latency(engines: Sequence[Measured]) -> str:
+def batch_latency(engines: Sequence[EngineReport]) -> str:
     """Draw the time of one batch over its size, for each engine."""
     return _over_batches(engines, "latency_ms", "ms a batch", log=True)
 
 
-def _over_batches(engines: Sequence[Measured], field: str, name: str, *, log: bool = False) -> str:
+def _over_batches(
+    engines: Sequence[EngineReport], field: str, name: str, *, log: bool = False
+) -> str:
     names = _names(engines)
 
     def draw(axes: Axes) -> None:
@@ -85,7 +99,7 @@ def _over_batches(engines: Sequence[Measured], field: str, name: str, *, log: bo
     return _svg(draw)
 
 
-def speed_and_accuracy(engines: Sequence[Measured]) -> str:
+def speed_and_accuracy(engines: Sequence[EngineReport]) -> str:
     """Draw mAP, with its interval, over images/s."""
 
     names = _names(engines)
@@ -95,9 +109,14 @@ def speed_and_accuracy(engines: Sequence[Measured]) -> str:
             found, style = each.accuracy, _style(n)
             error = [[100 * (found.map - found.map_low)], [100 * (found.map_high - found.map)]]
             axes.errorbar(
-                each.images_per_second, 100 * found.map, error, label=names[n], capsize=3,
-                color=style["color"], marker=style["marker"],
-            )  # fmt: skip
+                each.images_per_second,
+                100 * found.map,
+                error,
+                label=names[n],
+                capsize=3,
+                color=style["color"],
+                marker=style["marker"],
+            )
         axes.set_xlim(0, 1.1 * max(each.images_per_second for each in engines))
         _name(axes, "images/s, best batch", "mAP, with 95 % interval")
         _legend_above(axes)
@@ -151,7 +170,7 @@ def score_histogram(scores: Scores) -> str:
     return _svg(draw)
 
 
-def _names(engines: Sequence[Measured]) -> list[str]:
+def _names(engines: Sequence[EngineReport]) -> list[str]:
     """Return the names of engines, with their bundles where there are two."""
     several = len({each.bundle for each in engines}) > 1
     return [f"{each.bundle}, {each.name}" if several else each.name for each in engines]
@@ -185,7 +204,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         from matplotlib import rc_context
         from matplotlib.figure import Figure  # not pyplot: a notebook keeps its own backend
     except ImportError:
-        raise MissingExtra("matplotlib", "report") from None
+        raise MissingLibraryError("matplotlib", "report") from None
     file = io.StringIO()
     with rc_context(RC):  # type: ignore[arg-type]
         figure = Figure(figsize=SIZE, layout="constrained")

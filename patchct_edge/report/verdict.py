@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from patchct_edge.report.comparison import Comparison, LabelChange
-from patchct_edge.report.measure import Measured
+from patchct_edge.evaluation.comparison import Comparison, LabelChange
+from patchct_edge.report.engine_report import EngineReport
 
 AP_DROP = 0.05  # of a label, by the near end of its interval
 FLIPS, SHARE = 5, 0.25  # of a label's tags, at least so many and more than that share
@@ -39,8 +39,8 @@ class Gate:
     text: str
 
 
-def verdict(
-    candidate: Measured, reference: Measured, change: Comparison | None, limits: Limits
+def check_gates(
+    candidate: EngineReport, reference: EngineReport, change: Comparison | None, limits: Limits
 ) -> tuple[Gate, ...]:
     """Judge a candidate.
 
@@ -51,40 +51,43 @@ def verdict(
 
 
 def _gates(
-    candidate: Measured, reference: Measured, change: Comparison | None, limits: Limits
+    candidate: EngineReport, reference: EngineReport, change: Comparison | None, limits: Limits
 ) -> Iterator[Gate]:
     if change is not None:
         yield _map_gate(change, limits)
         if candidate.same_model:
             yield Gate(
-                "Tag flips", change.flips <= limits.flips,
+                "Tag flips",
+                change.flips <= limits.flips,
                 f"{change.flips:.2%} of the tags change; at most {limits.flips:.2%} may."
                 + _unlike_calibrations(candidate, reference),
-            )  # fmt: skip
+            )
         damaged = [
             f"{each.label} ({why})"
             for each in change.labels
-            if (why := damage(each, candidate.same_model))
+            if (why := describe_damage(each, candidate.same_model))
         ]
         text = f"Damaged: {'; '.join(damaged)}." if damaged else "No label is damaged."
         yield Gate("Labels", not damaged, text)
     if limits.latency_ms is not None:
         p95 = candidate.latency.stages["total"].p95
         yield Gate(
-            "Latency", p95 <= limits.latency_ms,
+            "Latency",
+            p95 <= limits.latency_ms,
             f"One photo takes {p95:.1f} ms at the 95th percentile, from file to tags; at most "
             f"{limits.latency_ms:g} ms may be taken.",
-        )  # fmt: skip
+        )
     if limits.memory_mb is not None:
         peak = candidate.cold_start.peak_mb
         yield Gate(
-            "Memory", peak <= limits.memory_mb,
+            "Memory",
+            peak <= limits.memory_mb,
             f"A process that tags holds up to {peak:.0f} MB; at most {limits.memory_mb:g} MB may "
             "be held.",
-        )  # fmt: skip
+        )
 
 
-def damage(label: LabelChange, same_model: bool) -> str | None:
+def describe_damage(label: LabelChange, same_model: bool) -> str | None:
     """Say what is wrong with a label, beyond noise; None where nothing is.
 
     Args:
@@ -104,7 +107,7 @@ def damage(label: LabelChange, same_model: bool) -> str | None:
     return None
 
 
-def _unlike_calibrations(candidate: Measured, reference: Measured) -> str:
+def _unlike_calibrations(candidate: EngineReport, reference: EngineReport) -> str:
     """Say where tags change because the thresholds of two precisions are not of one kind."""
     if candidate.calibrated_on == reference.calibrated_on:
         one_kind = candidate.judged.record.precision == reference.judged.record.precision

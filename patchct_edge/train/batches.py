@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from patchct_edge import images
-from patchct_edge.datasets import DataSet
+from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.images import RGB, Box
 from patchct_edge.parallel import ordered_map
-from patchct_edge.preprocess import Recipe
 from patchct_edge.train.config import TrainConfig
 
 ASPECTS = (3 / 4, 4 / 3)  # of random crops, width / height
@@ -33,8 +33,8 @@ class Batch:
 class Batches:
     """Batches of a data set, decoded by threads while the model works."""
 
-    def __init__(self, data: DataSet, recipe: Recipe, config: TrainConfig) -> None:
-        self.data, self.recipe, self.config = data, recipe, config
+    def __init__(self, data: Dataset, preprocessing: Preprocessing, config: TrainConfig) -> None:
+        self.data, self.preprocessing, self.config = data, preprocessing, config
         targets, ignored = data.targets()
         self.targets, self.ignored = torch.from_numpy(targets), torch.from_numpy(ignored)
         self.repeats = repeat_factors(targets & ~ignored, config.balance)
@@ -70,9 +70,9 @@ class Batches:
         epoch, turn, index = job
         rgb = images.decode(self.data.samples[index].path)
         if epoch is None:
-            return self.recipe.apply(rgb)
+            return self.preprocessing.apply(rgb)
         rng = np.random.default_rng((self.config.seed, epoch, turn, index))
-        pixels = self.recipe.apply(rgb, random_crop(rgb, self.config.crop_scale, rng))
+        pixels = self.preprocessing.apply(rgb, random_crop(rgb, self.config.crop_scale, rng))
         flipped = self.config.flip and rng.random() < 0.5
         return pixels[:, ::-1] if flipped else pixels
 
@@ -102,12 +102,13 @@ def repeat_factors(targets: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(targets, per_label, 1).max(1, initial=1)
 
 
-def require_usable(data: DataSet) -> None:
+def check_trainable(data: Dataset) -> None:
     """Raise a UserError where the data set cannot train a tagger."""
     if not data.samples:
         raise UserError("the data set has no training images")
     if len(data.label_set) < 2:
         raise UserError(
-            "a tagger needs at least two labels", got=list(data.label_set),
+            "a tagger needs at least two labels",
+            got=list(data.label_set),
             fix="check the column 'labels', or --labels FILE",
-        )  # fmt: skip
+        )

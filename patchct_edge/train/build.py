@@ -10,27 +10,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from patchct_edge.datasets import DataSet
+from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
-from patchct_edge.preprocess import Recipe
 from patchct_edge.train.checkpoint import RunState, load_model
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.image_encoder import ImageEncoder, recipe_fields
-from patchct_edge.train.label_encoders import (
+from patchct_edge.train.encoders.image import ImageEncoder, read_normalization
+from patchct_edge.train.encoders.labels import (
     DEFAULT_PROMPT,
     FixedLabels,
     LearnedLabels,
-    table_labels,
-    text_labels,
+    load_text_labels,
+    read_table_embeddings,
 )
+from patchct_edge.train.encoders.resolution import resize_position_embeddings
 from patchct_edge.train.model import PatchCT
-from patchct_edge.train.resolution import at_size
 
 LEARNED_WIDTH = 256
 
 
 def build_model(
-    data: DataSet, config: TrainConfig, start_from: Path | None = None
+    data: Dataset, config: TrainConfig, start_from: Path | None = None
 ) -> tuple[PatchCT, RunState]:
     """Build the model and the state of a run that has not begun.
 
@@ -51,13 +51,13 @@ def build_model(
         image = ImageEncoder.load(
             config.image_encoder, config.layers, config.pretrained, config.image_size
         )
-        recipe = Recipe(
-            image.size, config.fit, config.interpolation, **recipe_fields(config.image_encoder)
+        preprocessing = Preprocessing(
+            image.size, config.fit, config.interpolation, **read_normalization(config.image_encoder)
         )
         model = PatchCT(image, labels, mean, config, prior)
     else:
-        model, recipe = _started_from(start_from, data, labels, config)
-    return model, RunState(tuple(data.label_set), prompts, recipe, data.fingerprint())
+        model, preprocessing = _started_from(start_from, data, labels, config)
+    return model, RunState(tuple(data.label_set), prompts, preprocessing, data.fingerprint())
 
 
 def label_encoder(config: TrainConfig, labels: Sequence[str], prompts: Sequence[str]) -> nn.Module:
@@ -66,8 +66,8 @@ def label_encoder(config: TrainConfig, labels: Sequence[str], prompts: Sequence[
     if source == "learned":
         return LearnedLabels(len(labels), LEARNED_WIDTH)
     if source.endswith(".npz"):
-        return FixedLabels(table_labels(Path(source), labels))
-    text = text_labels(source, prompts)
+        return FixedLabels(read_table_embeddings(Path(source), labels))
+    text = load_text_labels(source, prompts)
     if config.train_text_encoder:
         return text
     with torch.no_grad():
@@ -75,15 +75,17 @@ def label_encoder(config: TrainConfig, labels: Sequence[str], prompts: Sequence[
 
 
 def _started_from(
-    run: Path, data: DataSet, labels: nn.Module, config: TrainConfig
-) -> tuple[PatchCT, Recipe]:
+    run: Path, data: Dataset, labels: nn.Module, config: TrainConfig
+) -> tuple[PatchCT, Preprocessing]:
     """Take over a run's weights; what stands for the labels is made anew for this label set."""
     old, state = load_model(run)
     if config.image_encoder != old.config.image_encoder:
         raise UserError(
-            "the image encoder comes with the run to start from", got=config.image_encoder,
-            expected=old.config.image_encoder, fix="leave --image-encoder out, or --from",
-        )  # fmt: skip
+            "the image encoder comes with the run to start from",
+            got=config.image_encoder,
+            expected=old.config.image_encoder,
+            fix="leave --image-encoder out, or --from",
+        )
     if isinstance(labels, LearnedLabels) and tuple(data.label_set) != state.labels:
         raise UserError(
             "learned label embeddings exist only for the labels they were trained on",
@@ -98,20 +100,25 @@ def _started_from(
     if width != old_width:
         raise UserError(
             "the label embeddings have another width than in the run to start from",
-            got=width, expected=old_width, fix="keep label_encoder as it was in that run",
-        )  # fmt: skip
-    image = ImageEncoder(at_size(old.image.model, config.image_size), config.layers)
+            got=width,
+            expected=old_width,
+            fix="keep label_encoder as it was in that run",
+        )
+    image = ImageEncoder(
+        resize_position_embeddings(old.image.model, config.image_size), config.layers
+    )
     weights.update({f"image.{name}": value for name, value in image.state_dict().items()})
     model = PatchCT(image, labels, old.label_mean, config)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(
-            f"the weights of {run} do not fit these settings", got=error,
+            f"the weights of {run} do not fit these settings",
+            got=error,
             fix="keep dim and label_encoder as they were in that run",
-        ) from None  # fmt: skip
+        ) from None
     if config.tau != old.config.tau:  # asked for anew; else the learned one goes on
         model.log_tau.data.fill_(math.log(config.tau))
     return model, replace(
-        state.recipe, size=image.size, fit=config.fit, interpolation=config.interpolation
+        state.preprocessing, size=image.size, fit=config.fit, interpolation=config.interpolation
     )

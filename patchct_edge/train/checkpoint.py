@@ -1,7 +1,7 @@
 """The run folder: what is in it, how it is written and read. JSON and safetensors, never pickle.
 
 config.json               the settings
-run.json                  labels, prompts, recipe, data fingerprint, epochs done, best mAP
+run.json                  labels, prompts, preprocessing, data fingerprint, epochs done, best mAP
 image_encoder/config.json architecture of the image encoder (text_encoder/ where one trains)
 best.safetensors          averaged weights of the epoch with the best val mAP
 last.safetensors          averaged weights of the last finished epoch
@@ -26,12 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.errors import UserError
-from patchct_edge.files import replace_file
-from patchct_edge.preprocess import Recipe
-from patchct_edge.train.config import TrainConfig, config_from_file
-from patchct_edge.train.image_encoder import ImageEncoder
-from patchct_edge.train.label_encoders import FixedLabels, LearnedLabels, TextLabels
+from patchct_edge.files import write_atomically
+from patchct_edge.train.config import TrainConfig, read_config
+from patchct_edge.train.encoders.image import ImageEncoder
+from patchct_edge.train.encoders.labels import FixedLabels, LearnedLabels, TextLabels
 from patchct_edge.train.model import PatchCT
 
 
@@ -41,7 +41,7 @@ class RunState:
 
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
-    recipe: Recipe
+    preprocessing: Preprocessing
     data_fingerprint: str
     epochs_done: int = 0
     best_map: float | None = None
@@ -49,9 +49,15 @@ class RunState:
 
 
 def write_run(
-    run: Path, config: TrainConfig, state: RunState, model: PatchCT, averaged: nn.Module,
-    optimiser: torch.optim.Optimizer, *, best: bool,
-) -> None:  # fmt: skip
+    run: Path,
+    config: TrainConfig,
+    state: RunState,
+    model: PatchCT,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    best: bool,
+) -> None:
     """Write a finished epoch: all files aside, then renamed in one go, `run.json` last."""
     run.mkdir(parents=True, exist_ok=True)
     _write_json(run / "config.json", config.to_json())
@@ -71,7 +77,7 @@ def write_run(
         raise
     for name in files:
         os.replace(run / f"{name}.tmp", run / f"{name}.safetensors")
-    _write_json(run / "run.json", {**asdict(state), "recipe": state.recipe.to_json()})
+    _write_json(run / "run.json", {**asdict(state), "preprocessing": state.preprocessing.to_json()})
 
 
 def read_state(run: Path) -> tuple[TrainConfig, RunState]:
@@ -89,12 +95,12 @@ def read_state(run: Path) -> tuple[TrainConfig, RunState]:
         )
     try:
         found = json.loads(path.read_text("utf-8"))
-        found["recipe"] = Recipe.from_json(found["recipe"])
+        found["preprocessing"] = Preprocessing.from_json(found["preprocessing"])
         found.update({name: tuple(found[name]) for name in ("labels", "prompts")})
         state = RunState(**found)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"cannot read {path}", got=repr(error)) from None
-    return config_from_file(run / "config.json", {}), state
+    return read_config(run / "config.json", {}), state
 
 
 def load_model(run: Path, which: str = "best") -> tuple[PatchCT, RunState]:
@@ -159,9 +165,10 @@ def _of_epoch(path: Path, epoch: int) -> dict[str, Tensor]:
     if found != str(epoch):
         raise UserError(
             f"{path} is not of the last finished epoch: a write was cut off",
-            got=f"epoch {found}", expected=f"epoch {epoch}",
+            got=f"epoch {found}",
+            expected=f"epoch {epoch}",
             fix=f"start a new run with --from {path.parent}",
-        )  # fmt: skip
+        )
     return weights
 
 
@@ -172,12 +179,12 @@ def append_metrics(run: Path, row: Mapping[str, Any]) -> None:
     rows = [json.loads(line) for line in lines]
     # A resumed epoch replaces the row of the one that did not finish.
     rows = [old for old in rows if old["epoch"] < row["epoch"]] + [dict(row)]
-    replace_file(path, "".join(json.dumps(r) + "\n" for r in rows).encode())
+    write_atomically(path, "".join(json.dumps(r) + "\n" for r in rows).encode())
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(row), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    replace_file(run / "metrics.csv", table.getvalue().encode())
+    write_atomically(run / "metrics.csv", table.getvalue().encode())
 
 
 def _labels_like(run: Path, config: TrainConfig, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -214,4 +221,4 @@ def _save(tensors: Mapping[str, Tensor], path: Path, epoch: int) -> None:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    replace_file(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

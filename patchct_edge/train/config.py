@@ -9,9 +9,9 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean
 from patchct_edge.images import FILTERS
-from patchct_edge.preprocess import FITS
 
 
 def _setting(
@@ -68,9 +68,11 @@ class TrainConfig:
         1.5e-4, "peak learning rate of the encoders' last layers; 0 freezes the encoders"
     )
     layer_decay: float = _setting(
-        0.75, "learning rate of an image encoder's layer as a share of the next one's", low=0.01,
+        0.75,
+        "learning rate of an image encoder's layer as a share of the next one's",
+        low=0.01,
         high=1,
-    )  # fmt: skip
+    )
     lr_head: float = _setting(1e-3, "peak learning rate of everything else")
     warmup: float = _setting(0.2, "share of the steps in which the rate rises", high=1)
     weight_decay: float = _setting(0.05, "AdamW's, for matrices only")
@@ -79,29 +81,33 @@ class TrainConfig:
 
     # The data
     crop_scale: float = _setting(
-        0.4, "smallest random crop, as a share of the image's area; 1 crops nothing",
-        low=0.01, high=1,
-    )  # fmt: skip
+        0.4,
+        "smallest random crop, as a share of the image's area; 1 crops nothing",
+        low=0.01,
+        high=1,
+    )
     flip: bool = _setting(True, "mirror half of the images")
     balance: float = _setting(
-        0.0, "draw labels rarer than this share of the images more often; 0 draws each once",
+        0.0,
+        "draw labels rarer than this share of the images more often; 0 draws each once",
         high=1,
-    )  # fmt: skip
+    )
     fit: str = _setting("squash", "how an image fills the square input", choices=FITS)
     interpolation: str = _setting("bilinear", "resampling filter", choices=tuple(FILTERS))
 
     # The run
     precision: str = _setting(
-        "auto", "bf16 is autocast; auto takes it where it is faster",
+        "auto",
+        "bf16 is autocast; auto takes it where it is faster",
         choices=("auto", "fp32", "bf16"),
-    )  # fmt: skip
+    )
     seed: int = _setting(0, "of weights, order and augmentation", high=2**32 - 1)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def config_from(values: Mapping[str, object], source: str = "settings") -> TrainConfig:
+def parse_config(values: Mapping[str, object], source: str = "settings") -> TrainConfig:
     """Make a configuration from names and values; a value may be text, as on a command line.
 
     Raises:
@@ -130,7 +136,7 @@ def config_from(values: Mapping[str, object], source: str = "settings") -> Train
     return TrainConfig(**parsed)
 
 
-def config_from_file(path: Path, overrides: Mapping[str, object]) -> TrainConfig:
+def read_config(path: Path, overrides: Mapping[str, object]) -> TrainConfig:
     """Read a `config.json` (of a run, or hand-written) and lay `overrides` over it.
 
     Raises:
@@ -140,7 +146,7 @@ def config_from_file(path: Path, overrides: Mapping[str, object]) -> TrainConfig
         values = {**json.loads(path.read_text("utf-8")), **overrides}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path}", got=error, expected="a JSON object") from None
-    return config_from(values, str(path))
+    return parse_config(values, str(path))
 
 
 def _typed(kind: Any, value: object) -> object:

@@ -8,20 +8,20 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from patchct_edge.preprocess import Recipe
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.model import PatchCT
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
-class PixelsOf:
+class Normalize:
     """Move uint8 images to the device and normalise them as the engine's graph does."""
 
-    def __init__(self, recipe: Recipe, device: str) -> None:
+    def __init__(self, preprocessing: Preprocessing, device: str) -> None:
         self.device = device
-        self.mean = torch.tensor(recipe.mean, device=device) * 255
-        self.std = torch.tensor(recipe.std, device=device) * 255
+        self.mean = torch.tensor(preprocessing.mean, device=device) * 255
+        self.std = torch.tensor(preprocessing.std, device=device) * 255
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 (B, H, W, 3) to float32 (B, 3, H, W)."""

@@ -12,18 +12,18 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from patchct_edge.datasets import DataSet
+from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.metrics import mean_average_precision
 from patchct_edge.train import checkpoint
-from patchct_edge.train.batches import Batch, Batches, require_usable
+from patchct_edge.train.batches import Batch, Batches, check_trainable
 from patchct_edge.train.build import build_model
 from patchct_edge.train.checkpoint import RunState
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.device import Autocast, PixelsOf, autocast_for
-from patchct_edge.train.image_encoder import Tokens
+from patchct_edge.train.device import Autocast, Normalize, autocast_for
+from patchct_edge.train.encoders.image import Tokens
 from patchct_edge.train.model import PatchCT, prototype_cosine
-from patchct_edge.train.optimiser import Average, adamw, set_learning_rates
+from patchct_edge.train.optimizer import EMA, adamw, set_learning_rates
 
 COLLAPSED = 0.95  # mean cosine between prototypes above which they no longer tell labels apart
 
@@ -38,9 +38,9 @@ class Progress(Protocol):
     def note(self, message: str) -> None: ...
 
 
-def train(
-    data: DataSet,
-    validation: DataSet | None,
+def train_model(
+    data: Dataset,
+    validation: Dataset | None,
     run: Path,
     config: TrainConfig,
     progress: Progress,
@@ -60,18 +60,18 @@ def train(
     Raises:
         UserError: data, encoder or run that cannot be used; a batch that does not fit the memory.
     """
-    require_usable(data)
+    check_trainable(data)
     torch.manual_seed(config.seed)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, state = build_model(data, config, start_from)
     _move(model, device)
     optimiser = adamw(model, config)
-    averaged = Average(model, config.ema_decay)
+    averaged = EMA(model, config.ema_decay)
     if resume:
         state = _resumed(run, data, config, model, averaged, optimiser)
-    batches = Batches(data, state.recipe, config)
-    val_batches = Batches(validation, state.recipe, config) if validation else None
-    pixels = PixelsOf(state.recipe, device)
+    batches = Batches(data, state.preprocessing, config)
+    val_batches = Batches(validation, state.preprocessing, config) if validation else None
+    pixels = Normalize(state.preprocessing, device)
     autocast = autocast_for(model, config, device)
     for epoch in range(state.epochs_done, config.epochs):
         torch.manual_seed(_epoch_seed(config, epoch))  # dropout, the same after a resume
@@ -81,7 +81,7 @@ def train(
         )
         val_map = None
         if val_batches is not None:
-            figure = validate(averaged.model, val_batches, pixels, autocast)
+            figure = evaluate_map(averaged.model, val_batches, pixels, autocast)
             val_map = None if math.isnan(figure) else figure
         best = val_map is None or state.best_map is None or val_map > state.best_map
         state = dataclasses.replace(
@@ -112,8 +112,8 @@ def train(
 
 
 @torch.inference_mode()
-def validate(
-    model: PatchCT, batches: Batches, pixels: PixelsOf, autocast: Autocast = nullcontext
+def evaluate_map(
+    model: PatchCT, batches: Batches, pixels: Normalize, autocast: Autocast = nullcontext
 ) -> float:
     """Return the mAP of a model over a data set, NaN where no label has a positive."""
     model.eval()
@@ -129,10 +129,16 @@ def validate(
 
 
 def _train_epoch(
-    model: PatchCT, averaged: Average, optimiser: torch.optim.Optimizer, batches: Batches,
-    pixels: PixelsOf, autocast: Autocast, config: TrainConfig,
-    epoch: int, progress: Progress,
-) -> dict[str, float]:  # fmt: skip
+    model: PatchCT,
+    averaged: EMA,
+    optimiser: torch.optim.Optimizer,
+    batches: Batches,
+    pixels: Normalize,
+    autocast: Autocast,
+    config: TrainConfig,
+    epoch: int,
+    progress: Progress,
+) -> dict[str, float]:
     model.train()
     steps = batches.steps()
     sums = np.zeros(3)
@@ -146,31 +152,37 @@ def _train_epoch(
             ):
                 raise
             raise UserError(
-                "out of memory", got=f"batch_size={config.batch_size}",
+                "out of memory",
+                got=f"batch_size={config.batch_size}",
                 fix=f"--batch-size {max(1, config.batch_size // 2)}",
-            ) from None  # fmt: skip
+            ) from None
         averaged.update(model)
         sums += losses
         if not math.isfinite(losses[0]):
             raise UserError(
                 f"the loss is not finite at epoch {epoch + 1}, step {done + 1}",
-                got=losses[0], fix="lower lr_head and lr_backbone, or try precision=fp32",
-            )  # fmt: skip
+                got=losses[0],
+                fix="lower lr_head and lr_backbone, or try precision=fp32",
+            )
         progress.step(epoch, done + 1, steps, float(sums[0] / (done + 1)))
     names = ("loss", "loss_asymmetric", "loss_transport")
     return {name: float(value / steps) for name, value in zip(names, sums, strict=True)}
 
 
 def _step(
-    model: PatchCT, optimiser: torch.optim.Optimizer, batch: Batch, pixels: PixelsOf,
-    autocast: Autocast, config: TrainConfig,
-) -> tuple[float, float, float]:  # fmt: skip
+    model: PatchCT,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    pixels: Normalize,
+    autocast: Autocast,
+    config: TrainConfig,
+) -> tuple[float, float, float]:
     with autocast():
         tokens = model.image(pixels(batch.images))
-    return descend(model, optimiser, tokens, batch, config.grad_clip)
+    return training_step(model, optimiser, tokens, batch, config.grad_clip)
 
 
-def descend(
+def training_step(
     model: PatchCT, optimiser: torch.optim.Optimizer, tokens: Tokens, batch: Batch, clip: float
 ) -> tuple[float, float, float]:
     """Make one step down the gradient; return the loss and its parts before it."""
@@ -192,15 +204,20 @@ def _move(model: PatchCT, device: str) -> None:
         model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            "the device cannot be used", got=f"{device} ({str(error).splitlines()[0]})",
+            "the device cannot be used",
+            got=f"{device} ({str(error).splitlines()[0]})",
             expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _resumed(
-    run: Path, data: DataSet, config: TrainConfig, model: PatchCT, averaged: Average,
+    run: Path,
+    data: Dataset,
+    config: TrainConfig,
+    model: PatchCT,
+    averaged: EMA,
     optimiser: torch.optim.Optimizer,
-) -> RunState:  # fmt: skip
+) -> RunState:
     saved, state = checkpoint.read_state(run)
     changed = [
         name
@@ -209,9 +226,10 @@ def _resumed(
     ]
     if changed:
         raise UserError(
-            f"cannot resume {run} with other settings", got=", ".join(changed),
+            f"cannot resume {run} with other settings",
+            got=", ".join(changed),
             fix="leave them as they were, or start a new run with --from",
-        )  # fmt: skip
+        )
     if state.labels != tuple(data.label_set):
         raise UserError(
             f"cannot resume {run} with other labels",
@@ -225,7 +243,7 @@ def _resumed(
             fix=f"start a new run with --from {run}",
         )
     checkpoint.resume(run, model, averaged.model, optimiser)
-    averaged.updates = state.epochs_done * Batches(data, state.recipe, config).steps()
+    averaged.updates = state.epochs_done * Batches(data, state.preprocessing, config).steps()
     return state
 
 

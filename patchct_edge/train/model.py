@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.image_encoder import ImageEncoder, Tokens
+from patchct_edge.train.encoders.image import ImageEncoder, Tokens
 from patchct_edge.train.loss import asymmetric_loss
 from patchct_edge.train.transport import ct_cost, navigator_score, similarity
 
@@ -112,9 +112,13 @@ class PatchCT(nn.Module):
         """Asymmetric loss + lambda CT, for targets and ignored, bool (B, M)."""
         config = self.config
         asymmetric = asymmetric_loss(
-            scores.logits, targets, ignored,
-            config.gamma_positive, config.gamma_negative, config.clip,
-        )  # fmt: skip
+            scores.logits,
+            targets,
+            ignored,
+            config.gamma_positive,
+            config.gamma_negative,
+            config.clip,
+        )
         layers = scores.similarity.unbind(1)
         costs = [
             ct_cost(s, self.tau, targets & ~ignored, config.ct_forward, config.ct_backward)

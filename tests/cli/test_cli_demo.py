@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle.manifest import Stage
 from patchct_edge.cli import console, demo
-from patchct_edge.demo import DIGITS
-from patchct_edge.manifest import Stage
+from patchct_edge.datasets.digits import DIGITS
 
 
 def test_a_folder_with_a_demo_is_refused(run_cli, tmp_path):
@@ -44,7 +44,7 @@ def test_a_missing_library_is_told_before_anything_is_drawn(
 
 
 def test_a_failed_gate_shows_the_table(monkeypatch, capsys):
-    build = pytest.importorskip("patchct_edge.export.build")
+    build = pytest.importorskip("patchct_edge.export.export")
     stage = Stage("int8", "fp32", "openvino", 9, 0.5, 0.1, 0.4, gate="flips <= 3 %", passed=False)
 
     def fail(*_):

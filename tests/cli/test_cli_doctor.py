@@ -13,7 +13,7 @@ import pytest
 
 import patchct_edge
 from patchct_edge.cli import doctor
-from patchct_edge.report import machine
+from patchct_edge.profiling import machine
 
 OPTIONAL = {"tensorrt", "pycuda"}  # nothing that CI could install
 

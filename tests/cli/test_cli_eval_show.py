@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import Bundle
 from patchct_edge.datasets import read_dataset
-from patchct_edge.report.accuracy import accuracy
-from patchct_edge.report.judged import judged
+from patchct_edge.evaluation.accuracy import compute_accuracy
+from patchct_edge.evaluation.predictions import predict
 from patchct_edge.runtime.engines.select import open_engine
 
 
@@ -27,8 +27,8 @@ def test_eval_prints_the_figures_of_the_report(run_cli, bundle, squares, split):
     found = json.loads(run_cli(*words, "--json").stdout)
     data = read_dataset(squares, split=split or "val", labels=bundle.labels)
     with open_engine(bundle, precision="fp32") as engine:
-        said = judged(engine, bundle.manifest.recipe, data)
-        expected = accuracy(said, bundle.calibration("fp32"))
+        said = predict(engine, bundle.manifest.preprocessing, data)
+        expected = compute_accuracy(said, bundle.calibration("fp32"))
         assert found.pop("engine") == engine.record.to_json()
     assert found.pop("model") == bundle.manifest.fingerprint
     assert found == json.loads(json.dumps(expected.to_json()))
@@ -89,10 +89,15 @@ def test_eval_of_what_is_not_there(run_cli, bundle, squares, words, expected):
 def test_show_for_a_person(run_cli, bundle):
     said = run_cli("show", bundle.path).stdout
     for words in (
-        bundle.manifest.fingerprint, "3: red, green, blue", "A photo of a red.",
-        "32 x 32 RGB, squash, bilinear", "4 x 4, tau", "model.int8-fp16.onnx",
-        "openvino int8: fits", "onnxruntime fp32: fits",
-    ):  # fmt: skip
+        bundle.manifest.fingerprint,
+        "3: red, green, blue",
+        "A photo of a red.",
+        "32 x 32 RGB, squash, bilinear",
+        "4 x 4, tau",
+        "model.int8-fp16.onnx",
+        "openvino int8: fits",
+        "onnxruntime fp32: fits",
+    ):
         assert words in said
     for stage in bundle.manifest.stages:
         (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == [stage.name])

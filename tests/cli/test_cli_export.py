@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import Bundle
 
 
 def test_what_is_said_of_an_export(export_cli):
@@ -13,16 +13,20 @@ def test_what_is_said_of_an_export(export_cli):
     table = [line.split() for line in result.stdout.splitlines() if line.strip()]
     assert table[0][:2] == ["stage", "against"]
     assert [row[:2] for row in table[2:]] == [
-        ["graph", "model"], ["fp32", "graph"], ["fp16", "fp32"], ["int8", "fp32"],
+        ["graph", "model"],
+        ["fp32", "graph"],
+        ["fp16", "fp32"],
+        ["int8", "fp32"],
         ["int8-fp16", "fp32"],
-    ]  # fmt: skip
+    ]
     assert {row[-1] for row in table[2:]} == {"passed"}
     for words in (
-        "comparing 40 pictures", "graph, fp32: max difference <= 0.0001",
+        "comparing 40 pictures",
+        "graph, fp32: max difference <= 0.0001",
         "fp16: max difference <= 0.01",
         "int8, int8-fp16: mAP drop <= 5 points, flips <= 5.0%",
         f"wrote {bundle} (model {Bundle(bundle).manifest.fingerprint})",
-    ):  # fmt: skip
+    ):
         assert words in result.stderr
 
 
@@ -33,10 +37,12 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
     assert (rows["fp32"][-1], rows["fp16"][-1]) == ("passed", "FAILED")
     for words in (
-        "error: too far from the stage before: 'fp16'", "got:      'fp16': max difference",
-        "expected: max difference <= 1e-09", f"What was made is in {target}.failed",
+        "error: too far from the stage before: 'fp16'",
+        "got:      'fp16': max difference",
+        "expected: max difference <= 1e-09",
+        f"What was made is in {target}.failed",
         "leave it out: --precision fp32,int8; or move the gate (--max-",
-    ):  # fmt: skip
+    ):
         assert words in result.stderr
     assert not target.exists()
     failed = Bundle(tmp_path / "x.patchct.failed")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from patchct_edge import images
-from patchct_edge.report import latency, measure
-from patchct_edge.report.tegrastats import Board, Power
+from patchct_edge.profiling import latency
+from patchct_edge.profiling.tegrastats import DeviceStats, Power
+from patchct_edge.report import engine_report
 
 pytest.importorskip("matplotlib")
 SCRIPT = "<script>document.title='hacked'</script>"
@@ -73,8 +74,13 @@ def test_the_verdict_is_told_and_every_figure_is_beside_the_page(page, bundle):
     assert (found["candidate"], found["reference"]) == (0, 1)
     for each in found["engines"]:
         assert list(each["latency"]["stages"]) == [
-            "read", "decode", "resize", "engine", "tags", "total",
-        ]  # fmt: skip
+            "read",
+            "decode",
+            "resize",
+            "engine",
+            "tags",
+            "total",
+        ]
         assert len(each["latency"]["samples"]) == 12
         assert each["accuracy"]["map"] == 1
         assert each["cold_start"]["peak_mb"] > 10
@@ -113,8 +119,8 @@ def test_the_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp
 def test_temperature_and_power_are_told_where_they_were_measured(
     run_cli, page, bundle, photos, tmp_path, monkeypatch
 ):
-    board = Board({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
-    monkeypatch.setattr(measure, "watched", lambda work: (work(), board))
+    board = DeviceStats({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
+    monkeypatch.setattr(engine_report, "watched", lambda work: (work(), board))
     target = tmp_path / "report.html"
     words = ("report", bundle, photos, "-o", target, "--engine", "fake", "--precision", "fp32")
     assert "nothing was judged" in run_cli(*words).stderr
@@ -204,8 +210,12 @@ def test_reports_of_several_devices_stand_side_by_side(run_cli, page, tmp_path):
     said = run_cli("report", "--merge", page[0].with_suffix(".json"), other).stdout
     rows = [line.split() for line in said.splitlines()]
     assert [row[0] for row in rows if row and row[0] in ("report", "other")] == [
-        "report", "report", "report", "other", "other",
-    ]  # fmt: skip
+        "report",
+        "report",
+        "report",
+        "other",
+        "other",
+    ]
 
 
 @pytest.mark.parametrize(

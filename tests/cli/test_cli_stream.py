@@ -106,9 +106,15 @@ def test_a_terminal_that_is_closed_ends_it(start, tmp_path):
     ours, terminal = pty.openpty()
     rows = tmp_path / "rows.jsonl"
     child = start(
-        PATTERN, "-o", rows, stdin=terminal, stdout=terminal, stderr=terminal,
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )  # fmt: skip
+        PATTERN,
+        "-o",
+        rows,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
     os.close(terminal)
     until = time.monotonic() + 20
     while not rows.exists() or not rows.stat().st_size:
@@ -148,14 +154,26 @@ def test_a_folder_is_tagged_to_its_end(run_cli, tiny_bundle, tmp_path):
     for n in range(3):
         images.save(np.full((8, 8, 3), (255, 0, 0), np.uint8), tmp_path / "photos" / f"{n}.png")
     found = run_cli(
-        "stream", tmp_path / "photos", "--model", tiny_bundle, "--engine", "fake",
-        "-o", tmp_path / "rows.jsonl", "--events-only", "--hold", 0,
-    )  # fmt: skip
+        "stream",
+        tmp_path / "photos",
+        "--model",
+        tiny_bundle,
+        "--engine",
+        "fake",
+        "-o",
+        tmp_path / "rows.jsonl",
+        "--events-only",
+        "--hold",
+        0,
+    )
     assert "3 captured, 3 tagged" in found.stderr
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [row["event"] for row in rows] == [
-        "camera connected", "label on", "camera ended", "label off",
-    ]  # fmt: skip
+        "camera connected",
+        "label on",
+        "camera ended",
+        "label off",
+    ]
 
 
 def test_a_file_that_is_no_video_is_exit_code_1(start, tmp_path):

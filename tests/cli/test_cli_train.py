@@ -59,9 +59,13 @@ def test_all_faults_of_the_settings_are_listed_at_once(train_cli, data, tmp_path
     wrong = ("--set", "epoch=3", "--set", "lr_haed=1", "--set", "tau=7", "--set", "flip=maybe")
     result = train_cli(data, tmp_path / "run", *wrong, "--epochs", 0, code=2)
     for words in (
-        "5 faults", "unknown setting 'epoch': did you mean 'epochs'?", "did you mean 'lr_head'?",
-        "tau: got 7.0, expected 0.03 to 1", "flip: got 'maybe', expected bool", "epochs: got 0",
-    ):  # fmt: skip
+        "5 faults",
+        "unknown setting 'epoch': did you mean 'epochs'?",
+        "did you mean 'lr_head'?",
+        "tau: got 7.0, expected 0.03 to 1",
+        "flip: got 'maybe', expected bool",
+        "epochs: got 0",
+    ):
         assert words in result.stderr
     assert not (tmp_path / "run").exists()
 
@@ -164,10 +168,22 @@ def test_a_table_gives_the_labels(train_cli, data, label_table, tmp_path):
 def test_interrupted_it_keeps_the_finished_epochs(start_cli, data, encoder_folder, tmp_path):
     run = tmp_path / "run"
     process = start_cli(
-        "train", data, "--out", run, "--image-encoder", encoder_folder, "--epochs", 100_000,
-        "--set", "precision=fp32", "--batch-size", 4, "--device", "cpu",
+        "train",
+        data,
+        "--out",
+        run,
+        "--image-encoder",
+        encoder_folder,
+        "--epochs",
+        100_000,
+        "--set",
+        "precision=fp32",
+        "--batch-size",
+        4,
+        "--device",
+        "cpu",
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert process.stderr.readline().startswith("epoch 1 ")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

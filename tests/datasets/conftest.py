@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from patchct_edge.datasets import DataSet
+from patchct_edge.datasets import Dataset
 from patchct_edge.errors import FaultsError
 
 Rows = list[tuple[int | None, str]]
@@ -117,10 +117,10 @@ def faults_of() -> Callable[[Callable[[], object]], Rows]:
 
 
 @pytest.fixture
-def brief() -> Callable[[DataSet], dict[str, tuple[str, str, str | None]]]:
+def brief() -> Callable[[Dataset], dict[str, tuple[str, str, str | None]]]:
     """Return name -> (labels, difficult, split) of a data set."""
 
-    def table(data: DataSet) -> dict[str, tuple[str, str, str | None]]:
+    def table(data: Dataset) -> dict[str, tuple[str, str, str | None]]:
         return {
             s.path.name: ("|".join(s.labels), "|".join(s.difficult), s.split) for s in data.samples
         }

@@ -11,27 +11,37 @@ import pytest
 import torch
 import transformers
 
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
-from patchct_edge.export.simplify import simplified_from_graph
-from patchct_edge.preprocess import Recipe
+from patchct_edge.export.simplify import simplify
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.image_encoder import ImageEncoder
-from patchct_edge.train.label_encoders import FixedLabels
+from patchct_edge.train.encoders.image import ImageEncoder
+from patchct_edge.train.encoders.labels import FixedLabels
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)
 
 ENCODERS = {
     "vit": transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64,
-        image_size=32, patch_size=8,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
     ),
     "segformer": transformers.SegformerConfig(
-        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[16, 32],
-        patch_sizes=[7, 3], strides=[4, 2], num_attention_heads=[2, 4], mlp_ratios=[2, 2],
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[16, 32],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[2, 4],
+        mlp_ratios=[2, 2],
         image_size=32,
     ),
-}  # fmt: skip
+}
 
 
 class Exported:
@@ -43,12 +53,12 @@ class Exported:
         image = ImageEncoder(transformers.AutoModel.from_config(ENCODERS[encoder]))
         config = TrainConfig(dim=16, tau=0.3, **settings)  # type: ignore[arg-type]
         self.model = PatchCT(image, FixedLabels(table), table.mean(0), config).eval()
-        self.recipe = Recipe(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+        self.preprocessing = Preprocessing(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
         prototypes = prototypes_from_model(self.model)
-        self.torch = EngineGraph(self.model, self.recipe, prototypes).eval()
+        self.torch = EngineGraph(self.model, self.preprocessing, prototypes).eval()
         self.raw, self.path = folder / "graph.onnx", folder / "model.fp32.onnx"
-        graph_from_model(self.model, self.recipe, prototypes, self.raw)
-        simplified_from_graph(self.raw, self.path)
+        graph_from_model(self.model, self.preprocessing, prototypes, self.raw)
+        simplify(self.raw, self.path)
         self.onnx = onnx.load(self.path)
 
 

@@ -13,17 +13,17 @@ import torch
 
 import patchct_edge
 from patchct_edge import images
-from patchct_edge.bundle import Bundle, fingerprint, sha256
+from patchct_edge.bundle.bundle import Bundle, fingerprint, sha256
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import ExitCode, UserError
-from patchct_edge.export import build
-from patchct_edge.export.build import ExportOptions, StageFailed, export
+from patchct_edge.export import export as export_module
+from patchct_edge.export.export import ExportOptions, StageGateError, export_bundle
 from patchct_edge.export.graph import graph_from_model, prototypes_from_model
 from patchct_edge.export.parity import Gates
-from patchct_edge.export.photos import Sources
+from patchct_edge.export.quantization_images import PhotoSources
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
-from patchct_edge.train.device import PixelsOf
+from patchct_edge.train.device import Normalize
 
 OPEN = Gates(1, 1, 100, 1e9)
 FP32 = ExportOptions(("fp32",), checkpoint="last")
@@ -39,14 +39,16 @@ def raw_graph(trained_run, tmp_path_factory):
     """The graph of the last epoch's weights as PyTorch exports it, which takes seconds."""
     model, state = load_model(trained_run, "last")
     path = tmp_path_factory.mktemp("raw") / "graph.onnx"
-    graph_from_model(model, state.recipe, prototypes_from_model(model), path)
+    graph_from_model(model, state.preprocessing, prototypes_from_model(model), path)
     return path
 
 
 @pytest.fixture
 def graph_made(raw_graph, monkeypatch):
     """Export the last epoch in a moment."""
-    monkeypatch.setattr(build, "graph_from_model", lambda *args: shutil.copy(raw_graph, args[-1]))
+    monkeypatch.setattr(
+        export_module, "graph_from_model", lambda *args: shutil.copy(raw_graph, args[-1])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +77,27 @@ def test_what_the_manifest_says(bundle, trained_run, squares, label_table):
     manifest = bundle.manifest
     assert manifest.labels == state.labels == ("red", "green", "blue")
     assert manifest.prompts == state.prompts
-    assert manifest.recipe == state.recipe
+    assert manifest.preprocessing == state.preprocessing
     assert manifest.label_source == label_table.name
     assert manifest.tau == pytest.approx(model.tau.item())
     assert manifest.grid == (4, 4)
-    assert manifest.made_by == f"patchct-edge {patchct_edge.__version__}"
-    assert manifest.calibration_data == read_dataset(squares).fingerprint()
+    assert manifest.producer == f"patchct-edge {patchct_edge.__version__}"
+    assert manifest.quantization_data == read_dataset(squares).fingerprint()
     graph = bundle.path / "model.fp32.onnx"
-    assert manifest.fingerprint == fingerprint(sha256(graph), manifest.labels, manifest.recipe)
+    assert manifest.fingerprint == fingerprint(
+        sha256(graph), manifest.labels, manifest.preprocessing
+    )
 
 
 def test_every_stage_is_recorded(bundle):
     stages = bundle.manifest.stages
     assert [(stage.name, stage.against) for stage in stages] == [
-        ("graph", "model"), ("fp32", "graph"), ("fp16", "fp32"), ("int8", "fp32"),
+        ("graph", "model"),
+        ("fp32", "graph"),
+        ("fp16", "fp32"),
+        ("int8", "fp32"),
         ("int8-fp16", "fp32"),
-    ]  # fmt: skip
+    ]
     libraries = [stage.engine.split()[0] for stage in stages]
     assert libraries == ["openvino", "openvino", "onnxruntime", "openvino", "onnxruntime"]
     for stage in stages:
@@ -107,12 +114,12 @@ def test_every_stage_is_recorded(bundle):
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize(("precision", "atol"), [("fp32", 1e-4), ("fp16", 0.03), ("int8", 0.8)])
 def test_the_bundle_scores_as_the_checkpoint(bundle, trained_run, squares, engine, precision, atol):
-    """Photos through the recipe and the engine: the logits of the last epoch's weights."""
+    """Photos through the preprocessing and the engine: the logits of the last epoch's weights."""
     model, state = load_model(trained_run, "last")
     paths = read_dataset(squares, split="val").paths[:6]
-    pixels = np.stack([bundle.manifest.recipe.apply(images.decode(path)) for path in paths])
+    pixels = np.stack([bundle.manifest.preprocessing.apply(images.decode(path)) for path in paths])
     with torch.inference_mode():
-        expected = model(PixelsOf(state.recipe, "cpu")(torch.from_numpy(pixels)))
+        expected = model(Normalize(state.preprocessing, "cpu")(torch.from_numpy(pixels)))
     with open_engine(bundle, engine=engine, precision=precision, similarity=True) as running:
         found = running.infer(pixels)
     np.testing.assert_allclose(found.logits, expected.logits, atol=atol)
@@ -120,7 +127,7 @@ def test_the_bundle_scores_as_the_checkpoint(bundle, trained_run, squares, engin
 
 
 def test_exported_again_it_is_the_same_model(bundle, trained_run, tmp_path):
-    manifest = export(trained_run, tmp_path / "again.patchct", FP32, quiet)
+    manifest = export_bundle(trained_run, tmp_path / "again.patchct", FP32, quiet)
     assert manifest.fingerprint == bundle.manifest.fingerprint
     assert Bundle(tmp_path / "again.patchct").manifest.stages == manifest.stages
 
@@ -129,18 +136,18 @@ def test_best_and_last_are_different_models(bundle, trained_run, tmp_path):
     _, state = read_state(trained_run)
     assert state.best_epoch < state.epochs_done
     options = dataclasses.replace(FP32, checkpoint="best")
-    manifest = export(trained_run, tmp_path / "best.patchct", options, quiet)
+    manifest = export_bundle(trained_run, tmp_path / "best.patchct", options, quiet)
     assert manifest.fingerprint != bundle.manifest.fingerprint
 
 
 @pytest.mark.usefixtures("graph_made")
 def test_without_photos_the_comparison_is_on_noise(trained_run, tmp_path):
     said = []
-    manifest = export(trained_run, tmp_path / "x.patchct", FP16, said.append)
+    manifest = export_bundle(trained_run, tmp_path / "x.patchct", FP16, said.append)
     assert [stage.name for stage in manifest.stages] == ["graph", "fp32", "fp16"]
     assert {stage.images for stage in manifest.stages} == {32}
     assert {stage.map for stage in manifest.stages} == {None}
-    assert manifest.calibration_data is None
+    assert manifest.quantization_data is None
     assert Bundle(tmp_path / "x.patchct").precisions() == ["fp32", "fp16"]
     assert said[:2] == ["reading the run", "prototypes, and the reference in PyTorch"]
     assert len(said) == 8
@@ -150,7 +157,7 @@ def test_without_photos_the_comparison_is_on_noise(trained_run, tmp_path):
 def test_a_new_bundle_takes_the_place_of_the_old(tiny_bundle, trained_run, tmp_path):
     target = tmp_path / "x.patchct"
     shutil.copytree(tiny_bundle, target)
-    manifest = export(trained_run, target, FP32, quiet)
+    manifest = export_bundle(trained_run, target, FP32, quiet)
     assert Bundle(target).manifest.fingerprint == manifest.fingerprint
     assert [path.name for path in tmp_path.iterdir()] == ["x.patchct"]
 
@@ -162,9 +169,11 @@ def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
     target, failed = tmp_path / "x.patchct", tmp_path / "x.patchct.failed"
     shutil.copytree(tiny_bundle, target)
     gates = dataclasses.replace(OPEN, int8_flips=-1)
-    options = dataclasses.replace(FP32, precisions=("int8",), photos=Sources(squares), gates=gates)
-    with pytest.raises(StageFailed, match=r"too far.*: 'int8', 'int8-fp16'") as caught:
-        export(trained_run, target, options, quiet)
+    options = dataclasses.replace(
+        FP32, precisions=("int8",), photos=PhotoSources(squares), gates=gates
+    )
+    with pytest.raises(StageGateError, match=r"too far.*: 'int8', 'int8-fp16'") as caught:
+        export_bundle(trained_run, target, options, quiet)
     assert caught.value.exit_code == ExitCode.GATE_FAILED == 4
     assert [stage.passed for stage in caught.value.stages] == [True, True, False, False]
     for word in ("flips <= -100.0%", "mAP drop", str(failed), "leave it out: --precision fp32"):
@@ -188,8 +197,8 @@ def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
 )
 def test_every_stage_before_the_failed_one_is_still_shown(trained_run, tmp_path, gates):
     options = dataclasses.replace(FP16, gates=dataclasses.replace(OPEN, **gates))
-    with pytest.raises(StageFailed) as caught:
-        export(trained_run, tmp_path / "x.patchct", options, quiet)
+    with pytest.raises(StageGateError) as caught:
+        export_bundle(trained_run, tmp_path / "x.patchct", options, quiet)
     assert [stage.name for stage in caught.value.stages] == ["graph", "fp32", "fp16"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.patchct.failed"]
     found = json.loads((tmp_path / "x.patchct.failed" / "manifest.json").read_text())
@@ -201,17 +210,17 @@ def test_every_stage_before_the_failed_one_is_still_shown(trained_run, tmp_path,
 @pytest.mark.parametrize("source", ["nothing", "val alone"])
 def test_int8_asks_for_photos_to_calibrate_with(trained_run, write_squares, tmp_path, source):
     calibration = None if source == "nothing" else write_squares(tmp_path / "photos", val=8)
-    options = ExportOptions(("fp32", "int8"), Sources(calibration))
+    options = ExportOptions(("fp32", "int8"), PhotoSources(calibration))
     with pytest.raises(UserError, match="INT8 needs photos"):
-        export(trained_run, tmp_path / "x.patchct", options, quiet)
+        export_bundle(trained_run, tmp_path / "x.patchct", options, quiet)
     assert not list(tmp_path.glob("*.patchct*"))
 
 
 @pytest.mark.usefixtures("graph_made")
 def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path):
-    photos = Sources(write_squares(tmp_path / "photos", val=8))
+    photos = PhotoSources(write_squares(tmp_path / "photos", val=8))
     options = dataclasses.replace(FP32, photos=photos)
-    manifest = export(trained_run, tmp_path / "x.patchct", options, quiet)
+    manifest = export_bundle(trained_run, tmp_path / "x.patchct", options, quiet)
     assert [stage.images for stage in manifest.stages] == [8, 8]
     assert manifest.stages[0].map is not None
 
@@ -221,23 +230,23 @@ def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path)
     [
         ("x.bundle", {}, "ends in .patchct"),
         ("x.patchct", {"checkpoint": "latest"}, "latest"),
-        ("x.patchct", {"photos": Sources(Path("nowhere"))}, "no such data set"),
+        ("x.patchct", {"photos": PhotoSources(Path("nowhere"))}, "no such data set"),
     ],
 )
 def test_what_cannot_be_exported(trained_run, tmp_path, target, changes, message):
     with pytest.raises(UserError, match=message):
-        export(trained_run, tmp_path / target, dataclasses.replace(FP32, **changes), quiet)
+        export_bundle(trained_run, tmp_path / target, dataclasses.replace(FP32, **changes), quiet)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("graph_made")
 def test_fp16_that_overflows_fails_although_no_score_shows_it(trained_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "overflowing", lambda graph, images: ["mlp_1"])
-    with pytest.raises(StageFailed, match="too far from the stage before: 'fp16'") as caught:
-        export(trained_run, tmp_path / "x.patchct", FP16, quiet)
+    monkeypatch.setattr(export_module, "overflowing", lambda graph, images: ["mlp_1"])
+    with pytest.raises(StageGateError, match="too far from the stage before: 'fp16'") as caught:
+        export_bundle(trained_run, tmp_path / "x.patchct", FP16, quiet)
     assert "the first is mlp_1" in str(caught.value)
 
 
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(UserError, match="no finished epoch"):
-        export(tmp_path, tmp_path / "x.patchct", FP32, quiet)
+        export_bundle(tmp_path, tmp_path / "x.patchct", FP32, quiet)

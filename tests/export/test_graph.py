@@ -11,7 +11,7 @@ import torch
 from patchct_edge import navigators
 from patchct_edge.errors import UserError
 from patchct_edge.export.graph import head_nodes
-from patchct_edge.export.simplify import simplified_from_graph
+from patchct_edge.export.simplify import simplify
 
 MODELS = {
     "vit": ("vit", {}),
@@ -82,7 +82,9 @@ def test_it_computes_what_pytorch_does(exported, pictures, count, file):
 def test_it_computes_what_training_validates(exported, pictures):
     """Normalised pixels through the model itself, label encoder included, give the same scores."""
     images = pictures(3)
-    mean, std = (torch.tensor(values) for values in (exported.recipe.mean, exported.recipe.std))
+    mean, std = (
+        torch.tensor(values) for values in (exported.preprocessing.mean, exported.preprocessing.std)
+    )
     pixels = (torch.from_numpy(images) / 255 - mean) / std
     pixels = pixels.permute(0, 3, 1, 2)
     with torch.inference_mode():
@@ -114,8 +116,8 @@ def test_the_head_begins_at_the_projection(exported):
     outside = {name for node in graph.node if node.name not in head for name in node.input}
     assert not learned & outside
     assert not [name for name in in_head if "image.model." in name]
-    made_by = {output: node.name for node in graph.node for output in node.output}
-    assert {made_by["logits"], made_by["similarity"]} <= head
+    producer = {output: node.name for node in graph.node for output in node.output}
+    assert {producer["logits"], producer["similarity"]} <= head
 
 
 def test_similarity_and_tau_give_the_logits(export_random, pictures):
@@ -135,7 +137,7 @@ def test_a_fixed_batch_is_refused(export_random, tmp_path):
     graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(graph, tmp_path / "fixed.onnx")
     with pytest.raises(UserError, match="fixes the batch size"):
-        simplified_from_graph(tmp_path / "fixed.onnx", tmp_path / "simple.onnx")
+        simplify(tmp_path / "fixed.onnx", tmp_path / "simple.onnx")
 
 
 def test_an_encoder_that_does_not_export_is_the_users_to_change(
@@ -150,5 +152,5 @@ def test_an_encoder_that_does_not_export_is_the_users_to_change(
     monkeypatch.setattr(graph.torch.onnx, "export", refuse)
     with pytest.raises(UserError, match="does not export"):
         graph.graph_from_model(
-            exported.model, exported.recipe, exported.torch.prototypes, tmp_path / "x.onnx"
+            exported.model, exported.preprocessing, exported.torch.prototypes, tmp_path / "x.onnx"
         )

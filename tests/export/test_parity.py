@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from patchct_edge.export.parity import Gates, Pictures, Run, compared, run_of_engine, run_of_model
+from patchct_edge.export.parity import (
+    Gates,
+    ParityImages,
+    Run,
+    compare_stage,
+    run_engine,
+    run_model,
+)
 from patchct_edge.metrics import bootstrap_interval, mean_average_precision
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
@@ -22,12 +29,14 @@ def pictures():
     """Targets by chance, a few of them ignored; the pictures themselves are not looked at."""
     rng = np.random.default_rng(0)
     targets = rng.random((N, M)) < 0.4
-    return Pictures(np.zeros((N, 1, 1, 3), np.uint8), targets, targets & (rng.random((N, M)) < 0.1))
+    return ParityImages(
+        np.zeros((N, 1, 1, 3), np.uint8), targets, targets & (rng.random((N, M)) < 0.1)
+    )
 
 
 @pytest.fixture(scope="module")
 def unlabelled(pictures):
-    return Pictures(pictures.images)
+    return ParityImages(pictures.images)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def renamed(runs, name):
 
 
 def test_the_figures(runs, pictures):
-    stage = compared(*runs, pictures, OPEN)
+    stage = compare_stage(*runs, pictures, OPEN)
     new, old = (1 / (1 + np.exp(-run.logits.astype(float))) for run in runs)
     assert (stage.name, stage.against, stage.engine) == ("int8", "fp32", "engine 1 int8")
     assert stage.images == N
@@ -69,12 +78,12 @@ def test_flips_are_lost_and_added_tags_per_tag_of_the_reference(unlabelled):
     """Of three tags one is lost and another label is added: 2 / 3. A score of 0.5 is a tag."""
     reference = np.array([[3, 0, -1, -1], [-2, 2, -0.1, -3]], np.float32)
     stage = np.array([[4, -0.1, -1, -2], [-1, 1, 0, -9]], np.float32)
-    found = compared(Run("int8", "", stage), Run("fp32", "", reference), unlabelled, OPEN)
+    found = compare_stage(Run("int8", "", stage), Run("fp32", "", reference), unlabelled, OPEN)
     assert found.flips == pytest.approx(2 / 3)
 
 
 def test_the_interval_is_the_bootstrap_of_the_map(runs, pictures):
-    stage = compared(*runs, pictures, OPEN)
+    stage = compare_stage(*runs, pictures, OPEN)
     logits, targets, ignored = runs[0].logits, pictures.targets, pictures.ignored
     expected = bootstrap_interval(
         lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]), N
@@ -97,11 +106,11 @@ GATES = [
 @pytest.mark.parametrize(("name", "gate", "figure", "unit"), GATES)
 def test_a_gate_passes_at_its_limit_and_fails_beyond(runs, pictures, name, gate, figure, unit):
     stage_run, reference = renamed(runs, name)
-    found = unit * getattr(compared(stage_run, reference, pictures, OPEN), figure)
+    found = unit * getattr(compare_stage(stage_run, reference, pictures, OPEN), figure)
     assert found > 0
     for limit, passes in ((found, True), (np.nextafter(found, 0), False), (-1, False)):
         gates = dataclasses.replace(OPEN, **{gate: limit})
-        stage = compared(stage_run, reference, pictures, gates)
+        stage = compare_stage(stage_run, reference, pictures, gates)
         assert stage.passed == passes
         assert stage.gate
 
@@ -111,7 +120,7 @@ def test_no_other_gate_is_asked(runs, pictures, name):
     own = {gate for stage, gate, *_ in GATES if stage == name}
     fields = [field.name for field in dataclasses.fields(Gates)]
     others = dataclasses.replace(OPEN, **{gate: -1 for gate in fields if gate not in own})
-    assert compared(*renamed(runs, name), pictures, others).passed
+    assert compare_stage(*renamed(runs, name), pictures, others).passed
 
 
 @pytest.mark.parametrize(
@@ -123,13 +132,13 @@ def test_no_other_gate_is_asked(runs, pictures, name):
     ],
 )
 def test_the_gates_in_words(runs, pictures, name, words):
-    assert compared(*renamed(runs, name), pictures, Gates()).gate == words
+    assert compare_stage(*renamed(runs, name), pictures, Gates()).gate == words
 
 
 def test_a_better_stage_passes_whatever_the_drop(runs, pictures):
     reference, better = runs
     better = dataclasses.replace(better, name="int8")
-    stage = compared(better, reference, pictures, dataclasses.replace(OPEN, int8_map_drop=0))
+    stage = compare_stage(better, reference, pictures, dataclasses.replace(OPEN, int8_map_drop=0))
     assert stage.map_drop < 0
     assert stage.passed
 
@@ -138,10 +147,10 @@ def without_positives(pictures):
     return dataclasses.replace(pictures, targets=pictures.targets & False)
 
 
-@pytest.mark.parametrize("change", [lambda p: Pictures(p.images), without_positives])
+@pytest.mark.parametrize("change", [lambda p: ParityImages(p.images), without_positives])
 def test_without_labels_there_is_no_map_and_its_drop_is_not_asked(runs, pictures, change):
     strict = dataclasses.replace(OPEN, int8_map_drop=-1)
-    stage = compared(*runs, change(pictures), strict)
+    stage = compare_stage(*runs, change(pictures), strict)
     assert stage.passed
     assert (stage.map, stage.map_low, stage.map_high, stage.map_drop) == (None,) * 4
     assert "mAP" not in stage.gate
@@ -153,7 +162,7 @@ def test_scores_that_are_no_numbers_fail_every_gate(runs, pictures, name, broken
     """What overflows in FP16 is a failed gate with figures, and no crash."""
     logits = runs[0].logits.copy()
     logits[3, 1] = broken
-    stage = compared(Run(name, "", logits), runs[1], pictures, OPEN)
+    stage = compare_stage(Run(name, "", logits), runs[1], pictures, OPEN)
     assert not stage.passed
     assert np.isfinite([stage.max_difference, stage.mean_difference, stage.flips]).all()
     assert (stage.map, stage.map_drop) == (None, None)
@@ -161,7 +170,7 @@ def test_scores_that_are_no_numbers_fail_every_gate(runs, pictures, name, broken
 
 def test_an_engine_runs_all_pictures_in_order():
     images = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 3), dtype=np.uint8)
-    run = run_of_engine("int8", lambda: FakeEngine(8, 3, 4), Pictures(images))
+    run = run_engine("int8", lambda: FakeEngine(8, 3, 4), ParityImages(images))
     expected = images.mean(axis=(1, 2)) / 255 * 8 - 4
     np.testing.assert_allclose(run.logits, expected, atol=1e-5)
     assert (run.name, run.engine) == ("int8", "fake 1 fp32")
@@ -170,9 +179,9 @@ def test_an_engine_runs_all_pictures_in_order():
 def test_the_reference_is_pytorch(export_random):
     exported = export_random("vit")
     images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
-    run = run_of_model(exported.torch, Pictures(images))
+    run = run_model(exported.torch, ParityImages(images))
     assert run.name == "model"
     assert run.engine.startswith("torch 2")
     assert run.logits.shape == (11, 3)
-    engine = run_of_engine("fp32", lambda: OpenVINOEngine(exported.path, "fp32"), Pictures(images))
+    engine = run_engine("fp32", lambda: OpenVINOEngine(exported.path, "fp32"), ParityImages(images))
     np.testing.assert_allclose(engine.logits, run.logits, atol=1e-5)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.evaluation.accuracy import compute_accuracy
+from patchct_edge.evaluation.comparison import compare_predictions
+from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import mean_average_precision, tag_flips
-from patchct_edge.report.accuracy import accuracy
-from patchct_edge.report.cold_start import ColdStart
-from patchct_edge.report.comparison import compared
-from patchct_edge.report.judged import Judged
-from patchct_edge.report.latency import Latency, Spread, SweepPoint
-from patchct_edge.report.measure import Measured
-from patchct_edge.report.verdict import Limits, verdict
+from patchct_edge.profiling.cold_start import ColdStart
+from patchct_edge.profiling.latency import Latency, Percentiles, SweepPoint
+from patchct_edge.report.engine_report import EngineReport
+from patchct_edge.report.verdict import Limits, check_gates
 from patchct_edge.runtime.engines.base import EngineRecord
-from patchct_edge.tagging import Calibration
 
 N, LABELS = 300, ("cat", "dog", "cow", "horse", "bird")
 NEUTRAL = Calibration.default(len(LABELS))
@@ -26,7 +26,7 @@ RECORD = EngineRecord("openvino", "int8", "int8", "openvino 1", "a CPU")
 
 def judged_of(logits, targets, paths=None):
     paths = tuple(Path(f"{n}.jpg") for n in range(len(logits))) if paths is None else paths
-    return Judged(RECORD, LABELS, paths, logits, targets, np.zeros_like(targets))
+    return Predictions(RECORD, LABELS, paths, logits, targets, np.zeros_like(targets))
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +51,26 @@ def broken(exact, label=None, how=None):
 
 
 def measured_of(judged, *, same_model=True, p95=10.0, peak=200.0, calibrated_on=None):
-    spread = Spread(5, 8, p95, 12, 20)
-    return Measured(
-        "x.patchct", "f" * 16, same_model, calibrated_on, judged, NEUTRAL,
-        accuracy(judged, NEUTRAL), None, Latency(1, (5.0,), {"total": spread}), None,
+    spread = Percentiles(5, 8, p95, 12, 20)
+    return EngineReport(
+        "x.patchct",
+        "f" * 16,
+        same_model,
+        calibrated_on,
+        judged,
+        NEUTRAL,
+        compute_accuracy(judged, NEUTRAL),
+        None,
+        Latency(1, (5.0,), {"total": spread}),
+        None,
         (SweepPoint(1, 5, 200),),
         ColdStart(1, 0.1, 0.5, 0.1, peak),
-    )  # fmt: skip
+    )
 
 
 def gates_of(exact, candidate, limits=Limits(), **about):  # noqa: B008
-    change = compared(exact, candidate, NEUTRAL, NEUTRAL)
-    found = verdict(measured_of(candidate, **about), measured_of(exact), change, limits)
+    change = compare_predictions(exact, candidate, NEUTRAL, NEUTRAL)
+    found = check_gates(measured_of(candidate, **about), measured_of(exact), change, limits)
     return {gate.name: gate for gate in found}
 
 
@@ -72,9 +80,9 @@ def test_thresholds_of_another_kind_are_named_as_a_reason(exact):
     text = gates_of(exact, candidate, calibrated_on="voc")["Tag flips"].text
     assert "int8 openvino is not calibrated" in text
     assert "patchct calibrate x.patchct DATA --precision int8" in text
-    change = compared(exact, candidate, NEUTRAL, NEUTRAL)
+    change = compare_predictions(exact, candidate, NEUTRAL, NEUTRAL)
     two = [measured_of(each, calibrated_on=on) for each, on in ((candidate, "a"), (exact, "b"))]
-    assert "on other data" in verdict(*two, change, Limits())[1].text
+    assert "on other data" in check_gates(*two, change, Limits())[1].text
 
 
 def test_a_little_noise_passes(exact):
@@ -102,7 +110,7 @@ def test_another_model_may_tag_otherwise(exact):
 
 def test_the_figures_are_those_of_the_metrics(exact):
     candidate = broken(exact, 2, "shuffled")
-    found = compared(exact, candidate, NEUTRAL, NEUTRAL)
+    found = compare_predictions(exact, candidate, NEUTRAL, NEUTRAL)
     maps = [mean_average_precision(each.logits, exact.targets) for each in (exact, candidate)]
     assert found.drop == pytest.approx(maps[0] - maps[1])
     assert found.low < found.drop < found.high
@@ -124,7 +132,7 @@ def test_images_that_one_could_not_read_are_left_out(exact):
     rows = np.arange(N) != 7
     paths = tuple(path for path, keep in zip(exact.paths, rows, strict=True) if keep)
     shorter = judged_of(exact.logits[rows], exact.targets[rows], paths)
-    found = compared(exact, shorter, NEUTRAL, NEUTRAL)
+    found = compare_predictions(exact, shorter, NEUTRAL, NEUTRAL)
     assert (found.drop, found.flips, found.max_difference) == (0, 0, 0)
 
 
@@ -140,18 +148,21 @@ def test_images_that_one_could_not_read_are_left_out(exact):
     ids=str,
 )
 def test_limits_are_judged_where_they_are_given(exact, limits, passed):
-    found = verdict(measured_of(exact), measured_of(exact), None, limits)
+    found = check_gates(measured_of(exact), measured_of(exact), None, limits)
     assert {gate.name: gate.passed for gate in found} == passed
 
 
 def test_the_gate_of_map_says_where_the_images_are_too_few(exact):
     few = dataclasses.replace(
-        exact, paths=exact.paths[:25], logits=exact.logits[:25], targets=exact.targets[:25],
+        exact,
+        paths=exact.paths[:25],
+        logits=exact.logits[:25],
+        targets=exact.targets[:25],
         ignored=exact.ignored[:25],
-    )  # fmt: skip
+    )
     rng = np.random.default_rng(2)
     noisy = judged_of(few.logits + rng.normal(0, 1.5, few.logits.shape), few.targets)
-    change = compared(few, noisy, NEUTRAL, NEUTRAL)
+    change = compare_predictions(few, noisy, NEUTRAL, NEUTRAL)
     for drop, text in ((change.high + 1, ""), (change.drop, "rule out a larger loss")):
         gate = gates_of(few, noisy, Limits(map_drop=drop))["mAP"]
         assert gate.passed

@@ -14,10 +14,10 @@ import torch
 import transformers
 
 from patchct_edge import images
-from patchct_edge.datasets import DataSet, Sample
+from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.image_encoder import ImageEncoder
-from patchct_edge.train.label_encoders import FixedLabels
+from patchct_edge.train.encoders.image import ImageEncoder
+from patchct_edge.train.encoders.labels import FixedLabels
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)
@@ -31,9 +31,14 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random ViT: 32 pixels, patches of 8, width 32, 2 layers, with dropout."""
     torch.manual_seed(0)
     config = transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        image_size=32, patch_size=8, hidden_dropout_prob=0.1,
-    )  # fmt: skip
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        hidden_dropout_prob=0.1,
+    )
     folder = tmp_path_factory.mktemp("vit")
     transformers.ViTModel(config).save_pretrained(folder)
     return folder
@@ -45,9 +50,13 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     words = WORDS.split()
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=32,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
     folder = tmp_path_factory.mktemp("bert")
     transformers.BertModel(config).save_pretrained(folder)
     vocabulary = {word: n for n, word in enumerate(words)}
@@ -61,10 +70,17 @@ def settings(vit: Path) -> Callable[..., TrainConfig]:
 
     def make(**changes: object) -> TrainConfig:
         values: dict[str, object] = {
-            "image_encoder": str(vit), "dim": 16, "batch_size": 8, "epochs": 2,
-            "lr_backbone": 2e-3, "lr_head": 5e-3, "precision": "fp32", "crop_scale": 0.7,
-            "layer_decay": 1, "warmup": 0.1,
-        }  # fmt: skip
+            "image_encoder": str(vit),
+            "dim": 16,
+            "batch_size": 8,
+            "epochs": 2,
+            "lr_backbone": 2e-3,
+            "lr_head": 5e-3,
+            "precision": "fp32",
+            "crop_scale": 0.7,
+            "layer_decay": 1,
+            "warmup": 0.1,
+        }
         return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
 
     return make
@@ -87,7 +103,7 @@ def patchct(vit: Path, settings: Callable[..., TrainConfig]) -> Callable[..., Pa
 
 
 @pytest.fixture
-def colour_set(tmp_path: Path) -> Callable[..., DataSet]:
+def colour_set(tmp_path: Path) -> Callable[..., Dataset]:
     """Write pictures of coloured squares on grey, labelled by colour; some have no square."""
 
     def write(count: int = 16, name: str = "train", labels: Sequence[str] = tuple(COLOURS)):
@@ -102,7 +118,7 @@ def colour_set(tmp_path: Path) -> Callable[..., DataSet]:
             path = tmp_path / f"{name}-{n}.png"
             images.save(rgb, path)
             samples.append(Sample(path, tuple(label for label in shown if label in labels)))
-        return DataSet(tuple(samples), tuple(labels))
+        return Dataset(tuple(samples), tuple(labels))
 
     return write
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from patchct_edge import images
-from patchct_edge.datasets import DataSet, Sample
+from patchct_edge.bundle.preprocessing import FITS, Preprocessing
+from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import ImageError, UserError
-from patchct_edge.preprocess import FITS, Recipe
-from patchct_edge.train.batches import Batches, random_crop, repeat_factors, require_usable
+from patchct_edge.train.batches import Batches, check_trainable, random_crop, repeat_factors
 
 LABELS = ("even", "third", "rare")
-RECIPE = Recipe(8, interpolation="nearest")
+RECIPE = Preprocessing(8, interpolation="nearest")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def numbered(tmp_path):
             images.save(rgb, path)
             labels = [label for label, is_on in zip(LABELS, shown(n), strict=True) if is_on]
             samples.append(Sample(path, tuple(labels), difficult=("even",) if n == 4 else ()))
-        return DataSet(tuple(samples), LABELS)
+        return Dataset(tuple(samples), LABELS)
 
     return write
 
@@ -167,9 +167,7 @@ def test_repeat_factors_are_the_formula(targets, threshold):
         assert found[n] == pytest.approx(expected)
 
 
-@given(
-    st.integers(1, 5000), st.integers(1, 5000), st.floats(0.01, 1), st.integers(0, 2**32 - 1)
-)  # fmt: skip
+@given(st.integers(1, 5000), st.integers(1, 5000), st.floats(0.01, 1), st.integers(0, 2**32 - 1))
 def test_crops_lie_inside_the_picture(height, width, smallest, seed):
     rgb = np.broadcast_to(np.uint8(0), (height, width, 3))
     left, top, right, bottom = random_crop(rgb, smallest, np.random.default_rng(seed))
@@ -180,14 +178,12 @@ def test_crops_lie_inside_the_picture(height, width, smallest, seed):
     assert smallest * 0.75 - 1e-9 <= area <= 1 + 1e-9  # less only where a long box hits the edge
 
 
-@given(
-    st.integers(1, 40), st.integers(1, 40), st.sampled_from(FITS), st.integers(0, 2**32 - 1)
-)  # fmt: skip
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(FITS), st.integers(0, 2**32 - 1))
 def test_any_crop_of_any_picture_can_be_applied(height, width, fit, seed):
     rgb = np.zeros((height, width, 3), np.uint8)
     for smallest in (0.01, 0.5, 0.99, 1):
         box = random_crop(rgb, smallest, np.random.default_rng(seed))
-        assert Recipe(8, fit).apply(rgb, box).shape == (8, 8, 3)
+        assert Preprocessing(8, fit).apply(rgb, box).shape == (8, 8, 3)
 
 
 def test_a_picture_that_cannot_be_decoded_stops_the_epoch(numbered, settings):
@@ -205,8 +201,8 @@ def test_a_picture_that_cannot_be_decoded_stops_the_epoch(numbered, settings):
 )
 def test_sets_that_cannot_train_a_tagger(numbered, count, labels, message):
     with pytest.raises(UserError, match=message):
-        require_usable(DataSet(numbered(2).samples[:count], labels))
-    require_usable(numbered(2))
+        check_trainable(Dataset(numbered(2).samples[:count], labels))
+    check_trainable(numbered(2))
 
 
 def test_a_label_that_is_only_difficult_draws_nothing_more_often(colour_set, settings):

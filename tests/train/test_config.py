@@ -7,7 +7,7 @@ import json
 import pytest
 
 from patchct_edge.errors import FaultsError, UserError
-from patchct_edge.train.config import TrainConfig, config_from, config_from_file
+from patchct_edge.train.config import TrainConfig, parse_config, read_config
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from patchct_edge.train.config import TrainConfig, config_from, config_from_file
     ],
 )
 def test_values_may_be_text(name, value, expected):
-    found = getattr(config_from({name: value}), name)
+    found = getattr(parse_config({name: value}), name)
     assert found == expected
     assert type(found) is type(expected)
 
@@ -64,33 +64,35 @@ def test_values_may_be_text(name, value, expected):
 )
 def test_faults_are_refused(values, message):
     with pytest.raises(FaultsError) as caught:
-        config_from(values)
+        parse_config(values)
     (fault,) = caught.value.faults
     assert message in fault.message
 
 
 def test_all_faults_are_listed_at_once():
     with pytest.raises(FaultsError) as caught:
-        config_from({"epocs": 3, "tau": 9, "dim": "wide", "flip": True}, "run/config.json")
+        parse_config({"epocs": 3, "tau": 9, "dim": "wide", "flip": True}, "run/config.json")
     assert [fault.message.split(":")[0] for fault in caught.value.faults] == [
-        "unknown setting 'epocs'", "tau", "dim",
-    ]  # fmt: skip
+        "unknown setting 'epocs'",
+        "tau",
+        "dim",
+    ]
     assert {fault.file for fault in caught.value.faults} == {"run/config.json"}
     assert "3 faults" in str(caught.value)
 
 
 def test_the_defaults_are_valid():
     default = TrainConfig()
-    assert config_from({}) == default
-    assert config_from(default.to_json()) == default
+    assert parse_config({}) == default
+    assert parse_config(default.to_json()) == default
 
 
 def test_a_file_gives_back_what_was_written(tmp_path):
-    config = config_from({"layers": [-3, -1], "flip": False, "image_encoder": "modèle/été"})
+    config = parse_config({"layers": [-3, -1], "flip": False, "image_encoder": "modèle/été"})
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_json(), ensure_ascii=False), encoding="utf-8")
-    assert config_from_file(path, {}) == config
-    changed = config_from_file(path, {"epochs": "9"})
+    assert read_config(path, {}) == config
+    changed = read_config(path, {"epochs": "9"})
     assert (changed.epochs, changed.layers) == (9, (-3, -1))
 
 
@@ -100,11 +102,11 @@ def test_a_file_that_cannot_be_read(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"cannot read .*config\.json"):
-        config_from_file(path, {})
+        read_config(path, {})
 
 
 def test_faults_of_a_file_name_it(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"epochs": 0}')
     with pytest.raises(FaultsError, match=r"config\.json: epochs"):
-        config_from_file(path, {})
+        read_config(path, {})

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from patchct_edge.datasets import DataSet
+from patchct_edge.datasets import Dataset
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.train import checkpoint
 from patchct_edge.train.batches import Batches
 from patchct_edge.train.checkpoint import load_model, read_state
-from patchct_edge.train.device import PixelsOf
-from patchct_edge.train.loop import train, validate
+from patchct_edge.train.device import Normalize
+from patchct_edge.train.loop import evaluate_map, train_model
 from patchct_edge.train.model import Losses, PatchCT, prototype_cosine
 
 THREE = ("red", "green", "blue")
@@ -31,10 +31,16 @@ def run(tmp_path, settings, recorder):
 
     def go(data, val=None, name="run", stop=None, resume=False, start_from=None, **changes):
         progress = recorder(stop)
-        state = train(
-            data, val, tmp_path / name, settings(**changes), progress,
-            device="cpu", resume=resume, start_from=start_from,
-        )  # fmt: skip
+        state = train_model(
+            data,
+            val,
+            tmp_path / name,
+            settings(**changes),
+            progress,
+            device="cpu",
+            resume=resume,
+            start_from=start_from,
+        )
         return state, progress
 
     return go
@@ -65,7 +71,9 @@ def test_it_learns_colours(run, colour_set, table, tmp_path, labels):
     assert progress.rows[-1]["loss"] < 0.5 * progress.rows[0]["loss"]
     assert progress.notes == []
     best, _ = load_model(tmp_path / "run")
-    figure = validate(best, Batches(val, state.recipe, best.config), PixelsOf(state.recipe, "cpu"))
+    figure = evaluate_map(
+        best, Batches(val, state.preprocessing, best.config), Normalize(state.preprocessing, "cpu")
+    )
     assert figure == pytest.approx(state.best_map)
 
 
@@ -93,13 +101,19 @@ def test_the_run_folder(run, colour_set, tmp_path, settings):
     folder = tmp_path / "run"
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     assert set(files) == {
-        "config.json", "run.json", "image_encoder/config.json", "best.safetensors",
-        "last.safetensors", "state.safetensors", "metrics.jsonl", "metrics.csv",
-    }  # fmt: skip
+        "config.json",
+        "run.json",
+        "image_encoder/config.json",
+        "best.safetensors",
+        "last.safetensors",
+        "state.safetensors",
+        "metrics.jsonl",
+        "metrics.csv",
+    }
     assert read_state(folder) == (settings(), state)
     assert state.labels == THREE
     assert state.prompts == ("A ripe tomato.", "A photo of a green.", "A photo of a blue.")
-    assert (state.epochs_done, state.recipe.size) == (2, 32)
+    assert (state.epochs_done, state.preprocessing.size) == (2, 32)
     assert state.data_fingerprint == data.fingerprint()
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert found == progress.rows
@@ -125,7 +139,7 @@ def test_labels_may_be_any_text(run, colour_set, tmp_path):
         dataclasses.replace(s, labels=tuple(names[THREE.index(label)] for label in s.labels))
         for s in data.samples
     ]
-    run(DataSet(tuple(samples), names), epochs=1)
+    run(Dataset(tuple(samples), names), epochs=1)
     assert load_model(tmp_path / "run")[1].labels == names
 
 
@@ -155,7 +169,7 @@ def test_the_best_epoch_is_kept(run, colour_set, tmp_path, monkeypatch):
 def test_without_a_figure_the_last_epoch_is_the_best(run, colour_set, tmp_path, val):
     data = colour_set(8)
     blank = tuple(dataclasses.replace(sample, labels=()) for sample in data.samples)
-    state, _ = run(data, None if val == "none" else DataSet(blank, THREE), epochs=2)
+    state, _ = run(data, None if val == "none" else Dataset(blank, THREE), epochs=2)
     assert (state.best_map, state.best_epoch) == (None, 2)
     folder = tmp_path / "run"
     assert load_file(folder / "best.safetensors").keys()
@@ -308,12 +322,12 @@ def test_resuming_with_other_data_is_refused(run, colour_set):
     run(data, epochs=1)
     first, *others = data.samples
     changed = (dataclasses.replace(first, labels=("blue",)), *others)
-    for other in (DataSet(changed, THREE), DataSet(data.samples[1:], THREE)):
+    for other in (Dataset(changed, THREE), Dataset(data.samples[1:], THREE)):
         with pytest.raises(UserError, match="the data set has changed"):
             run(other, resume=True, epochs=2)
     for labels in (THREE[::-1], ("red", "green")):
         with pytest.raises(UserError, match="with other labels"):
-            run(DataSet(data.samples, labels), resume=True, epochs=2)
+            run(Dataset(data.samples, labels), resume=True, epochs=2)
 
 
 def test_resuming_what_never_began_is_refused(run, colour_set):
@@ -330,9 +344,14 @@ def test_a_table_may_gain_a_label(run, colour_set, table, tmp_path):
     path = table("blue", "green", "red", file="more.npz")
     more = colour_set(16)
     state, _ = run(
-        more, name="more", label_encoder=str(path), start_from=tmp_path / "few",
-        epochs=1, lr_head=0, lr_backbone=1e-12,
-    )  # fmt: skip
+        more,
+        name="more",
+        label_encoder=str(path),
+        start_from=tmp_path / "few",
+        epochs=1,
+        lr_head=0,
+        lr_backbone=1e-12,
+    )
     assert state.labels == THREE
     (old, _), (new, _) = load_model(tmp_path / "few"), load_model(tmp_path / "more")
     assert torch.equal(new.label_mean, old.label_mean)
@@ -348,9 +367,14 @@ def test_texts_that_train_may_gain_and_reorder_labels(run, colour_set, bert, tmp
     run(colour_set(16, labels=("red", "green")), name="few", **text)
     for labels in (("green", "red"), ("blue", "green", "red")):
         run(
-            colour_set(16, labels=labels), name="more", start_from=tmp_path / "few",
-            epochs=1, lr_head=0, lr_backbone=1e-12, **text,
-        )  # fmt: skip
+            colour_set(16, labels=labels),
+            name="more",
+            start_from=tmp_path / "few",
+            epochs=1,
+            lr_head=0,
+            lr_backbone=1e-12,
+            **text,
+        )
         (old, _), (new, state) = load_model(tmp_path / "few"), load_model(tmp_path / "more")
         assert state.labels == labels
         with torch.no_grad():
@@ -374,8 +398,8 @@ def test_starting_from_a_run_other_settings_are_heeded_or_refused(run, colour_se
         run(data, name="two", image_encoder=f"{vit}/.", start_from=tmp_path / "one")
     changes = {"fit": "crop", "interpolation": "bicubic", "lr_head": 0}
     second, _ = run(data, name="two", start_from=tmp_path / "one", epochs=1, **changes)
-    changed = dataclasses.replace(first.recipe, fit="crop", interpolation="bicubic")
-    assert second.recipe == changed
+    changed = dataclasses.replace(first.preprocessing, fit="crop", interpolation="bicubic")
+    assert second.preprocessing == changed
     assert load_model(tmp_path / "two")[0].tau.item() == pytest.approx(model.tau.item())
     run(data, name="three", start_from=tmp_path / "one", epochs=1, tau=0.5, lr_head=0)
     assert load_model(tmp_path / "three")[0].tau.item() == pytest.approx(0.5)
@@ -385,17 +409,19 @@ def test_a_run_goes_on_at_a_higher_resolution(run, colour_set, tmp_path):
     data = colour_set(8)
     first, _ = run(data, name="one", epochs=1)
     larger, _ = run(data, name="two", start_from=tmp_path / "one", epochs=1, image_size=48)
-    assert (first.recipe.size, larger.recipe.size) == (32, 48)
+    assert (first.preprocessing.size, larger.preprocessing.size) == (32, 48)
     model, state = load_model(tmp_path / "two")
-    assert (model.image.size, model.image.grid, state.recipe.size) == (48, 6, 48)
+    assert (model.image.size, model.image.grid, state.preprocessing.size) == (48, 6, 48)
     again, _ = run(data, name="three", start_from=tmp_path / "two", epochs=1)
-    assert again.recipe.size == 48
+    assert again.preprocessing.size == 48
 
 
 def test_a_device_that_is_not_there_is_told(colour_set, settings, recorder, tmp_path):
     for device in ("gpu", "cuda:99"):
         with pytest.raises(UserError, match="the device cannot be used"):
-            train(colour_set(8), None, tmp_path / "run", settings(), recorder(), device=device)
+            train_model(
+                colour_set(8), None, tmp_path / "run", settings(), recorder(), device=device
+            )
 
 
 def test_learned_labels_cannot_start_from_other_labels(run, colour_set, tmp_path):
@@ -551,10 +577,12 @@ def test_weights_of_another_width_are_refused(run, colour_set, tmp_path):
 
 def test_pixels_are_normalised_as_the_recipe_says(run, colour_set):
     state, _ = run(colour_set(8), epochs=1)
-    recipe = dataclasses.replace(state.recipe, mean=(0.1, 0.5, 0.9), std=(0.2, 0.5, 1.0))
+    preprocessing = dataclasses.replace(
+        state.preprocessing, mean=(0.1, 0.5, 0.9), std=(0.2, 0.5, 1.0)
+    )
     images = torch.randint(0, 256, (2, 4, 4, 3), dtype=torch.uint8)
-    found = PixelsOf(recipe, "cpu")(images)
+    found = Normalize(preprocessing, "cpu")(images)
     assert found.shape == (2, 3, 4, 4)
     for c in range(3):
-        expected = (images[..., c] / 255 - recipe.mean[c]) / recipe.std[c]
+        expected = (images[..., c] / 255 - preprocessing.mean[c]) / preprocessing.std[c]
         torch.testing.assert_close(found[:, c], expected)

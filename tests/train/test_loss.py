@@ -50,9 +50,9 @@ def test_without_focusing_and_margin_it_is_cross_entropy(spread):
     logits, targets, _ = cells(spread=spread)
     logits = logits.float().requires_grad_()
     loss = asymmetric_loss(logits, targets, torch.zeros_like(targets), 0, 0, 0)
-    expected = F.binary_cross_entropy_with_logits(
-        logits, targets.float(), reduction="none"
-    ).sum(1).mean()  # fmt: skip
+    expected = (
+        F.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none").sum(1).mean()
+    )
     torch.testing.assert_close(loss, expected)
     (grad,), (expected_grad,) = (torch.autograd.grad(x, logits) for x in (loss, expected))
     torch.testing.assert_close(grad, expected_grad)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from patchct_edge.runtime.closing import Closing
+from patchct_edge.closeable import Closeable
 
 Images = npt.NDArray[np.uint8]  # (B, H, W, 3)
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ class EngineRecord:
 
     engine: str
     precision: str  # of the graph: fp32, fp16, int8
-    arithmetic: str  # what the machine really computes in, such as int8+bf16
+    compute_precision: str  # what the machine really computes in, such as int8+bf16
     library: str  # name and version
     device: str
     threads: int | None = None  # of the CPU, where the library says how many it takes
@@ -40,11 +40,11 @@ class EngineRecord:
 
     def __str__(self) -> str:
         threads = "" if self.threads is None else f", threads: {self.threads}"
-        about = f"{self.arithmetic}, {self.library}, {self.device}{threads}"
+        about = f"{self.compute_precision}, {self.library}, {self.device}{threads}"
         return f"{self.engine} {self.precision} ({about})"
 
 
-class Engine(Closing):
+class Engine(Closeable):
     """A compiled model with a lifetime. Not thread-safe: one thread submits and takes results.
 
     Attributes:

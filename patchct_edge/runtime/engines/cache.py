@@ -15,15 +15,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from patchct_edge.bundle import sha256
-from patchct_edge.files import replace_file, user_folder
+from patchct_edge.bundle.bundle import sha256
+from patchct_edge.files import user_folder, write_atomically
 
 GRAPHS = 8  # kept, those used last
 SEAL = "sha256.json"
 
 
 @contextmanager
-def compiled(model: Path) -> Iterator[Path | None]:
+def compile_cache(model: Path) -> Iterator[Path | None]:
     """Give the folder for what is compiled of a graph, all in it checked; seal it afterwards.
 
     None where there can be no such folder: a service often has no home, or one that is read-only.
@@ -72,7 +72,7 @@ def _sealed(folder: Path) -> dict[str, str]:
 def _seal(folder: Path) -> None:
     hashes = {blob.name: sha256(blob) for blob in folder.glob("*.blob")}
     if hashes != _sealed(folder):
-        replace_file(folder / SEAL, json.dumps(hashes).encode())
+        write_atomically(folder / SEAL, json.dumps(hashes).encode())
 
 
 def _forget_old(cache: Path) -> None:

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from patchct_edge.bundle import Bundle, add_files
+from patchct_edge.bundle.bundle import Bundle, add_files
 from patchct_edge.errors import BundleError
-from patchct_edge.files import replace_file, user_folder
+from patchct_edge.files import user_folder, write_atomically
 
 FOLDER = "engines"
 TENSORRT = "tensorrt"
@@ -31,7 +31,7 @@ class CompiledEngine:
     name: str  # of its files
     engine: str  # such as tensorrt
     precision: str
-    arithmetic: str
+    compute_precision: str
     library: str  # name and version
     device: str
     compute_capability: str
@@ -94,7 +94,7 @@ def add_compiled(bundle: Bundle, record: CompiledEngine, plan: bytes) -> Bundle:
     return changed
 
 
-def plan_of(bundle: Bundle, record: CompiledEngine) -> bytes:
+def read_plan(bundle: Bundle, record: CompiledEngine) -> bytes:
     """Return the verified engine itself."""
     name = f"{FOLDER}/{record.name}.plan"
     bundle.verify(name)
@@ -110,7 +110,7 @@ def trust(digest: str) -> None:
     """Remember the sha256 of an engine that was compiled here."""
     path = _state_file()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    replace_file(path, json.dumps(sorted({*_trusted(), digest}), indent=1).encode())
+    write_atomically(path, json.dumps(sorted({*_trusted(), digest}), indent=1).encode())
 
 
 def _trusted() -> set[str]:

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from patchct_edge.errors import EngineError, MissingExtra
+from patchct_edge.errors import EngineError, MissingLibraryError
 from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Images, Outputs
 
 NAME = "onnxruntime"
@@ -41,7 +41,7 @@ class ONNXRuntimeEngine(BlockingEngine):
         try:
             import onnxruntime
         except ImportError:
-            raise MissingExtra("onnxruntime", "onnxruntime") from None
+            raise MissingLibraryError("onnxruntime", "onnxruntime") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _cores()
         try:
@@ -60,10 +60,13 @@ class ONNXRuntimeEngine(BlockingEngine):
             for name in ("image", "logits")
         )
         self.record = EngineRecord(
-            NAME, precision, _arithmetic(precision),
-            f"onnxruntime {onnxruntime.__version__}", platform.processor() or platform.machine(),
+            NAME,
+            precision,
+            _compute_precision(precision),
+            f"onnxruntime {onnxruntime.__version__}",
+            platform.processor() or platform.machine(),
             options.intra_op_num_threads,
-        )  # fmt: skip
+        )
 
     def compute(self, images: Images) -> Outputs:
         found = self._session.run(self._names, {"image": images})
@@ -90,7 +93,7 @@ def _cores() -> int:
         return len(allowed)
 
 
-def _arithmetic(precision: str) -> str:
+def _compute_precision(precision: str) -> str:
     if precision == "fp16":
         return "fp32" if platform.machine().lower() in X86 else "fp16+fp32"
     return "int8+fp32" if precision == "int8" else precision

@@ -10,7 +10,7 @@ import numpy as np
 
 from patchct_edge.errors import EngineError
 from patchct_edge.runtime.engines.base import Engine, EngineRecord, Images, Outputs
-from patchct_edge.runtime.engines.cache import compiled
+from patchct_edge.runtime.engines.cache import compile_cache
 
 NAME = "openvino"
 HALF = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
@@ -46,7 +46,7 @@ class OpenVINOEngine(Engine):
             raise EngineError(str(missing())) from None
         core = ov.Core()
         try:
-            with compiled(model) as cache:
+            with compile_cache(model) as cache:
                 if cache is not None:
                     core.set_property({"CACHE_DIR": str(cache)})
                 graph = core.read_model(model)
@@ -68,11 +68,13 @@ class OpenVINOEngine(Engine):
         self._idle = [self._compiled.create_infer_request() for _ in range(self.concurrency)]
         self._running: deque[Any] = deque()
         self.record = EngineRecord(
-            NAME, precision, self._arithmetic(precision),
+            NAME,
+            precision,
+            self._compute_precision(precision),
             f"openvino {ov.__version__.split('-')[0]}",
             str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip(),
             int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
-        )  # fmt: skip
+        )
 
     def submit(self, images: Images) -> None:
         if not self._idle:
@@ -112,7 +114,7 @@ class OpenVINOEngine(Engine):
             return Outputs(logits, None)
         return Outputs(logits, np.array(request.get_tensor("similarity").data, np.float32))
 
-    def _arithmetic(self, precision: str) -> str:
+    def _compute_precision(self, precision: str) -> str:
         hint = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         floats = HALF.get(hint, hint)
         return f"int8+{floats}" if precision == "int8" else floats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from patchct_edge.bundle import INT8_FOR_GPU, Bundle, known_precision, model_name
+from patchct_edge.bundle.bundle import INT8_FOR_GPU, Bundle, check_precision, graph_name
 from patchct_edge.errors import BundleError, EngineError, UserError, did_you_mean
 from patchct_edge.runtime.engines import fake, onnxruntime, openvino
 from patchct_edge.runtime.engines.base import Engine
@@ -32,7 +32,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Wish:
+class EngineRequest:
     """What was asked for.
 
     Args:
@@ -48,10 +48,10 @@ class Wish:
     trust: bool = False
 
 
-ANYTHING = Wish()
+ANY_ENGINE = EngineRequest()
 
 
-def candidates(bundle: Bundle, wish: Wish = ANYTHING) -> Iterator[Candidate]:
+def iter_candidates(bundle: Bundle, wish: EngineRequest = ANY_ENGINE) -> Iterator[Candidate]:
     """Yield every engine and precision, fastest first, each with the reason against it.
 
     One by one: to ask for a library is to import it, which takes time.
@@ -60,39 +60,42 @@ def candidates(bundle: Bundle, wish: Wish = ANYTHING) -> Iterator[Candidate]:
     if engine is not None and engine not in ENGINES:
         raise UserError("unknown engine", got=engine, expected=did_you_mean(engine, ENGINES))
     if precision is not None:
-        known_precision(precision)
+        check_precision(precision)
     for name in ENGINES:
         for each in ON_GPU if name == TENSORRT else PRECISIONS:
             reason = _ruled_out(bundle, name, each, wish)
             if reason is not None or name == fake.NAME:
                 yield Candidate(name, each, reason)
             elif name == TENSORRT:
-                from patchct_edge.runtime.engines.tensorrt.choose import choose  # 10 ms
+                from patchct_edge.runtime.engines.tensorrt.select import select_compiled  # 10 ms
 
-                found = choose(bundle, each, similarity=wish.similarity, trust=wish.trust)
+                found = select_compiled(bundle, each, similarity=wish.similarity, trust=wish.trust)
                 yield Candidate(name, each, found.reason, found.record)
             else:
                 yield Candidate(name, each, _MISSING[name]())
 
 
-def left_out(found: Iterable[Candidate], wish: Wish = ANYTHING) -> list[Candidate]:
+def skipped_candidates(
+    found: Iterable[Candidate], wish: EngineRequest = ANY_ENGINE
+) -> list[Candidate]:
     """Return those that do not fit and that nobody has ruled out by what was asked for."""
     return [
-        each for each in found
+        each
+        for each in found
         if each.reason is not None
         and each.engine != fake.NAME
         and wish.engine in (None, each.engine)
         and wish.precision in (None, each.precision)
-    ]  # fmt: skip
+    ]
 
 
-def runnable(bundle: Bundle, wish: Wish = ANYTHING) -> list[Candidate]:
+def runnable_candidates(bundle: Bundle, wish: EngineRequest = ANY_ENGINE) -> list[Candidate]:
     """Return every engine and precision that fits, fastest first, at least one.
 
     Raises:
         EngineError: none fits; the reasons are listed.
     """
-    found = list(candidates(bundle, wish))
+    found = list(iter_candidates(bundle, wish))
     fits = [each for each in found if each.reason is None]
     if not fits:
         reasons = "".join(f"\n    {c}" for c in found if wish.engine in (None, c.engine))
@@ -100,7 +103,7 @@ def runnable(bundle: Bundle, wish: Wish = ANYTHING) -> list[Candidate]:
     return fits
 
 
-def _ruled_out(bundle: Bundle, name: str, precision: str, wish: Wish) -> str | None:
+def _ruled_out(bundle: Bundle, name: str, precision: str, wish: EngineRequest) -> str | None:
     """Return what speaks against an engine before its library is asked."""
     if wish.engine not in (None, name):
         return f"--engine {wish.engine} was asked for"
@@ -111,7 +114,7 @@ def _ruled_out(bundle: Bundle, name: str, precision: str, wish: Wish) -> str | N
     if name == fake.NAME:
         return None
     graph = INT8_FOR_GPU if (name, precision) == (TENSORRT, "int8") else precision
-    if model_name(graph) not in bundle.manifest.files:
+    if graph_name(graph) not in bundle.manifest.files:
         return f"the bundle has no {graph} graph"
     if name == TENSORRT and not has_compiled(bundle):
         return f"not compiled; patchct compile {bundle.path} --engine tensorrt"
@@ -133,19 +136,19 @@ def open_engine(
     """Open the fastest engine that fits.
 
     Args:
-        engine, precision, similarity, trust: as of a `Wish`.
+        engine, precision, similarity, trust: as of a `EngineRequest`.
         latency: one batch at a time, as fast as it can be, instead of many overlapping ones.
 
     Raises:
         EngineError: none fits; the reasons are listed.
         BundleError: the graph was altered, or is not the one of the manifest.
     """
-    wish = Wish(engine, precision, similarity, trust)
-    chosen = next((c for c in candidates(bundle, wish) if c.reason is None), None)
+    wish = EngineRequest(engine, precision, similarity, trust)
+    chosen = next((c for c in iter_candidates(bundle, wish) if c.reason is None), None)
     if chosen is None:
-        chosen = runnable(bundle, wish)[0]  # raises, with the reasons
+        chosen = runnable_candidates(bundle, wish)[0]  # raises, with the reasons
     opened = _open(bundle, chosen, similarity, latency)
-    expected = bundle.manifest.recipe.size, len(bundle.labels)
+    expected = bundle.manifest.preprocessing.size, len(bundle.labels)
     if (opened.size, opened.labels) != expected:
         opened.close()
         raise BundleError(
@@ -159,12 +162,14 @@ def open_engine(
 
 def _open(bundle: Bundle, chosen: Candidate, similarity: bool, latency: bool) -> Engine:
     if chosen.compiled is not None:
-        from patchct_edge.runtime.engines.tensorrt.choose import open_compiled
+        from patchct_edge.runtime.engines.tensorrt.select import open_compiled
 
         return open_compiled(bundle, chosen.compiled)
     if chosen.engine == fake.NAME:
         rows, columns = bundle.manifest.grid
-        return fake.FakeEngine(bundle.manifest.recipe.size, len(bundle.labels), rows * columns)
+        return fake.FakeEngine(
+            bundle.manifest.preprocessing.size, len(bundle.labels), rows * columns
+        )
     model = bundle.model(chosen.precision)
     if chosen.engine == onnxruntime.NAME:
         return onnxruntime.ONNXRuntimeEngine(model, chosen.precision, similarity=similarity)

@@ -14,19 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.errors import on_one_line
 from patchct_edge.images import RGB
-from patchct_edge.preprocess import Recipe
 from patchct_edge.runtime.stream.backoff import Backoff
-from patchct_edge.runtime.stream.camera import Camera
-from patchct_edge.runtime.stream.fitting import fit
-from patchct_edge.runtime.stream.frame import Frame
-from patchct_edge.runtime.stream.loader import Loader
-from patchct_edge.runtime.stream.outlets.base import Courier
-from patchct_edge.runtime.stream.steady import Rule
+from patchct_edge.runtime.stream.camera_session import CameraSession
+from patchct_edge.runtime.stream.model_host import Loader
+from patchct_edge.runtime.stream.roi import crop_and_fit
+from patchct_edge.runtime.stream.sinks.base import SinkWorker
+from patchct_edge.runtime.stream.smoothing import Hysteresis
+from patchct_edge.runtime.stream.sources.camera import Camera
+from patchct_edge.runtime.stream.sources.frame import Frame
 from patchct_edge.runtime.stream.trouble import CALM, Trouble
-from patchct_edge.runtime.stream.watched import Watched
-from patchct_edge.runtime.tagger import Tagger
+from patchct_edge.runtime.tagging.tagger import Tagger
 
 TICK = 0.1  # seconds after which the loop looks around even where no frame has come
 RECENT = 10_000  # frames whose latencies are kept
@@ -36,20 +36,20 @@ class Model(NamedTuple):
     """What tags: an engine, and the rule by which its scores become steady tags."""
 
     tagger: Tagger
-    rule: Rule
+    rule: Hysteresis
 
 
-class Taken(NamedTuple):
-    """A frame on its way to the engine: `fitted` gives it in RGB, and fitted by the recipe."""
+class PendingFrame(NamedTuple):
+    """A frame on its way to the engine: `fitted` gives it in RGB and preprocessed."""
 
-    watched: Watched
+    watched: CameraSession
     frame: Frame
-    recipe: Recipe
+    preprocessing: Preprocessing
     fitted: Future[tuple[RGB, RGB]]
 
 
 @dataclass
-class Orders:
+class Control:
     """What signals ask of the loop."""
 
     stop: threading.Event = field(default_factory=threading.Event)
@@ -74,9 +74,9 @@ class Loop:
         self,
         load: Callable[[Model | None], Model],
         cameras: Sequence[Camera],
-        couriers: Sequence[Courier],
+        couriers: Sequence[SinkWorker],
         arrived: threading.Condition,
-        orders: Orders,
+        orders: Control,
         *,
         stall: float,
         note: Callable[[str], None],
@@ -88,8 +88,10 @@ class Loop:
         rule, labels = self._model.rule, self._model.tagger.bundle.labels
         # A file waits for a slow outlet, but not where a camera would have to wait with it.
         stop = None if any(each.drops for each in cameras) else orders.stop
-        self._watched = [Watched(each, rule, labels, couriers, stop, note) for each in cameras]
-        self._ahead: list[Taken] = []  # the next batch
+        self._watched = [
+            CameraSession(each, rule, labels, couriers, stop, note) for each in cameras
+        ]
+        self._ahead: list[PendingFrame] = []  # the next batch
         self._left = float("inf")  # frames to tag
         self._taker = ThreadPoolExecutor(1, "taking")
         self._fitters = ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1), "fitting")
@@ -130,7 +132,7 @@ class Loop:
     def _engine_works(self) -> bool:
         return self._down is None
 
-    def _awaited(self) -> list[Taken]:
+    def _awaited(self) -> list[PendingFrame]:
         """Wait for frames, not for long, and take them."""
         wait = self._engine_due - time.monotonic()
         if not self._engine_works and (wait > 0 or self._loader.busy):
@@ -153,8 +155,8 @@ class Loop:
                 self._arrived.notify_all()
             self._ahead = taking.result()
 
-    def _take_until(self, over: threading.Event, most: float) -> list[Taken]:
-        found: list[Taken] = []
+    def _take_until(self, over: threading.Event, most: float) -> list[PendingFrame]:
+        found: list[PendingFrame] = []
         with self._arrived:
             while not over.is_set():
                 found += self._taken(most - len(found), [each.watched for each in found])
@@ -165,15 +167,15 @@ class Loop:
         """Return how many frames the next batch may hold, while so many are with the engine."""
         return min(self._left - running, self._model.tagger.engine.best_batch)
 
-    def _taken(self, most: float, but: Sequence[Watched] = ()) -> list[Taken]:
+    def _taken(self, most: float, but: Sequence[CameraSession] = ()) -> list[PendingFrame]:
         """Take the newest frame of each camera, first of those whose turn is longest ago."""
-        recipe = self._model.tagger.bundle.manifest.recipe
-        found: list[Taken] = []
+        preprocessing = self._model.tagger.bundle.manifest.preprocessing
+        found: list[PendingFrame] = []
         for watched in tuple(self._watched):
             if len(found) < most and watched not in but and (frame := watched.take()) is not None:
                 roi = watched.camera.settings.roi
-                fitted = self._fitters.submit(fit, frame, recipe, roi)
-                found.append(Taken(watched, frame, recipe, fitted))
+                fitted = self._fitters.submit(crop_and_fit, frame, preprocessing, roi)
+                found.append(PendingFrame(watched, frame, preprocessing, fitted))
                 self._watched.remove(watched)
                 self._watched.append(watched)
         return found
@@ -183,9 +185,9 @@ class Loop:
             each.watched.given_up()
         self._ahead = []
 
-    def _tag(self, batch: list[Taken]) -> int:
+    def _tag(self, batch: list[PendingFrame]) -> int:
         """Tag frames and tell what follows from them; return how many have tags."""
-        good: list[tuple[Taken, RGB]] = []
+        good: list[tuple[PendingFrame, RGB]] = []
         pixels = []
         for each in batch:
             try:
@@ -216,11 +218,13 @@ class Loop:
             self.latencies.append(each.watched.tagged(each.frame, rgb, row, ready))
         return len(good)
 
-    def _fitted(self, taken: Taken) -> tuple[RGB, RGB]:
-        recipe = self._model.tagger.bundle.manifest.recipe
-        if taken.recipe == recipe:
+    def _fitted(self, taken: PendingFrame) -> tuple[RGB, RGB]:
+        preprocessing = self._model.tagger.bundle.manifest.preprocessing
+        if taken.preprocessing == preprocessing:
             return taken.fitted.result()
-        return fit(taken.frame, recipe, taken.watched.camera.settings.roi)  # another model by now
+        return crop_and_fit(
+            taken.frame, preprocessing, taken.watched.camera.settings.roi
+        )  # another model by now
 
     def _fail(self, error: Exception) -> None:
         """Open the engine anew; it is tried after longer and longer waits."""
@@ -243,9 +247,10 @@ class Loop:
         except Exception as error:  # as of an engine's library
             why = on_one_line(error)
             self._note(
-                f"not reloaded, going on as before: {why}" if self._reloading
+                f"not reloaded, going on as before: {why}"
+                if self._reloading
                 else f"the engine does not open: {why}"
-            )  # fmt: skip
+            )
             return
         if fresh is None:
             return

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchct_edge.bundle import CALIBRATION, Bundle
-from patchct_edge.runtime.stream import service, settings
-from patchct_edge.runtime.stream.camera import Camera, Counts
-from patchct_edge.runtime.stream.check import check
-from patchct_edge.runtime.stream.loop import Loop, Model, Orders
-from patchct_edge.runtime.stream.outlets.annotated import VideoOutlet
-from patchct_edge.runtime.stream.outlets.base import Courier, Delivered, Outlet
-from patchct_edge.runtime.stream.outlets.jsonl import JSONLOutlet
-from patchct_edge.runtime.stream.outlets.mqtt import MQTTOutlet
-from patchct_edge.runtime.stream.outlets.snapshots import SnapshotsOutlet
-from patchct_edge.runtime.stream.outlets.webhook import WebhookOutlet
-from patchct_edge.runtime.stream.steady import OFF_SHARE, Rule
-from patchct_edge.runtime.tagger import Tagger
-from patchct_edge.tagging import Floats as Scores
+from patchct_edge.bundle.bundle import CALIBRATION, Bundle
+from patchct_edge.bundle.calibration import Floats as Scores
+from patchct_edge.runtime.stream import settings, systemd
+from patchct_edge.runtime.stream.loop import Control, Loop, Model
+from patchct_edge.runtime.stream.sinks.base import DeliveryCounts, Sink, SinkWorker
+from patchct_edge.runtime.stream.sinks.jsonl import JSONLSink
+from patchct_edge.runtime.stream.sinks.mqtt import MQTTSink
+from patchct_edge.runtime.stream.sinks.snapshots import SnapshotsSink
+from patchct_edge.runtime.stream.sinks.video import VideoSink
+from patchct_edge.runtime.stream.sinks.webhook import WebhookSink
+from patchct_edge.runtime.stream.smoothing import OFF_SHARE, Hysteresis
+from patchct_edge.runtime.stream.sources.camera import Camera, FrameCounts
+from patchct_edge.runtime.stream.validate import validate
+from patchct_edge.runtime.tagging.tagger import Tagger
 
 PATIENCE = 10.0  # seconds that outlets have to deliver what waits where the sources ended, ...
 FAREWELL = 0.4  # ... and where somebody waits for the end
@@ -43,8 +43,8 @@ class Summary:
         latencies: of the last frames from capture to tags, seconds.
     """
 
-    cameras: dict[str, Counts]
-    outlets: dict[str, Delivered]
+    cameras: dict[str, FrameCounts]
+    outlets: dict[str, DeliveryCounts]
     errors: dict[str, str]
     stopped: bool
     latencies: Sequence[float]
@@ -56,9 +56,9 @@ class Summary:
         return not failed and all(each.complete for each in self.outlets.values())
 
 
-def run(
+def run_stream(
     given: settings.Stream,
-    orders: Orders,
+    orders: Control,
     *,
     again: Callable[[], settings.Stream],
     note: Callable[[str], None],
@@ -74,25 +74,30 @@ def run(
     Raises:
         UserError: the settings do not fit what is there.
     """
-    check(given)
+    validate(given)
     arrived = threading.Condition()
     cameras = [Camera(each, given.stall, arrived) for each in given.cameras]
-    couriers: list[Courier] = []
+    couriers: list[SinkWorker] = []
     try:
         for each in given.outputs:
-            couriers.append(Courier(_outlet(each, given.cameras), note))
+            couriers.append(SinkWorker(_outlet(each, given.cameras), note))
         loop = Loop(
             _Opener(given, again, note),
-            cameras, couriers, arrived, orders,
-            stall=given.stall, note=note, alive=service.heartbeat(),
-        )  # fmt: skip
+            cameras,
+            couriers,
+            arrived,
+            orders,
+            stall=given.stall,
+            note=note,
+            alive=systemd.heartbeat(),
+        )
         try:
             for camera in cameras:
                 camera.start()
-            service.notify("READY=1")
+            systemd.notify("READY=1")
             loop.run(float("inf") if frames is None else frames)
         finally:
-            service.notify("STOPPING=1")
+            systemd.notify("STOPPING=1")
             for camera in cameras:
                 camera.stop()
             stopped = time.monotonic()
@@ -115,7 +120,7 @@ def run(
     )
 
 
-def _deliver_the_rest(couriers: Sequence[Courier], stop: threading.Event) -> None:
+def _deliver_the_rest(couriers: Sequence[SinkWorker], stop: threading.Event) -> None:
     """Close the outlets, with time for what waits unless `stop` is set."""
     for courier in couriers:
         courier.finish()
@@ -128,9 +133,9 @@ def _deliver_the_rest(couriers: Sequence[Courier], stop: threading.Event) -> Non
         courier.close(until)
 
 
-def _by_name(couriers: Sequence[Courier]) -> dict[str, Delivered]:
+def _by_name(couriers: Sequence[SinkWorker]) -> dict[str, DeliveryCounts]:
     """Return the counts of all outlets; of several with one name the second is `NAME (2)`."""
-    found: dict[str, Delivered] = {}
+    found: dict[str, DeliveryCounts] = {}
     names: Counter[str] = Counter()
     for courier in couriers:
         name = courier.outlet.name
@@ -139,7 +144,9 @@ def _by_name(couriers: Sequence[Courier]) -> dict[str, Delivered]:
     return found
 
 
-def _wait(couriers: Sequence[Courier], seconds: float, stop: threading.Event | None = None) -> None:
+def _wait(
+    couriers: Sequence[SinkWorker], seconds: float, stop: threading.Event | None = None
+) -> None:
     """Wait until all is delivered, or `stop` is set."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not all(courier.finished for courier in couriers):
@@ -148,18 +155,18 @@ def _wait(couriers: Sequence[Courier], seconds: float, stop: threading.Event | N
         time.sleep(LOOK)
 
 
-def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Outlet:
+def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Sink:
     match given:
         case settings.JSONL():
-            return JSONLOutlet(given)
+            return JSONLSink(given)
         case settings.MQTT():
-            return MQTTOutlet(given, [camera.name for camera in cameras])
+            return MQTTSink(given, [camera.name for camera in cameras])
         case settings.Webhook():
-            return WebhookOutlet(given)
+            return WebhookSink(given)
         case settings.Snapshots():
-            return SnapshotsOutlet(given)
+            return SnapshotsSink(given)
         case settings.Video():
-            return VideoOutlet(given, given.camera or cameras[0].name)
+            return VideoSink(given, given.camera or cameras[0].name)
 
 
 class _Opener:
@@ -182,7 +189,7 @@ class _Opener:
         given, before = self._given, self._given
         if present is not None:
             given = self._again()
-            check(given)
+            validate(given)
         bundle = Bundle(given.model)
         calibrated = not given.uncalibrated
         chosen_alike = (given.engine, given.precision) == (before.engine, before.precision)
@@ -194,9 +201,12 @@ class _Opener:
             tagger = Tagger(bundle, present.tagger.engine, calibrated=calibrated)
         else:
             tagger = Tagger.open(
-                given.model, engine=given.engine, precision=given.precision, latency=True,
+                given.model,
+                engine=given.engine,
+                precision=given.precision,
+                latency=True,
                 calibrated=calibrated,
-            )  # fmt: skip
+            )
         self._given = given
         if _fixed(given) != self._running:
             self._note("cameras, outputs and stall stay as they are until a restart")
@@ -212,7 +222,7 @@ def _graphs(bundle: Bundle) -> object:
     return dataclasses.replace(bundle.manifest, files=files)
 
 
-def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Scores) -> Rule:
+def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Scores) -> Hysteresis:
     """Return when labels turn on and off: as calibrated, and as `thresholds` say otherwise."""
     on = np.array(calibrated, np.float64)
     off = OFF_SHARE * on
@@ -220,4 +230,4 @@ def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Scores) -
         m = list(labels).index(label)
         on[m] = threshold.on
         off[m] = OFF_SHARE * threshold.on if threshold.off is None else threshold.off
-    return Rule(on, off, given.smooth, given.hold)
+    return Hysteresis(on, off, given.smooth, given.hold)

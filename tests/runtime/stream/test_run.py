@@ -14,8 +14,8 @@ from streams import balanced
 from patchct_edge import images
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.outlets.jsonl import JSONLOutlet
-from patchct_edge.runtime.tagger import Tagger
+from patchct_edge.runtime.stream.sinks.jsonl import JSONLSink
+from patchct_edge.runtime.tagging.tagger import Tagger
 
 LABELS = ("red", "green", "blue")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -47,10 +47,15 @@ def test_events_tell_what_turned_on_and_off(stream, folder):
     running.join()
     told = [(row["event"], row.get("label")) for row in running.rows() if "event" in row]
     assert told == [
-        ("camera connected", None), ("label on", "red"), ("label off", "red"),
-        ("label on", "green"), ("label off", "green"), ("label on", "blue"),
-        ("camera ended", None), ("label off", "blue"),
-    ]  # fmt: skip
+        ("camera connected", None),
+        ("label on", "red"),
+        ("label off", "red"),
+        ("label on", "green"),
+        ("label off", "green"),
+        ("label on", "blue"),
+        ("camera ended", None),
+        ("label off", "blue"),
+    ]
     assert running.rows()[-1]["reason"] == "lost"
 
 
@@ -104,8 +109,9 @@ def test_an_image_that_cannot_be_read_is_a_row_with_its_name(stream, folder):
     assert (summary.cameras["c0"].tagged, summary.cameras["c0"].failed) == (11, 1)
     assert not summary.complete
     assert [note.split(":")[1] for note in running.notes] == [
-        " frame 6 has no tags", " ended, the stream ended",
-    ]  # fmt: skip
+        " frame 6 has no tags",
+        " ended, the stream ended",
+    ]
 
 
 def test_told_to_end_it_turns_its_labels_off(stream):
@@ -218,14 +224,14 @@ def test_a_model_that_opens_slowly_holds_up_neither_frames_nor_the_end(stream, m
 
 
 def test_a_slow_outlet_of_a_file_does_not_hold_the_camera_beside_it(stream, folder, monkeypatch):
-    deliver = JSONLOutlet.deliver
+    deliver = JSONLSink.deliver
 
     def slow(self, message, rgb):
         time.sleep(0.02)
         deliver(self, message, rgb)
 
-    monkeypatch.setattr(JSONLOutlet, "capacity", 20)
-    monkeypatch.setattr(JSONLOutlet, "deliver", slow)
+    monkeypatch.setattr(JSONLSink, "capacity", 20)
+    monkeypatch.setattr(JSONLSink, "deliver", slow)
     camera = settings.Camera("test://pattern?fps=50&size=64x48", "live")
     files = settings.Camera(str(folder), "files", loop=True)
     summary = stream(camera, files, frames=1000).join()

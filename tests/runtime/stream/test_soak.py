@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.loop import Orders
-from patchct_edge.runtime.stream.run import run
+from patchct_edge.runtime.stream.loop import Control
+from patchct_edge.runtime.stream.run import run_stream
 
 FRAMES = int(os.environ.get("PATCHCT_SOAK_FRAMES", "4000"))
 RATE = 2000  # frames a second that the pattern delivers
@@ -40,8 +40,10 @@ def soak(model: Path, folder: Path, frames: int) -> dict[str, object]:
         str(model),
         (settings.Camera(f"test://pattern?fps={RATE}&size=64x48", "pattern"),),
         (settings.JSONL(path=str(folder / "rows.jsonl"), max_mb=1, keep=2),),
-        engine="fake", smooth=0.1, hold=0.1,
-    )  # fmt: skip
+        engine="fake",
+        smooth=0.1,
+        hold=0.1,
+    )
     samples: list[tuple[int, int, int]] = []
     over = threading.Event()
 
@@ -51,7 +53,7 @@ def soak(model: Path, folder: Path, frames: int) -> dict[str, object]:
 
     threading.Thread(target=watch, daemon=True).start()
     began = time.monotonic()
-    summary = run(given, Orders(), again=lambda: given, note=print, frames=frames)
+    summary = run_stream(given, Control(), again=lambda: given, note=print, frames=frames)
     seconds = time.monotonic() - began
     over.set()
     counts = summary.cameras["pattern"]
@@ -67,10 +69,15 @@ def soak(model: Path, folder: Path, frames: int) -> dict[str, object]:
     if counts.captured != counts.tagged + counts.dropped:
         faults.append(f"frames are unaccounted: {counts}")
     return {
-        "seconds": round(seconds, 1), **counts.to_json(), "memory_mb": round(last / 1e6, 1),
-        "growth_percent": round(100 * growth, 2), "threads": int(steady[-1, 1]),
-        "descriptors": int(steady[-1, 2]), "p99_ms": _p99(summary.latencies), "faults": faults,
-    }  # fmt: skip
+        "seconds": round(seconds, 1),
+        **counts.to_json(),
+        "memory_mb": round(last / 1e6, 1),
+        "growth_percent": round(100 * growth, 2),
+        "threads": int(steady[-1, 1]),
+        "descriptors": int(steady[-1, 2]),
+        "p99_ms": _p99(summary.latencies),
+        "faults": faults,
+    }
 
 
 def _held() -> tuple[int, int, int]:

@@ -77,9 +77,10 @@ def build(
         raise KeyboardInterrupt
     if engine is None:
         raise EngineError(
-            f"{trt.__name__} cannot build {model.name}", got="\n".join(log.errors[-SHOWN:]),
+            f"{trt.__name__} cannot build {model.name}",
+            got="\n".join(log.errors[-SHOWN:]),
             fix="a smaller --workspace or --batch where memory ran out",
-        )  # fmt: skip
+        )
     measured = b"" if is_rtx(trt) else bytes(config.get_timing_cache().serialize())
     return bytes(engine), measured
 

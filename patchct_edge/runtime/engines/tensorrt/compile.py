@@ -8,14 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from patchct_edge.bundle import INT8_FOR_GPU, Bundle
+from patchct_edge.bundle.bundle import INT8_FOR_GPU, Bundle
 from patchct_edge.errors import EngineError
-from patchct_edge.files import replace_file, user_folder
+from patchct_edge.files import user_folder, write_atomically
 from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, Progress, build
-from patchct_edge.runtime.engines.tensorrt.library import Device, device, is_rtx, name_of
+from patchct_edge.runtime.engines.tensorrt.library import (
+    Device,
+    is_rtx,
+    library_version,
+    query_device,
+)
 
-ARITHMETIC = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp16"}
+COMPUTE_PRECISION = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp16"}
 
 
 def compile_engine(
@@ -34,12 +39,20 @@ def compile_engine(
     began = time.monotonic()
     plan, timing = build(trt, graph, options, _read(cache), progress)
     record = CompiledEngine(
-        name=_file_name(trt, precision, where, options), engine=TENSORRT, precision=precision,
-        arithmetic=ARITHMETIC[precision], library=name_of(trt), device=where.name,
-        compute_capability=where.compute_capability, driver=where.driver, batches=options.batches,
-        similarity=options.similarity, build_seconds=round(time.monotonic() - began, 1),
-        model=bundle.manifest.fingerprint, graph=bundle.manifest.files[graph.name],
-    )  # fmt: skip
+        name=_file_name(trt, precision, where, options),
+        engine=TENSORRT,
+        precision=precision,
+        compute_precision=COMPUTE_PRECISION[precision],
+        library=library_version(trt),
+        device=where.name,
+        compute_capability=where.compute_capability,
+        driver=where.driver,
+        batches=options.batches,
+        similarity=options.similarity,
+        build_seconds=round(time.monotonic() - began, 1),
+        model=bundle.manifest.fingerprint,
+        graph=bundle.manifest.files[graph.name],
+    )
     add_compiled(bundle, record, plan)
     _write(cache, timing)
     return record
@@ -48,7 +61,7 @@ def compile_engine(
 def target(trt: ModuleType) -> Device:
     """Return the GPU to build for; TensorRT for RTX finishes its engines where they run."""
     try:
-        found = device()
+        found = query_device()
     except EngineError:
         if not is_rtx(trt):
             raise
@@ -62,13 +75,13 @@ def timing_cache(trt: ModuleType, where: Device) -> Path | None:
         folder = user_folder("cache") / TENSORRT
     except RuntimeError:
         return None
-    name = _plain(f"{name_of(trt)} {where.name} {where.driver}")
+    name = _plain(f"{library_version(trt)} {where.name} {where.driver}")
     return folder / f"{name}.timing"
 
 
 def _file_name(trt: ModuleType, precision: str, where: Device, options: BuildOptions) -> str:
     similarity = " similarity" if options.similarity else ""
-    return _plain(f"{name_of(trt)} {where.name} {precision}{similarity}")
+    return _plain(f"{library_version(trt)} {where.name} {precision}{similarity}")
 
 
 def _plain(text: str) -> str:
@@ -87,4 +100,4 @@ def _write(cache: Path | None, timing: bytes) -> None:
         return
     with suppress(OSError):  # the next build only takes longer
         cache.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(cache, timing)
+        write_atomically(cache, timing)

@@ -70,9 +70,10 @@ class TensorRTEngine(Engine):
             if self._engine is None:
                 got = "\n".join(log.errors)
                 raise EngineError(
-                    f"{trt.__name__} refuses the engine", got=got,
+                    f"{trt.__name__} refuses the engine",
+                    got=got,
                     fix=OTHER_GPU if UNSERVED in got else RECOMPILE,
-                )  # fmt: skip
+                )
             self._read_shapes()
             self._context = self._made_context()
             self._idle += [self._slot() for _ in range(SLOTS)]
@@ -147,9 +148,10 @@ class TensorRTEngine(Engine):
     def _too_large(self) -> EngineError:
         half = max(1, self._most // 2)
         return EngineError(
-            "the GPU has too little memory left for this engine", got=f"batches of {self._most}",
+            "the GPU has too little memory left for this engine",
+            got=f"batches of {self._most}",
             fix=f"compile it again with smaller batches: --batch {half}",
-        )  # fmt: skip
+        )
 
     def _started(self, images: Images) -> _Part:
         """Queue a batch that fits: copy in, compute, copy out."""

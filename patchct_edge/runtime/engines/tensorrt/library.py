@@ -23,7 +23,7 @@ class Device:
     driver: str  # the CUDA version that it serves, such as "13.0"
 
 
-def library() -> ModuleType:
+def import_tensorrt() -> ModuleType:
     """Import TensorRT.
 
     Raises:
@@ -32,18 +32,21 @@ def library() -> ModuleType:
     found = next((name for name in LIBRARIES if find_spec(name)), None)
     if found is None:
         raise EngineError(
-            "TensorRT is not installed", expected=" or ".join(LIBRARIES),
+            "TensorRT is not installed",
+            expected=" or ".join(LIBRARIES),
             fix="on a Jetson a venv with --system-site-packages; elsewhere pip install tensorrt",
-        )  # fmt: skip
+        )
     try:
         trt = import_module(found)
     except (ImportError, OSError) as error:
         raise EngineError(f"{found} does not load", got=error) from None
     if found == "tensorrt" and version_of(trt) < OLDEST:
         raise EngineError(
-            "TensorRT is too old", got=trt.__version__,
-            expected=f"{'.'.join(map(str, OLDEST))} or later", fix="JetPack 6.1 or later",
-        )  # fmt: skip
+            "TensorRT is too old",
+            got=trt.__version__,
+            expected=f"{'.'.join(map(str, OLDEST))} or later",
+            fix="JetPack 6.1 or later",
+        )
     return trt
 
 
@@ -52,7 +55,7 @@ def is_rtx(trt: ModuleType) -> bool:
     return trt.__name__ == LIBRARIES[1]
 
 
-def name_of(trt: ModuleType) -> str:
+def library_version(trt: ModuleType) -> str:
     """Return name and version, such as "tensorrt 10.3.0"."""
     return f"{trt.__name__} {trt.__version__}"
 
@@ -63,31 +66,31 @@ def version_of(trt: ModuleType) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def device(number: int = 0) -> Device:
+def query_device(number: int = 0) -> Device:
     """Ask the driver for a GPU. Ask before any TensorRT object is made: without a driver those may
     take the process with them.
 
     Raises:
         EngineError: there is no driver, none that serves this library, or no GPU.
     """
-    if serves_pycuda():
+    if uses_pycuda():
         return _device_of_pycuda(number)
-    driver = initialised()
-    handle = checked(driver, driver.cuDeviceGet(number), "there is no such GPU")
+    driver = init_driver()
+    handle = check_result(driver, driver.cuDeviceGet(number), "there is no such GPU")
     attribute = driver.CUdevice_attribute
     major, minor = (
-        checked(driver, driver.cuDeviceGetAttribute(each, handle), "the GPU does not answer")
+        check_result(driver, driver.cuDeviceGetAttribute(each, handle), "the GPU does not answer")
         for each in (
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
         )
     )
-    name = checked(driver, driver.cuDeviceGetName(96, handle), "the GPU does not answer")
-    serves = checked(driver, driver.cuDriverGetVersion(), "the driver does not answer")
+    name = check_result(driver, driver.cuDeviceGetName(96, handle), "the GPU does not answer")
+    serves = check_result(driver, driver.cuDriverGetVersion(), "the driver does not answer")
     return Device(name.split(b"\0")[0].decode(), f"{major}.{minor}", _cuda_version(serves))
 
 
-def serves_pycuda() -> bool:
+def uses_pycuda() -> bool:
     """Whether pycuda stands in for cuda-bindings, which are not here."""
     try:
         has_bindings = find_spec("cuda.bindings") is not None
@@ -112,7 +115,7 @@ def _cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def checked(driver: Any, answer: tuple[Any, ...], what: str) -> Any:
+def check_result(driver: Any, answer: tuple[Any, ...], what: str) -> Any:
     """Return what a call of the driver answered, or raise an EngineError that names its error."""
     error, *values = answer
     if error != driver.CUresult.CUDA_SUCCESS:
@@ -120,7 +123,7 @@ def checked(driver: Any, answer: tuple[Any, ...], what: str) -> Any:
     return values[0] if values else None
 
 
-def initialised() -> Any:
+def init_driver() -> Any:
     """Return the driver's bindings, once the driver has started."""
     try:
         from cuda.bindings import driver
@@ -132,5 +135,5 @@ def initialised() -> Any:
         answer = driver.cuInit(0)
     except RuntimeError as error:  # libcuda.so is missing, or lacks a function
         raise EngineError("there is no NVIDIA driver", got=error) from None
-    checked(driver, answer, "the driver does not start")
+    check_result(driver, answer, "the driver does not start")
     return driver

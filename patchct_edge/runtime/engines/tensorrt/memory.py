@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from patchct_edge.runtime.engines.tensorrt.library import checked, initialised, serves_pycuda
+from patchct_edge.runtime.engines.tensorrt.library import check_result, init_driver, uses_pycuda
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -67,7 +67,7 @@ class CudaBindings(DeviceMemory):
     """NVIDIA's own bindings of the driver."""
 
     def __init__(self, number: int = 0) -> None:
-        self._driver = initialised()
+        self._driver = init_driver()
         self._device = self._call("cuDeviceGet", number)
         self._frees: list[tuple[str, Any]] = []  # what undoes what was made, in its order
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
@@ -118,7 +118,7 @@ class CudaBindings(DeviceMemory):
         error, *values = getattr(self._driver, name)(*arguments)
         if error == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise MemoryError(name)
-        return checked(self._driver, (error, *values), f"{name} failed")
+        return check_result(self._driver, (error, *values), f"{name} failed")
 
 
 class PyCUDA(DeviceMemory):
@@ -176,4 +176,4 @@ def open_memory() -> DeviceMemory:
     Raises:
         EngineError: there are none, or no driver or GPU for them.
     """
-    return PyCUDA() if serves_pycuda() else CudaBindings()
+    return PyCUDA() if uses_pycuda() else CudaBindings()

@@ -1,0 +1,90 @@
+"""The calibration of one precision: how logits become scores, and which scores become tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from patchct_edge.errors import BundleError
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How the logits of one precision become scores, and which scores become tags.
+
+    Args:
+        thresholds: float64 (M,), probabilities; a label is a tag from its threshold on.
+        temperature: positive; the logits are split_off_validation by it.
+        bias: added to what results.
+    """
+
+    thresholds: npt.NDArray[np.float64]
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    @classmethod
+    def default(cls, m: int) -> Calibration:
+        """Return the calibration of m labels that nobody calibrated: 0.5, logits as they are."""
+        return cls(np.full(m, 0.5))
+
+    def scores(self, logits: Floats) -> npt.NDArray[np.float32]:
+        """Return sigmoid(logits / temperature + bias), float32 (B, M), 0..1.
+
+        In float32 the score of a logit above about 17 temperatures is 1: rank by logits instead.
+        """
+        z = np.asarray(logits, np.float32) / np.float32(self.temperature) + np.float32(self.bias)
+        small = np.exp(-np.abs(z))  # never overflows, and keeps the digits of scores near 0
+        scores: npt.NDArray[np.float32] = np.where(z >= 0, np.float32(1), small) / (1 + small)
+        return scores
+
+    def tags(self, logits: Floats) -> npt.NDArray[np.bool_]:
+        """Return which labels are tags, bool (B, M)."""
+        return np.asarray(self.scores(logits) >= self.thresholds, np.bool_)
+
+    def to_json(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return `{"temperature": ..., "bias": ..., "thresholds": {label: threshold}}`."""
+        thresholds = dict(zip(labels, self.thresholds.tolist(), strict=True))
+        return {"temperature": self.temperature, "bias": self.bias, "thresholds": thresholds}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any], labels: Sequence[str]) -> Calibration:
+        """Read what `to_json` returned, in the order of `labels`; without a bias it is 0.
+
+        Raises:
+            BundleError: a field is missing, no number or out of range, or a label is not named.
+        """
+        thresholds = fields.get("thresholds") if isinstance(fields, dict) else None
+        if not isinstance(thresholds, dict):
+            raise _damaged("no thresholds")
+        missing = [label for label in labels if label not in thresholds]
+        unknown = sorted(set(thresholds) - set(labels))
+        if missing or unknown:
+            raise _damaged(f"labels missing: {missing}, unknown: {unknown}")
+        values = [thresholds[label] for label in labels]
+        temperature, bias = fields.get("temperature"), fields.get("bias", 0)
+        if not all(_is_number(value, 0, 1) for value in values):
+            raise _damaged("a threshold that is not within 0..1")
+        if not _is_number(temperature, 1e-30, 1e30):
+            raise _damaged(f"temperature {temperature}")
+        if not _is_number(bias, -1e30, 1e30):
+            raise _damaged(f"bias {bias}")
+        return cls(np.array(values, np.float64), float(temperature), float(bias))
+
+
+def _is_number(value: object, low: float, high: float) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _damaged(got: str) -> BundleError:
+    return BundleError(
+        "the calibration does not fit the bundle's labels",
+        got=got,
+        expected="a positive temperature and one threshold for every label",
+        fix="copy the bundle again, or calibrate it anew with patchct calibrate",
+    )

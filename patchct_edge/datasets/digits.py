@@ -1,0 +1,205 @@
+"""A data set of real handwriting with no download: scenes composed of scikit-learn's digits.
+
+A scene shows a few of the 1,797 handwritten digits of `load_digits()`, 8 x 8 pixels each, enlarged
+and inked on lightly cluttered paper. Its labels are the digits in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import cos, radians, sin
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from patchct_edge import images
+from patchct_edge.errors import MissingLibraryError
+
+Floats = npt.NDArray[np.float32]
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SMALLEST_SCENE = 48  # px: the largest digit, turned and stretched, still fits
+SIDES = (18, 28)  # px that the 8 pixels of a digit become
+PAD = 2  # blank pixels around a digit, so that its ink fades to paper at its edge
+OVERLAP = 0.15  # the largest share of the smaller of two boxes that both cover
+TRIES = 50  # places that are tried for a digit before it is left out
+MARKS = 6  # the most strokes and blobs on a sheet of paper
+JITTER = {"train": 1.0, "val": 0.5}  # training widens the handwriting that it has
+
+
+class Handwriting(NamedTuple):
+    """Digits to compose scenes of: how inked each pixel is, 0..1 (n, 12, 12), and 0..9 (n,)."""
+
+    digits: Floats
+    classes: npt.NDArray[np.int64]
+
+
+class PlacedDigit(NamedTuple):
+    """A digit in a scene and the box of its ink in pixels; right and bottom are exclusive."""
+
+    label: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def overlap(self, other: PlacedDigit) -> float:
+        """Return the area that two boxes share, as a fraction of the smaller one."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        smaller = min((b.right - b.left) * (b.bottom - b.top) for b in (self, other))
+        return max(width, 0) * max(height, 0) / smaller
+
+
+def make_scenes(
+    folder: Path,
+    *,
+    train: int,
+    val: int,
+    seed: int = 0,
+    size: int = 64,
+    digits: tuple[int, int] = (1, 3),
+    singles: float = 1 / 3,
+) -> Path:
+    """Write scenes with their labels, boxes and prompts to `folder`; return the CSV of the labels.
+
+    The files are `labels.csv`, `boxes.csv` (in fractions of the scene), `labels.txt` (a prompt for
+    each label) and `images/*.png`; the same arguments write the same bytes. Scenes of the split
+    `val` are made of handwriting that no scene of `train` shows, whatever the seed.
+
+    Args:
+        train, val: how many scenes of each split.
+        size: width and height of a scene in pixels, at least 48.
+        digits: the fewest and the most digits in a scene; one that finds no room is left out.
+        singles: the share of train scenes with exactly one digit.
+
+    Raises:
+        MissingLibraryError: scikit-learn is not installed.
+    """
+    if size < SMALLEST_SCENE or not 1 <= digits[0] <= digits[1]:
+        raise ValueError(f"no scenes of {size} px with {digits[0]} to {digits[1]} digits")
+    pools = dict(zip(("train", "val"), read_handwriting(), strict=True))
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+
+    def write(task: tuple[str, int]) -> tuple[str, str, list[PlacedDigit]]:
+        split, n = task
+        # A generator for each scene: it stays the same however many are made.
+        rng = np.random.default_rng((seed, split == "train", n))
+        fewest, most = digits
+        if split == "train":
+            fewest, most = (1, 1) if rng.random() < singles else (min(max(fewest, 2), most), most)
+        count = int(rng.integers(fewest, most + 1))
+        scene, placed = compose(rng, pools[split], count, size, jitter=JITTER[split])
+        name = f"images/{split}-{n:05d}.png"
+        images.save(scene, folder / name)
+        return name, split, placed
+
+    # No threads: the arrays are so small that the interpreter's lock makes two slower than one.
+    tasks = [("train", n) for n in range(train)] + [("val", n) for n in range(val)]
+    return _write_tables(folder, size, map(write, tasks))
+
+
+def read_handwriting() -> tuple[Handwriting, Handwriting]:
+    """Return the handwriting of train scenes, three quarters of all, and that of val scenes."""
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError:
+        raise MissingLibraryError("scikit-learn", "demo") from None
+    digits, classes = load_digits(return_X_y=True)
+    digits = np.pad(digits.reshape(-1, 8, 8) / 16, ((0, 0), (PAD, PAD), (PAD, PAD)))
+    # Not by the seed of the scenes: scenes of several seeds can be mixed and val stays unseen.
+    train, val, train_classes, val_classes = train_test_split(
+        digits.astype(np.float32), classes, test_size=0.25, stratify=classes, random_state=0
+    )
+    return Handwriting(train, train_classes), Handwriting(val, val_classes)
+
+
+def compose(
+    rng: np.random.Generator, pool: Handwriting, count: int, size: int, *, jitter: float
+) -> tuple[images.RGB, list[PlacedDigit]]:
+    """Return a scene, uint8 (size, size, 3), and the digits in it: `count`, or what finds room."""
+    scene = _paper(rng, size)
+    placed: list[PlacedDigit] = []
+    for n in rng.integers(len(pool.classes), size=count):
+        ink = _ink(rng, pool.digits[n], jitter)
+        box = _place(rng, DIGITS[pool.classes[n]], ink.shape, size, placed)
+        if box is not None:
+            colour = 170 * rng.dirichlet((0.7, 0.7, 0.7))  # dark, of any hue
+            _blend(scene[:, box.top : box.bottom, box.left : box.right], ink, colour)
+            placed.append(box)
+    scene += 3 * rng.standard_normal((size, size), np.float32)  # grain
+    return scene.clip(0, 255).astype(np.uint8).transpose(1, 2, 0), placed
+
+
+def _paper(rng: np.random.Generator, size: int) -> Floats:
+    """Return light paper (3, size, size): soft colours with a few faint strokes and blobs."""
+    wash = images.resize(rng.integers(165, 250, (3, 3, 3), np.uint8), size, size, "bicubic")
+    # In planes: NumPy is much slower along an axis of three.
+    paper = np.array(wash.transpose(2, 0, 1), np.float32, order="C")
+    x = np.arange(size, dtype=np.float32)
+    y = x[:, None]
+    for _ in range(rng.integers(MARKS + 1)):
+        top, left, angle = rng.uniform(0, (size, size, np.pi)).tolist()
+        length, width, strength = rng.uniform((0, 0.6, 0.15), (16, 3, 0.4)).tolist()
+        # A mark is what lies near a segment: a stroke, or a blob where that is short and wide.
+        dy, dx = sin(angle), cos(angle)
+        along = ((y - top) * dy + (x - left) * dx).clip(0, length)
+        squared = (y - top - along * dy) ** 2 + (x - left - along * dx) ** 2
+        _blend(paper, strength * np.exp(-squared / width**2), rng.uniform(40, 255, 3))
+    return paper
+
+
+def _blend(region: Floats, cover: Floats, colour: npt.NDArray[np.float64]) -> None:
+    """Lay a colour (3,) on a region (3, h, w) where `cover`, 0..1 (h, w), says how densely."""
+    region += cover * (colour.astype(np.float32)[:, None, None] - region)
+
+
+def _ink(rng: np.random.Generator, digit: Floats, jitter: float) -> Floats:
+    """Return the ink of a digit, 0..1 (h, w): enlarged, turned, stretched, and cropped to it."""
+    from scipy.ndimage import affine_transform
+
+    side = rng.uniform(*SIDES)
+    canvas = int(1.6 * side)  # px that hold it however it is turned
+    angle, shear, *stretch = jitter * rng.uniform(-1, 1, 4) * (radians(12), 0.2, 0.12, 0.12)
+    turn = np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) * (8 / side)
+    to_digit = turn @ [[1, 0], [shear, 1]] * np.exp(stretch)
+    offset = (len(digit) - 1) / 2 - to_digit.sum(1) * (canvas - 1) / 2  # centre to centre
+    inked = affine_transform(digit, to_digit, offset, (canvas, canvas), order=3)
+    # A pixel holds how much of it was ink: a steep ramp brings the edge of the pen back.
+    ink: Floats = ((inked - 0.25) / 0.5).clip(0, 1)
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _place(
+    rng: np.random.Generator,
+    label: str,
+    shape: tuple[int, ...],
+    size: int,
+    others: list[PlacedDigit],
+) -> PlacedDigit | None:
+    """Return a random box of (height, width) `shape` that hardly covers others, or None."""
+    height, width = shape
+    for _ in range(TRIES):
+        top, left = rng.integers((size - height + 1, size - width + 1)).tolist()
+        box = PlacedDigit(label, left, top, left + width, top + height)
+        if all(box.overlap(other) <= OVERLAP for other in others):
+            return box
+    return None
+
+
+def _write_tables(
+    folder: Path, size: int, scenes: Iterable[tuple[str, str, list[PlacedDigit]]]
+) -> Path:
+    """Write the labels, the boxes and the prompts; return the CSV of the labels."""
+    labels, boxes = ["image,split,labels"], ["image,label,xmin,ymin,xmax,ymax,difficult"]
+    for name, split, placed in scenes:
+        labels.append(f"{name},{split},{'|'.join(sorted({box.label for box in placed}))}")
+        for label, *edges in placed:
+            boxes.append(",".join((name, label, *(f"{edge / size:.6f}" for edge in edges), "0")))
+    prompts = [f"{digit}\tA handwritten digit {digit}." for digit in DIGITS]
+    for file, lines in (("labels.csv", labels), ("boxes.csv", boxes), ("labels.txt", prompts)):
+        (folder / file).write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
+    return folder / "labels.csv"

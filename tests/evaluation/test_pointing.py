@@ -1,0 +1,100 @@
+"""The pointing game on a model whose maps are known: similarity follows the colour of a patch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.datasets import Dataset, ObjectBox, Sample
+from patchct_edge.errors import UserError
+from patchct_edge.evaluation.pointing import patch_centres, play_pointing_game
+from patchct_edge.runtime.engines.select import open_engine
+
+pytest.importorskip("openvino")
+LEFT_TOP, RIGHT_BOTTOM = (0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)
+WHOLE = (0, 0, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def game(tiny_bundle):
+    bundle = Bundle(tiny_bundle)
+    with open_engine(bundle, precision="fp32", similarity=True) as engine:
+
+        def play(samples, boxes):
+            data = Dataset(tuple(samples), bundle.labels)
+            found = {path.resolve(): each for path, each in boxes.items()}
+            return play_pointing_game(bundle, engine, data, found)
+
+        yield play
+
+
+@pytest.fixture
+def photo(colour_photo):
+    """A grey photo with a red square on the left at the top."""
+    return colour_photo("a.png", (140, 140, 140), {(0, 0): (255, 0, 0)})
+
+
+@pytest.mark.parametrize(
+    ("box", "hit", "centre"), [(LEFT_TOP, 1, 1), (RIGHT_BOTTOM, 0, 1), ((0.6, 0, 1, 0.4), 0, 0)]
+)
+def test_a_hit_is_the_strongest_patch_in_a_box(game, photo, box, hit, centre):
+    found = game([Sample(photo, ("red",))], {photo: [ObjectBox("red", *box)]})
+    assert found.ordinary.cases == found.labels["red"].cases == 1
+    assert (found.ordinary.pointing, found.ordinary.centre) == (hit, centre)
+    assert (found.low, found.high) == (hit, hit)
+    assert found.labels["blue"].cases == 0
+    assert math.isnan(found.labels["blue"].pointing)
+
+
+def test_energy_is_the_share_of_the_map_in_the_boxes(game, photo):
+    similarity = np.array([255, 140, 140, 140]) / 255
+    heat = np.exp(similarity / 0.1) / np.exp(similarity / 0.1).sum()
+    boxes = [ObjectBox("red", 0, 0, 0.5, 0.5), ObjectBox("red", 0.5, 0, 1, 0.5)]
+    found = game([Sample(photo, ("red",))], {photo: boxes})
+    assert found.ordinary.energy == pytest.approx(heat[:2].sum(), rel=1e-4)
+
+
+def test_difficult_objects_stand_apart(game, photo, colour_photo):
+    other = colour_photo("b.png", (140, 140, 140), {(1, 1): (0, 0, 255)})
+    found = game(
+        [Sample(photo, ("red",)), Sample(other, ("blue",))],
+        {
+            photo: [ObjectBox("red", *RIGHT_BOTTOM), ObjectBox("red", *LEFT_TOP, difficult=True)],
+            other: [ObjectBox("blue", *LEFT_TOP, difficult=True)],
+        },
+    )
+    assert (found.ordinary.cases, found.ordinary.pointing) == (1, 1)  # either box counts
+    assert (found.difficult.cases, found.difficult.pointing) == (1, 0)
+
+
+def test_what_has_no_box_or_cannot_be_read_is_no_case(game, photo, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    samples = [Sample(photo, ("red", "green")), Sample(broken, ("red",))]
+    boxes = {
+        path: [ObjectBox("red", *WHOLE), ObjectBox("mouse", *WHOLE)] for path in (photo, broken)
+    }
+    assert game(samples, boxes).ordinary.cases == 1
+    with pytest.raises(UserError, match="no image of the data set has a box"):
+        game(samples, {photo: [ObjectBox("green", *WHOLE, difficult=True)]})
+
+
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+@pytest.mark.parametrize(("width", "height"), [(160, 80), (80, 160), (120, 120)])
+def test_a_patch_centre_lies_where_the_recipe_shows_it(fit, width, height):
+    """A bright spot at a patch's centre is brightest in that patch of the input."""
+    preprocessing, grid = Preprocessing(32, fit), (4, 4)
+    for n, (x, y) in enumerate(patch_centres(grid, preprocessing, width, height)):
+        if not (0 < x < 1 and 0 < y < 1):
+            continue
+        rgb = np.zeros((height, width, 3), np.uint8)
+        column, row = int(x * width), int(y * height)
+        rgb[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 255
+        patches = preprocessing.apply(rgb)[:, :, 0].astype(float).reshape(4, 8, 4, 8).mean((1, 3))
+        if fit == "pad":
+            patches[preprocessing.apply(rgb * 0)[:, :, 0].reshape(4, 8, 4, 8).mean((1, 3)) > 0] = 0
+        assert patches.argmax() == n

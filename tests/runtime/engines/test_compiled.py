@@ -1,0 +1,200 @@
+"""Compiled engines in a bundle: records, what fits, and what is trusted; with a fake library."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from patchct_edge.bundle.bundle import Bundle, add_files
+from patchct_edge.bundle.manifest import Stage
+from patchct_edge.errors import BundleError, EngineError
+from patchct_edge.runtime.engines.base import EngineRecord
+from patchct_edge.runtime.engines.compiled import (
+    CompiledEngine,
+    add_compiled,
+    is_trusted,
+    read_compiled,
+    read_plan,
+)
+from patchct_edge.runtime.engines.fake import FakeEngine
+from patchct_edge.runtime.engines.select import EngineRequest, iter_candidates, open_engine
+from patchct_edge.runtime.engines.tensorrt import select
+from patchct_edge.runtime.engines.tensorrt.library import Device
+
+ORIN = Device("Orin", "8.7", "12.6")
+TRT = types.SimpleNamespace(__name__="tensorrt", __version__="10.3.0")
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "patchct-edge" / "trusted-engines.json"
+
+
+@pytest.fixture
+def bundle(write_bundle, tmp_path):
+    return Bundle(write_bundle(tmp_path / "x.patchct", ("fp32", "fp16", "int8", "int8-fp16")))
+
+
+@pytest.fixture
+def record(bundle):
+    return CompiledEngine(
+        name="tensorrt-10.3.0-orin-fp16",
+        engine="tensorrt",
+        precision="fp16",
+        compute_precision="fp16",
+        library="tensorrt 10.3.0",
+        device="Orin",
+        compute_capability="8.7",
+        driver="12.6",
+        batches=(1, 8, 32),
+        similarity=False,
+        build_seconds=81.5,
+        model=bundle.manifest.fingerprint,
+        graph=bundle.manifest.files["model.fp16.onnx"],
+    )
+
+
+@pytest.fixture
+def on_orin(monkeypatch):
+    """A machine with a GPU, a library, and an engine that does what the fake one does."""
+    monkeypatch.setattr(select, "import_tensorrt", lambda: TRT)
+    monkeypatch.setattr(select, "query_device", lambda: ORIN)
+    monkeypatch.setattr(select, "target", lambda trt: ORIN)
+    monkeypatch.setattr(select, "open_memory", lambda: None)
+
+    def opened(trt, plan, about, memory):
+        assert plan == b"plan"
+        engine = FakeEngine(8, 3, 4)
+        engine.record = about
+        return engine
+
+    monkeypatch.setattr(select, "TensorRTEngine", opened)
+
+
+def test_an_engine_is_put_into_its_bundle_and_read_back(bundle, record):
+    changed = add_compiled(bundle, record, b"plan")
+    changed.verify()
+    assert read_compiled(changed, "tensorrt") == [record]
+    assert read_compiled(changed, "other") == []
+    assert read_plan(changed, record) == b"plan"
+    assert is_trusted(changed, record)
+    assert set(bundle.manifest.files) < set(changed.manifest.files)
+    assert changed.manifest.fingerprint == bundle.manifest.fingerprint
+
+
+def test_adding_a_file_makes_no_damage_good(bundle, record):
+    (bundle.path / "model.fp32.onnx").write_bytes(b"other")
+    changed = add_compiled(bundle, record, b"plan")
+    with pytest.raises(BundleError, match=r"model\.fp32\.onnx was altered"):
+        changed.verify()
+
+
+def test_a_write_that_fails_leaves_the_bundle_as_it_was(bundle):
+    (bundle.path / "engines").touch()
+    with pytest.raises(OSError, match="engines"):
+        add_files(bundle, {"engines/x.plan": b"plan"})
+    assert Bundle(bundle.path).manifest == bundle.manifest
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 7}', "[" * 10**5], ids=lambda t: t[:9])
+def test_a_record_that_is_none_is_refused(bundle, text):
+    changed = add_files(bundle, {"engines/x.json": text.encode()})
+    with pytest.raises(BundleError, match=r"(?s)x\.json cannot be read.*patchct compile"):
+        read_compiled(changed, "tensorrt")
+
+
+def test_an_altered_engine_is_not_run(bundle, record):
+    changed = add_compiled(bundle, record, b"plan")
+    (bundle.path / "engines" / f"{record.name}.plan").write_bytes(b"evil")
+    with pytest.raises(BundleError, match="was altered"):
+        read_plan(changed, record)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"library": "tensorrt 10.13.3"}, "library tensorrt 10.13.3, here it is tensorrt 10.3.0"),
+        ({"device": "Xavier"}, "GPU Xavier, here it is Orin"),
+        ({"compute_capability": "7.2"}, "compute capability 7.2, here it is 8.7"),
+        ({"model": "0" * 16}, "model 0000000000000000, here it is"),
+        ({"device": "any", "compute_capability": "any"}, None),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_told_with_the_command_that_mends_it(
+    bundle, record, on_orin, changes, reason
+):
+    changed = add_compiled(bundle, dataclasses.replace(record, **changes), b"plan")
+    found = iter_candidates(changed, EngineRequest("tensorrt", "fp16"))
+    chosen = [c for c in found if c.engine == "tensorrt" and c.precision == "fp16"]
+    if reason is None:
+        assert [c.reason for c in chosen] == [None]
+    else:
+        assert reason in chosen[0].reason
+        again = f"patchct compile {bundle.path} --engine tensorrt --precision fp16"
+        assert again in chosen[0].reason
+
+
+def test_an_engine_from_elsewhere_runs_only_when_it_is_trusted(bundle, record, on_orin, state):
+    changed = add_compiled(bundle, record, b"plan")
+    state.unlink()  # as on every other machine
+    with pytest.raises(EngineError, match=r"compiled elsewhere.*--trust-engine"):
+        open_engine(changed, engine="tensorrt")
+    with open_engine(changed, trust=True) as engine:
+        assert engine.record == EngineRecord("tensorrt", "fp16", "fp16", "tensorrt 10.3.0", "Orin")
+    with open_engine(changed) as engine:  # the next that fits
+        assert engine.record.engine != "tensorrt"
+
+
+@pytest.mark.parametrize("text", ["", "{", "7", '{"a": 1}'])
+def test_a_damaged_list_of_trust_trusts_nothing(bundle, record, state, text):
+    changed = add_compiled(bundle, record, b"plan")
+    state.write_text(text)
+    assert not is_trusted(changed, record)
+    assert is_trusted(add_compiled(changed, record, b"plan"), record)
+
+
+def test_the_gpu_comes_before_the_cpu_and_similarity_needs_its_own_engine(bundle, record, on_orin):
+    changed = add_compiled(bundle, record, b"plan")
+    with open_engine(changed) as engine:
+        assert engine.record.engine == "tensorrt"
+        assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).logits.shape == (1, 3)
+    with pytest.raises(EngineError, match=r"not compiled; .* --with-similarity"):
+        open_engine(changed, engine="tensorrt", similarity=True)
+
+
+def test_int8_that_failed_its_gate_is_not_taken_unasked(write_bundle, tmp_path, record, on_orin):
+    failed = Stage("int8-fp16", "fp32", "x", 9, 0, 0, 1, gate="flips <= 3 %", passed=False)
+    bundle = Bundle(
+        write_bundle(tmp_path / "y.patchct", ("fp32", "int8", "int8-fp16"), stages=(failed,))
+    )
+    mine = dataclasses.replace(record, precision="int8", model=bundle.manifest.fingerprint)
+    changed = add_compiled(bundle, mine, b"plan")
+    with pytest.raises(EngineError, match=r"tensorrt int8: its gate failed at export"):
+        open_engine(changed, engine="tensorrt")
+    with open_engine(changed, engine="tensorrt", precision="int8") as engine:
+        assert engine.record.precision == "int8"
+
+
+def test_a_machine_without_a_driver_says_so(bundle, record, monkeypatch):
+    def none():
+        raise EngineError("there is no NVIDIA driver")
+
+    monkeypatch.setattr(select, "import_tensorrt", lambda: TRT)
+    monkeypatch.setattr(select, "query_device", none)
+    changed = add_compiled(bundle, record, b"plan")
+    with pytest.raises(EngineError, match="tensorrt fp16: there is no NVIDIA driver"):
+        open_engine(changed, engine="tensorrt")
+
+
+def test_the_record_can_be_read_by_a_person(bundle, record):
+    add_compiled(bundle, record, b"plan")
+    found = json.loads((bundle.path / "engines" / f"{record.name}.json").read_text())
+    assert found["device"] == "Orin"
+    assert found["batches"] == [1, 8, 32]

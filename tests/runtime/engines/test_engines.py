@@ -1,0 +1,243 @@
+"""The engine interface: what every engine returns, in which order, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from patchct_edge.errors import EngineError
+from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.runtime.engines.fake import FakeEngine
+from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
+from patchct_edge.runtime.engines.openvino import OpenVINOEngine
+
+M, N, SIZE = 5, 4, 8
+WEIGHTS = np.random.default_rng(0).normal(size=(3, M))
+ENGINES = {"onnxruntime": ONNXRuntimeEngine, "openvino": OpenVINOEngine}
+
+Open = Callable[..., Engine]
+
+
+@pytest.fixture(scope="module")
+def model(write_graph: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_graph(tmp_path_factory.mktemp("model") / "model.fp32.onnx", WEIGHTS)
+
+
+@pytest.fixture(params=ENGINES)
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of an engine that can run here."""
+    pytest.importorskip(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def open_engine(name: str, model: Path) -> Open:
+    return lambda **options: ENGINES[name](model, "fp32", **options)
+
+
+def pictures(size: int, seed: int = 0) -> Images:
+    return np.random.default_rng(seed).integers(0, 256, (size, SIZE, SIZE, 3), np.uint8)
+
+
+def similarities(images: Images) -> npt.NDArray[np.float64]:
+    patches = images.reshape(-1, 2, 4, 2, 4, 3).mean(axis=(2, 4)).reshape(-1, N, 3)
+    return np.asarray((patches / 255 @ WEIGHTS).transpose(0, 2, 1), np.float64)
+
+
+def logits(images: Images) -> npt.NDArray[np.float64]:
+    return np.asarray(similarities(images).mean(axis=2) * 8 - 4, np.float64)
+
+
+def test_results_are_those_of_numpy(open_engine: Open) -> None:
+    with open_engine() as engine:
+        for size in (1, 17, 3):
+            outputs = engine.infer(pictures(size))
+            assert outputs.logits.dtype == np.float32
+            np.testing.assert_allclose(outputs.logits, logits(pictures(size)), rtol=1e-4, atol=1e-4)
+            assert outputs.similarity is None
+
+
+def test_similarity_comes_where_it_was_asked_for(open_engine: Open) -> None:
+    with open_engine(similarity=True) as engine:
+        found, similarity = engine.infer(pictures(3))
+    np.testing.assert_allclose(found, logits(pictures(3)), rtol=1e-4, atol=1e-4)
+    assert similarity is not None
+    assert similarity.dtype == np.float32
+    np.testing.assert_allclose(similarity, similarities(pictures(3)), rtol=1e-4, atol=1e-4)
+
+
+def test_results_come_in_order_however_many_are_under_way(open_engine: Open) -> None:
+    with open_engine() as engine:
+        sizes = [1, 17, 2, 8] * (engine.concurrency + 1)
+        for seed, size in enumerate(sizes):
+            engine.submit(pictures(size, seed))
+        results = [engine.result().logits for _ in sizes]
+    for seed, (size, result) in enumerate(zip(sizes, results, strict=True)):
+        np.testing.assert_allclose(result, logits(pictures(size, seed)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_may_be_overwritten_once_it_is_submitted(open_engine: Open) -> None:
+    with open_engine() as engine:
+        batch = pictures(4)
+        for _ in range(engine.concurrency):
+            batch[:] = pictures(4)
+            engine.submit(batch)
+            batch[:] = 0
+        for _ in range(engine.concurrency):
+            np.testing.assert_allclose(
+                engine.result().logits, logits(pictures(4)), rtol=1e-4, atol=1e-4
+            )
+
+
+def test_a_view_that_is_not_contiguous_is_taken(open_engine: Open) -> None:
+    batch = pictures(4)[::2, :, ::-1]
+    with open_engine() as engine:
+        found = engine.infer(batch).logits
+    np.testing.assert_allclose(found, logits(batch), rtol=1e-4, atol=1e-4)
+
+
+def test_results_outlive_the_engine(open_engine: Open) -> None:
+    with open_engine() as engine:
+        first = engine.infer(pictures(2)).logits
+        engine.infer(pictures(2, seed=1))
+    np.testing.assert_allclose(first, logits(pictures(2)), rtol=1e-4, atol=1e-4)
+
+
+def test_closing_twice_and_with_work_under_way(open_engine: Open) -> None:
+    engine = open_engine()
+    for _ in range(engine.concurrency + 2):
+        engine.submit(pictures(8))
+    engine.result()
+    engine.close()
+    engine.close()
+
+
+def test_the_record_says_what_runs(open_engine: Open, name: str) -> None:
+    with open_engine() as engine:
+        record = engine.record
+        assert engine.concurrency >= 1
+        assert engine.best_batch >= 1
+    assert (record.engine, record.precision, record.compute_precision) == (name, "fp32", "fp32")
+    assert record.library.startswith(f"{name} {importlib.import_module(name).__version__[:4]}")
+    assert record.device
+    assert record.to_json()["device"] == record.device
+    assert all(str(value) in str(record) for value in record.to_json().values() if value)
+
+
+@pytest.fixture
+def half_model(tmp_path: Path) -> Path:
+    """A graph whose FP16 nodes multiply by 1000 and by 0.001: 255 overflows in FP16 between."""
+    onnx = pytest.importorskip("onnx")
+    make, FLOAT, HALF = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    constants = {"large": np.float16(1000), "small": np.float16(0.001), "axes": np.array([1, 2])}
+    nodes = [
+        make.make_node("Cast", ["image"], ["pixels"], to=HALF),
+        make.make_node("Mul", ["pixels", "large"], ["over"]),
+        make.make_node("Mul", ["over", "small"], ["under"]),
+        make.make_node("ReduceMean", ["under", "axes"], ["mean"], keepdims=0),
+        make.make_node("Cast", ["mean"], ["logits"], to=FLOAT),
+    ]
+    graph = make.make_graph(
+        nodes,
+        "half",
+        [make.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["B", SIZE, SIZE, 3])],
+        [make.make_tensor_value_info("logits", FLOAT, ["B", 3])],
+        [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    opset = make.make_opsetid("", 20)
+    onnx.save(make.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "half.onnx")
+    return tmp_path / "half.onnx"
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="an ARM CPU may compute in FP16"
+)
+def test_an_fp16_graph_is_computed_in_what_the_record_says(name: str, half_model: Path) -> None:
+    with ENGINES[name](half_model, "fp16") as engine:
+        found = engine.infer(np.full((2, SIZE, SIZE, 3), 255, np.uint8)).logits
+        assert (engine.record.precision, engine.record.compute_precision) == ("fp16", "fp32")
+    np.testing.assert_allclose(found, np.full((2, 3), 255), rtol=2e-3)  # 0.001 is rounded
+
+
+def test_of_an_arm_cpu_no_more_is_said_than_is_known(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with ONNXRuntimeEngine(model, "fp16") as engine:
+        assert engine.record.compute_precision == "fp16+fp32"
+
+
+@pytest.mark.parametrize(("told", "threads"), [(True, 2), (False, 3)])
+def test_onnxruntime_takes_the_physical_cores_that_this_process_may_run_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool, threads: int
+) -> None:
+    """Cores 0 and 4 share a physical one; where the system does not tell, they count as two."""
+    pytest.importorskip("onnxruntime")
+    for core in range(8 * told):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{core % 4},{core % 4 + 4}\n")
+    monkeypatch.setattr("patchct_edge.runtime.engines.onnxruntime.TOPOLOGY", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 4}, raising=False)
+    with ONNXRuntimeEngine(model, "fp32") as engine:
+        assert engine.record.threads == threads
+        assert engine.infer(pictures(2)).logits.shape == (2, M)
+
+
+@pytest.mark.parametrize("data", [b"no graph at all", b"", None], ids=["text", "empty", "missing"])
+def test_a_file_that_is_no_onnx_is_refused(name: str, tmp_path: Path, data: bytes | None) -> None:
+    file = tmp_path / "broken.onnx"
+    if data is not None:
+        file.write_bytes(data)
+    with pytest.raises(EngineError, match=r"broken\.onnx"):
+        ENGINES[name](file, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("onnxruntime", r"pip install 'patchct-edge\[onnxruntime\]'"),
+        ("openvino", "pip install openvino"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_line_that_installs_it(
+    name: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    module = importlib.import_module(f"patchct_edge.runtime.engines.{name}")
+    assert re.search(line, module.missing())
+    with pytest.raises(EngineError, match=f"{name} (?s:.*){line}"):
+        ENGINES[name](Path("model.onnx"), "fp32")
+
+
+def test_the_fake_engine_sees_colours() -> None:
+    red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    red[..., 0] = 255
+    with FakeEngine(size=8, labels=M, patches=N) as engine:
+        engine.submit(red)
+        engine.submit(np.full((17, SIZE, SIZE, 3), 255, np.uint8))
+        first, second = engine.result(), engine.result()
+        assert engine.record.engine == "fake"
+    np.testing.assert_array_equal(first.logits, [[4, -4, -4, 4, -4]])
+    np.testing.assert_array_equal(second.logits, np.full((17, M), 4))
+    assert first.logits.dtype == np.float32
+    assert first.similarity is not None
+    assert first.similarity.shape == (1, M, N)
+    np.testing.assert_array_equal(
+        first.similarity, np.repeat([[[1.0], [0], [0], [1], [0]]], N, axis=2)
+    )
+
+
+def test_a_fake_logit_is_the_mean_of_a_channel() -> None:
+    images = pictures(3)
+    found = FakeEngine(size=8, labels=3, patches=1).infer(images).logits
+    np.testing.assert_allclose(found, images.mean(axis=(1, 2)) / 255 * 8 - 4, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,166 @@
+"""The Python API: the same tags from a file, its bytes and its pixels, on every engine."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from patchct_edge import Tagger, images
+from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle.tags import Tag
+from patchct_edge.errors import BundleError, ImageError
+
+COLOUR = (250, 130, 20)
+
+
+def sigmoid(colour):
+    return 1 / (1 + np.exp(4 - 8 * np.array(colour) / 255))
+
+
+@pytest.fixture
+def photo(colour_photo):
+    return colour_photo("photo.png", COLOUR)
+
+
+@pytest.fixture
+def tagger(tiny_bundle):
+    with Tagger.open(tiny_bundle, engine="fake") as tagger:
+        yield tagger
+
+
+def labels(tags):
+    return [tag.label for tag in tags]
+
+
+def test_a_file_its_bytes_and_its_pixels_have_the_same_tags(tiny_bundle, photo):
+    pytest.importorskip("openvino")
+    with Tagger.open(str(tiny_bundle)) as tagger:
+        tags = tagger.tag(photo)
+        assert labels(tags) == ["red", "green"]
+        assert tagger.tag(str(photo)) == tags
+        assert tagger.tag(photo.read_bytes()) == tags
+        assert tagger.tag(images.decode(photo)) == tags
+        assert [row.tags for row in tagger.tag_files([photo, photo])] == [tags, tags]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "fake"])
+@pytest.mark.parametrize("latency", [False, True])
+def test_every_engine_agrees_with_numpy(tiny_bundle, photo, engine, latency):
+    if engine != "fake":
+        pytest.importorskip(engine)
+    with Tagger.open(tiny_bundle, engine=engine, latency=latency) as tagger:
+        assert tagger.engine.record.engine == engine
+        tags = tagger.tag(photo, all_scores=True)
+    assert labels(tags) == ["red", "green", "blue"]
+    np.testing.assert_allclose([tag.score for tag in tags], sigmoid(COLOUR), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "red green"),
+        ({"threshold": 0.9}, "red"),
+        ({"threshold": 0.0}, "red green blue"),
+        ({"threshold": 1.0}, ""),
+        ({"top_k": 1}, "red"),
+        ({"top_k": 9}, "red green"),
+        ({"all_scores": True}, "red green blue"),
+        ({"all_scores": True, "threshold": 0.9, "top_k": 2}, "red green"),
+    ],
+    ids=str,
+)
+def test_what_becomes_a_tag(tagger, photo, options, expected):
+    tags = tagger.tag(photo, **options)
+    assert labels(tags) == expected.split()
+    assert all(isinstance(tag, Tag) for tag in tags)
+    (row,) = tagger.tag_files([photo], **options)
+    assert row.tags == tags
+
+
+def test_a_calibration_is_that_of_the_precision_that_runs(write_bundle, tmp_path, photo):
+    bundle = write_bundle(
+        tmp_path / "x.patchct",
+        calibration={
+            "fp32": {"temperature": 2.0, "thresholds": {"red": 0.95, "green": 0.4, "blue": 0.1}},
+            "int8": {"temperature": 9.0, "thresholds": {"red": 0.0, "green": 1.0, "blue": 1.0}},
+        },
+    )
+    with Tagger.open(bundle, engine="fake") as tagger:
+        tags = tagger.tag(photo)
+        assert labels(tagger.tag(photo, threshold=0.8)) == ["red"]
+    logits = 8 * np.array(COLOUR) / 255 - 4
+    assert labels(tags) == ["green", "blue"]
+    np.testing.assert_allclose(
+        [t.score for t in tags], 1 / (1 + np.exp(-logits[1:] / 2)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("batch", [1, 2, None])
+def test_a_file_that_cannot_be_read_has_an_error_row(tagger, colour_photo, tmp_path, batch):
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    paths = [
+        colour_photo("r.png", (255, 0, 0)),
+        tmp_path / "bad.jpg",
+        tmp_path / "gone.jpg",
+        colour_photo("b.png", (0, 0, 255)),
+    ]
+    rows = list(tagger.tag_files(paths, batch=batch))
+    assert [row.path for row in rows] == [str(path) for path in paths]
+    assert [row.tags and labels(row.tags) for row in rows] == [["red"], None, None, ["blue"]]
+    assert [row.error and row.error[0] for row in rows] == [None, "ImageError", "ImageError", None]
+    assert "bad.jpg" in rows[1].error[1]
+
+
+def test_a_single_image_that_cannot_be_read_is_an_error(tagger, tmp_path):
+    for broken in (tmp_path / "gone.jpg", b"no image"):
+        with pytest.raises(ImageError):
+            tagger.tag(broken)
+
+
+def test_a_grey_file_is_tagged_like_its_rgb_form(tagger, tmp_path):
+    grey = np.full((9, 12), 200, np.uint8)
+    images.save(grey, tmp_path / "grey.png")
+    images.save(np.stack([grey] * 3, 2), tmp_path / "rgb.png")
+    assert len(tagger.tag(tmp_path / "grey.png")) == 3
+    assert tagger.tag(tmp_path / "grey.png") == tagger.tag(tmp_path / "rgb.png")
+
+
+def test_rows_left_untaken_are_no_later_images_tags(tagger, colour_photo, photo):
+    red = colour_photo("red.png", (255, 0, 0))
+    for _ in tagger.tag_files([red] * 50, batch=2):
+        break
+    assert tagger.tag(photo) == Tagger(tagger.bundle, tagger.engine).tag(photo)
+    assert labels(tagger.tag(photo)) == ["red", "green"]
+
+
+def test_one_run_at_a_time(tagger, photo):
+    rows = tagger.tag_files([photo] * 50, batch=2)
+    next(rows)
+    with pytest.raises(RuntimeError, match="under way"):
+        tagger.tag(photo)
+    with pytest.raises(RuntimeError, match="under way"):
+        next(tagger.tag_files([photo]))
+    assert len(list(rows)) == 49
+    assert labels(tagger.tag(photo)) == ["red", "green"]
+
+
+def test_closing_closes_the_engine(tiny_bundle):
+    opened = Bundle(tiny_bundle)
+    closed = []
+
+    class Engine:
+        record = dataclasses.replace(Tagger.open(tiny_bundle, engine="fake").engine.record)
+
+        def close(self):
+            closed.append(True)
+
+    with Tagger(opened, Engine()):
+        assert closed == []
+    assert closed == [True]
+
+
+def test_no_bundle_is_an_error(tmp_path):
+    with pytest.raises(BundleError, match="is no bundle"):
+        Tagger.open(tmp_path / "gone.patchct")

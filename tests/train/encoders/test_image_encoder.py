@@ -1,0 +1,242 @@
+"""The image encoder on models of `transformers`, tiny and random: shapes, norms, files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers as hf
+
+from patchct_edge.errors import UserError
+from patchct_edge.train.encoders.image import ImageEncoder, read_normalization
+from patchct_edge.train.encoders.labels import load_text_labels
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
+DEEP = {**SIZES, "intermediate_size": 48}
+PICTURE = {"image_size": 24, "patch_size": 8}
+TEXT = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
+
+SWIN = hf.SwinConfig(
+    image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4
+)
+
+# Model, configuration, tokens before the patches, name of the final norm.
+MODELS = {
+    "vit": (hf.ViTModel, hf.ViTConfig(**DEEP, **PICTURE), 1, "layernorm"),
+    "deit": (hf.DeiTModel, hf.DeiTConfig(**DEEP, **PICTURE), 2, "layernorm"),
+    "dinov2": (hf.Dinov2Model, hf.Dinov2Config(**SIZES, mlp_ratio=2, **PICTURE), 1, "layernorm"),
+    "dinov2-registers": (
+        hf.Dinov2WithRegistersModel,
+        hf.Dinov2WithRegistersConfig(**SIZES, mlp_ratio=2, num_register_tokens=3, **PICTURE),
+        4,
+        "layernorm",
+    ),
+    "dinov3": (hf.DINOv3ViTModel, hf.DINOv3ViTConfig(**DEEP, **PICTURE), 1, "norm"),
+    "clip": (hf.CLIPVisionModel, hf.CLIPVisionConfig(**DEEP, **PICTURE), 1, "post_layernorm"),
+    "siglip": (hf.SiglipVisionModel, hf.SiglipVisionConfig(**DEEP, **PICTURE), 0, "post_layernorm"),
+}
+
+
+def saved(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """Save a model whose norms do something, so that a norm left out or done twice shows."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def pixels(count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tokens_are_the_models_own_after_its_final_norm(name, tmp_path):
+    make, config, prefix, norm_name = MODELS[name]
+    model = saved(make(config), tmp_path)
+    with torch.no_grad():
+        own = model(pixel_values=pixels(), output_hidden_states=True)
+        norm = getattr(getattr(model, "vision_model", model), norm_name)
+        last = norm(own.last_hidden_state) if name == "clip" else own.last_hidden_state
+        states = {-1: last, -2: norm(own.hidden_states[-2]), 1: norm(own.hidden_states[1])}
+        for layers in ((-1,), (-2, -1), (1, -2, -1)):
+            encoder = ImageEncoder.load(str(tmp_path), layers, True).eval()
+            cls, patches = encoder(pixels())
+            assert (encoder.size, encoder.grid, encoder.width) == (24, 3, 32)
+            assert cls.shape == (2, len(layers), 32)
+            assert patches.shape == (2, len(layers), 9, 32)
+            for k, layer in enumerate(layers):
+                expected = states[layer]
+                torch.testing.assert_close(patches[:, k], expected[:, prefix:])
+                first = expected[:, 0] if prefix else expected.mean(1)
+                torch.testing.assert_close(cls[:, k], first)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_token_that_is_used_has_a_gradient(name, tmp_path):
+    make, config, *_ = MODELS[name]
+    saved(make(config), tmp_path)
+    encoder = ImageEncoder.load(str(tmp_path), (-2, -1), True)
+    cls, patches = encoder(pixels())
+    (cls.square().sum() + patches.square().sum()).backward()
+    grads = [p.grad for n, p in encoder.named_parameters() if "layer" in n and p.grad is not None]
+    assert len(grads) > 30
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_without_pretrained_the_weights_are_others(tmp_path):
+    make, config, *_ = MODELS["vit"]
+    model = saved(make(config), tmp_path)
+    with_weights = ImageEncoder.load(str(tmp_path), (-1,), True).model.state_dict()
+    without = ImageEncoder.load(str(tmp_path), (-1,), False).model.state_dict()
+    assert with_weights.keys() == without.keys()
+    for name, value in with_weights.items():
+        torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0)
+    matrices = [name for name, value in without.items() if value.ndim > 1 and value.any()]
+    assert len(matrices) > 10
+    assert not any(torch.equal(with_weights[name], without[name]) for name in matrices)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_weights_stored_in_half_precision_train_in_full(pretrained, tmp_path):
+    make, config, *_ = MODELS["vit"]
+    saved(make(config).half(), tmp_path)
+    encoder = ImageEncoder.load(str(tmp_path), (-1,), pretrained)
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert encoder(pixels()).patches.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_of_a_contrastive_pair_the_image_half_is_taken(kind, tmp_path):
+    config = getattr(hf, f"{kind}Config")(vision_config={**DEEP, **PICTURE}, text_config=TEXT)
+    pair = saved(getattr(hf, f"{kind}Model")(config), tmp_path)
+    encoder = ImageEncoder.load(str(tmp_path), (-1,), True)
+    own = pair.vision_model.state_dict()
+    assert encoder.model.state_dict().keys() == own.keys()
+    for name, value in encoder.model.state_dict().items():
+        torch.testing.assert_close(value, own[name], rtol=0, atol=0)
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def damaged_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"damaged" * 9)
+
+
+def damaged_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize("spoil", [no_weights, damaged_weights, damaged_config])
+def test_a_spoilt_folder_is_named(spoil, vit, bert, tmp_path):
+    for kind, folder, load in (
+        ("image", vit, lambda source: ImageEncoder.load(source, (-1,), True)),
+        ("text", bert, lambda source: load_text_labels(source, ["a cat"])),
+    ):
+        copy = shutil.copytree(folder, tmp_path / kind)
+        spoil(copy)
+        with pytest.raises(UserError, match=f"cannot load the {kind} encoder") as caught:
+            load(str(copy))
+        assert str(copy) in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["./vit", "../vit", "~/vit", "/nowhere/vit", "runs/1/vit"])
+def test_what_can_be_no_hub_id_is_not_asked_of_the_hub(monkeypatch, source):
+    monkeypatch.setattr("patchct_edge.train.encoders.image.AutoConfig", None)
+    with pytest.raises(UserError, match=f"no folder {source} here"):
+        ImageEncoder.load(source, (-1,), True)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    gone = str(tmp_path / "gone")
+    for load in (
+        lambda: ImageEncoder.load(gone, (-1,), True),
+        lambda: ImageEncoder.load(gone, (-1,), False),
+        lambda: load_text_labels(gone, ["a cat"]),
+    ):
+        with pytest.raises(UserError, match="hub id, or a folder") as caught:
+            load()
+        assert gone in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "message"),
+    [
+        (hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1])), (-1,), "its input size"),
+        (
+            hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1], image_size=32)),
+            (-2, -1),
+            "no layers but its last",
+        ),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, image_size=[24, 32], patch_size=8)), (-1,), "square"),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (-5, -1), "no such layer"),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (5,), "no such layer"),
+        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE, num_channels=1)), (-1,), "no RGB image"),
+        (hf.SwinModel(SWIN), (0, -1), "differ in shape"),
+    ],
+)
+def test_encoders_that_do_not_fit_are_refused(model, layers, message):
+    with pytest.raises(UserError, match=message):
+        ImageEncoder(model, layers)
+
+
+def test_the_recipe_is_read_from_the_encoder(vit, tmp_path):
+    assert read_normalization(str(vit)) == {}
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": 24}'
+    )
+    assert read_normalization(str(tmp_path)) == {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+
+
+# Tables
+
+
+@pytest.mark.parametrize(
+    ("model", "grid", "width"),
+    [
+        (
+            hf.SegformerModel(
+                hf.SegformerConfig(
+                    num_encoder_blocks=2,
+                    depths=[1, 1],
+                    sr_ratios=[2, 1],
+                    hidden_sizes=[8, 16],
+                    patch_sizes=[7, 3],
+                    strides=[4, 2],
+                    num_attention_heads=[1, 2],
+                    mlp_ratios=[2, 2],
+                    image_size=32,
+                )
+            ),
+            4,
+            16,
+        ),
+        (
+            hf.ResNetModel(
+                hf.ResNetConfig(
+                    embedding_size=8,
+                    hidden_sizes=[8],
+                    depths=[1],
+                    layer_type="basic",
+                    image_size=32,
+                )
+            ),
+            8,
+            8,
+        ),
+    ],
+)
+def test_the_cells_of_a_feature_map_are_its_patches(model, grid, width):
+    encoder = ImageEncoder(model.eval())
+    pixels = torch.randn(2, 3, 32, 32)
+    tokens = encoder(pixels)
+    cells = model(pixel_values=pixels).last_hidden_state  # (B, h, rows, columns)
+    assert (encoder.grid, encoder.width) == (grid, width)
+    assert torch.equal(tokens.patches[:, 0, 1], cells[:, :, 0, 1])  # rows first
+    assert torch.allclose(tokens.cls[:, 0], cells.mean((2, 3)), atol=1e-6)
