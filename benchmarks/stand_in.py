@@ -13,8 +13,8 @@ from transformers import ViTConfig
 
 from patchct_edge import images
 from patchct_edge.datasets import read_dataset
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.export import ExportOptions, export_bundle
-from patchct_edge.export.parity import Gates
 from patchct_edge.export.quantization_images import PhotoSources
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.loop import train_model

@@ -314,7 +314,7 @@ def export_cli(
     """The bundle of the run's last epoch, and what `patchct export` said of it."""
     bundle = tmp_path_factory.mktemp("exported") / "squares.patchct"
     # INT8 differs among CPUs: the gates leave room for a few of the 60 tags.
-    options = ("--checkpoint", "last", "--max-flips", 0.05, "--max-map-drop", 5)
+    options = ("--checkpoint", "last", "--max-flips", 5, "--max-map-drop", 5)
     return bundle, run_cli("export", trained_run, "--out", bundle, "--calib", squares, *options)
 
 

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # A model that has seen 72 squares five times need not pass: `extra` goes to that command.
-OPEN = ["--max-flips", "1", "--max-map-drop", "100"]
+OPEN = ["--max-flips", "100", "--max-map-drop", "100"]
 EXTRA = {
     "export": OPEN,
     "train": ["--device", "cpu"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -143,12 +144,12 @@ def _train(data: Path, out: Path, size: Size) -> None:
 
 
 def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
+    from patchct_edge.evaluation.gates import Gates
     from patchct_edge.export.export import ExportOptions
-    from patchct_edge.export.parity import Gates
     from patchct_edge.export.quantization_images import PhotoSources
 
     # A model that has learnt next to nothing flips tags at the slightest touch.
-    gates = Gates(int8_map_drop=100, int8_flips=100) if quick else Gates()
+    gates = Gates(max_map_drop=100, max_flips=math.inf) if quick else Gates()
     # The last epoch, not the best: no scene may choose what it then judges.
     choice = ExportOptions(("fp32", "int8"), PhotoSources(data), "last", gates)
     export_with_table(run, bundle, choice, lambda message: None)

@@ -11,6 +11,7 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError, did_you_mean
+from patchct_edge.evaluation.gates import Gates
 
 if TYPE_CHECKING:
     from patchct_edge.bundle.manifest import Manifest, Stage
@@ -58,21 +59,20 @@ def export(
     ] = False,
     max_fp32_difference: Annotated[
         float, typer.Option(help="Gate: largest score difference of FP32, 0..1.")
-    ] = 1e-4,
+    ] = Gates.max_fp32_difference,
     max_fp16_difference: Annotated[
         float, typer.Option(help="Gate: largest score difference of FP16, 0..1.")
-    ] = 1e-2,
+    ] = Gates.max_fp16_difference,
     max_map_drop: Annotated[
         float, typer.Option(help="Gate: largest mAP drop of INT8, points of 100.")
-    ] = 0.5,
+    ] = Gates.max_map_drop,
     max_flips: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Gate: largest share of tags that INT8 changes, 0..1."),
-    ] = 0.03,
+        typer.Option(min=0, max=100, help="Gate: most tags that INT8 changes, percent."),
+    ] = Gates.max_flips,
 ) -> None:
     """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""
     from patchct_edge.export.export import ExportOptions, StageGateError
-    from patchct_edge.export.parity import Gates
     from patchct_edge.export.quantization_images import PhotoSources
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)

@@ -13,12 +13,12 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode, UserError
+from patchct_edge.evaluation.gates import Gates
 
 if TYPE_CHECKING:
     from patchct_edge.bundle.bundle import Bundle
     from patchct_edge.datasets import Boxes, Dataset
     from patchct_edge.report.report import Report
-    from patchct_edge.report.verdict import Limits
     from patchct_edge.runtime.engines.select import EngineRequest
 
 
@@ -38,10 +38,10 @@ def report(
     ] = False,
     max_map_drop: Annotated[
         float, typer.Option(min=0, help="mAP points that may be lost against the reference.")
-    ] = 0.5,
+    ] = Gates.max_map_drop,
     max_flips: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of tags that may change, 0..1.")
-    ] = 0.03,
+        float, typer.Option(min=0, max=100, help="Tags that may change, percent.")
+    ] = Gates.max_flips,
     max_latency: Annotated[
         float | None,
         typer.Option(min=0, help="ms for one photo, 95th percentile; not judged by default."),
@@ -68,7 +68,6 @@ def report(
     from patchct_edge.bundle.bundle import Bundle
     from patchct_edge.datasets import read_boxes
     from patchct_edge.report.page import write_report
-    from patchct_edge.report.verdict import Limits
     from patchct_edge.runtime.engines.select import EngineRequest
 
     if merge:
@@ -90,9 +89,14 @@ def report(
         source, prefer="val", split=split, labels=bundles[0].labels, images=images
     )
     boxed = None if boxes is None else read_boxes(boxes, bundles[0].labels)
-    limits = Limits(max_map_drop / 100, max_flips, max_latency, max_memory)
+    gates = Gates(
+        max_map_drop=max_map_drop,
+        max_flips=max_flips,
+        max_latency_ms=max_latency,
+        max_memory_mb=max_memory,
+    )
     wish = EngineRequest(engine, precision, trust=trust_engine)
-    found = _measured(bundles, data, boxed, wish, limits)
+    found = _measured(bundles, data, boxed, wish, gates)
     for failure in found.about["data"]["failed"]:
         console.warn(failure)
     beside = write_report(found, output, photos=not no_photos)
@@ -107,7 +111,7 @@ def report(
 
 
 def _measured(
-    bundles: list[Bundle], data: Dataset, boxes: Boxes | None, wish: EngineRequest, limits: Limits
+    bundles: list[Bundle], data: Dataset, boxes: Boxes | None, wish: EngineRequest, gates: Gates
 ) -> Report:
     from patchct_edge.report.report import build_comparison, build_report
 
@@ -117,9 +121,9 @@ def _measured(
     }
     with console.phases("") as progress:
         if len(bundles) == 1:
-            return build_report(bundles[0], data, boxes, wish, limits, about, progress)
+            return build_report(bundles[0], data, boxes, wish, gates, about, progress)
         old, new = bundles
-        return build_comparison(old, new, data, boxes, wish, limits, about, progress)
+        return build_comparison(old, new, data, boxes, wish, gates, about, progress)
 
 
 def _print_merged(paths: list[Path]) -> None:

@@ -18,10 +18,11 @@ from patchct_edge.bundle.bundle import (
 )
 from patchct_edge.bundle.manifest import Manifest, Stage
 from patchct_edge.errors import GateError, UserError
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.fp16 import find_overflows, fp16_from_fp32
 from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
 from patchct_edge.export.int8 import int8_from_fp32
-from patchct_edge.export.parity import Gates, Run, compare_stage, run_engine, run_model
+from patchct_edge.export.parity import Run, compare_stage, run_engine, run_model
 from patchct_edge.export.quantization_images import ExportImages, PhotoSources, read_export_images
 from patchct_edge.export.simplify import simplify
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine

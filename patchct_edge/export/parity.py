@@ -12,6 +12,7 @@ import torch
 
 from patchct_edge.bundle.calibration import Calibration
 from patchct_edge.bundle.manifest import Stage
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import EngineGraph
 from patchct_edge.metrics import bootstrap_interval, mean_average_precision, tag_flips
 from patchct_edge.runtime.engines.base import Engine, Images
@@ -19,16 +20,6 @@ from patchct_edge.runtime.engines.base import Engine, Images
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 BATCH = 8
-
-
-@dataclass(frozen=True)
-class Gates:
-    """The largest differences a stage may show; scores are probabilities, mAP points of 0..100."""
-
-    fp32_difference: float = 1e-4
-    fp16_difference: float = 1e-2
-    int8_map_drop: float = 0.5
-    int8_flips: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -128,10 +119,10 @@ def _gate(name: str, figures: dict[str, Any], gates: Gates) -> tuple[str, bool]:
     """Return the gate of a stage in words, and whether it passed."""
     if name.startswith("int8"):
         flips, drop = figures["flips"], figures.get("map_drop")
-        text, passed = f"flips <= {gates.int8_flips:.1%}", flips <= gates.int8_flips
+        text, passed = f"flips <= {gates.max_flips:g}%", flips <= gates.max_flips / 100
         if drop is not None:
-            text = f"mAP drop <= {gates.int8_map_drop:g} points, {text}"
-            passed = passed and drop * 100 <= gates.int8_map_drop
+            text = f"mAP drop <= {gates.max_map_drop:g} points, {text}"
+            passed = passed and drop <= gates.max_map_drop / 100
         return text, passed
-    limit = gates.fp16_difference if name == "fp16" else gates.fp32_difference
+    limit = gates.max_fp16_difference if name == "fp16" else gates.max_fp32_difference
     return f"max difference <= {limit:g}", figures["max_difference"] <= limit

@@ -10,9 +10,10 @@ import onnx
 
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import GateError
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import convolutions, head_nodes, products, products_of_activations
 from patchct_edge.export.int8 import quantize
-from patchct_edge.export.parity import Gates, ParityImages, compare_stage, run_engine
+from patchct_edge.export.parity import ParityImages, compare_stage, run_engine
 from patchct_edge.runtime.engines.base import Images
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 

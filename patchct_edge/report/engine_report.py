@@ -28,6 +28,7 @@ from patchct_edge.profiling.latency import (
     measure_throughput,
 )
 from patchct_edge.profiling.tegrastats import DeviceStats, record_device_stats
+from patchct_edge.runtime.engines.base import EngineRecord
 from patchct_edge.runtime.engines.select import Candidate, open_engine
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps
@@ -56,9 +57,12 @@ class EngineReport:
     cold_start: ColdStart
 
     @property
+    def record(self) -> EngineRecord:
+        return self.judged.record
+
+    @property
     def name(self) -> str:
-        record = self.judged.record
-        return f"{record.precision} {record.engine}"
+        return f"{self.record.precision} {self.record.engine}"
 
     @property
     def images_per_second(self) -> float:

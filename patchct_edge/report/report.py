@@ -13,9 +13,10 @@ from patchct_edge.evaluation.accuracy import nan_to_none
 from patchct_edge.evaluation.calibration_fit import Objective
 from patchct_edge.evaluation.comparison import Comparison, compare_predictions
 from patchct_edge.evaluation.curves import Curves, Reliability, compute_curves, measure_reliability
+from patchct_edge.evaluation.gates import GateResult, Gates
 from patchct_edge.profiling.machine import describe_machine
 from patchct_edge.report.engine_report import EngineReport, Progress, measure_engine
-from patchct_edge.report.verdict import Gate, Limits, check_gates
+from patchct_edge.report.verdict import check_gates
 from patchct_edge.runtime.engines.select import (
     Candidate,
     EngineRequest,
@@ -43,7 +44,7 @@ class Report:
     curves: Curves
     reliability: Reliability | None
     uncalibrated: str
-    gates: tuple[Gate, ...]
+    gates: tuple[GateResult, ...]
 
     @property
     def passed(self) -> bool:
@@ -82,7 +83,7 @@ def build_report(
     data: Dataset,
     boxes: Boxes | None,
     wish: EngineRequest,
-    limits: Limits,
+    gates: Gates,
     about: dict[str, Any],
     progress: Progress,
 ) -> Report:
@@ -111,7 +112,7 @@ def build_report(
         range(len(every)),
         key=lambda n: (PRECISIONS.index(every[n].precision), every[n].engine != judged.engine),
     )
-    return _report(about, data, engines, left, reference, every.index(judged), limits)
+    return _report(about, data, engines, left, reference, every.index(judged), gates)
 
 
 def build_comparison(
@@ -120,7 +121,7 @@ def build_comparison(
     data: Dataset,
     boxes: Boxes | None,
     wish: EngineRequest,
-    limits: Limits,
+    gates: Gates,
     about: dict[str, Any],
     progress: Progress,
 ) -> Report:
@@ -149,7 +150,7 @@ def build_comparison(
         )
         for bundle in (old, new)
     ]
-    return _report(about, data, engines, (), 0, 1, limits)
+    return _report(about, data, engines, (), 0, 1, gates)
 
 
 def _report(
@@ -159,7 +160,7 @@ def _report(
     left: Sequence[Candidate],
     reference: int,
     candidate: int,
-    limits: Limits,
+    gates: Gates,
 ) -> Report:
     exact, chosen = engines[reference], engines[candidate]
     changes = {
@@ -192,5 +193,5 @@ def _report(
         compute_curves(said),
         found,
         why,
-        check_gates(chosen, exact, changes.get(candidate), limits),
+        check_gates(chosen, exact, changes.get(candidate), gates),
     )

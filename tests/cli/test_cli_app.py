@@ -14,7 +14,7 @@ from patchct_edge.cli import console
 from patchct_edge.cli.app import COMMANDS, app, guarded
 from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.errors import BundleError, EngineError, ExitCode, GateError, UserError
-from patchct_edge.export.parity import Gates
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.train.config import TrainConfig
 
 DEFAULTS = TrainConfig()
@@ -40,10 +40,10 @@ HELP = {
         "fp32,fp16,int8",
         "val by default",
         "default: best",
-        f"FP32, 0..1. [default: {Gates().fp32_difference:g}]",
-        f"FP16, 0..1. [default: {Gates().fp16_difference:g}]",
-        f"points of 100. [default: {Gates().int8_map_drop:g}]",
-        f"INT8 changes, 0..1. [default: {Gates().int8_flips:g}]",
+        f"FP32, 0..1. [default: {Gates().max_fp32_difference:g}]",
+        f"FP16, 0..1. [default: {Gates().max_fp16_difference:g}]",
+        f"points of 100. [default: {Gates().max_map_drop:g}]",
+        f"INT8 changes, percent. [default: {Gates().max_flips}]",
     ],
     "tag": [
         "default: jsonl",
@@ -76,7 +76,7 @@ HELP = {
         "[default: report.html]",
         "mAP points that may be lost",
         "[default: 0.5]",
-        "Share of tags that may change, 0..1. [default: 0.03]",
+        "Tags that may change, percent. [default: 3.0]",
         "ms for one photo",
         "MB that",
     ],

@@ -16,10 +16,10 @@ from patchct_edge import images
 from patchct_edge.bundle.bundle import Bundle, fingerprint, sha256
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import ExitCode, UserError
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export import export as export_module
 from patchct_edge.export.export import ExportOptions, StageGateError, export_bundle
 from patchct_edge.export.graph import graph_from_model, prototypes_from_model
-from patchct_edge.export.parity import Gates
 from patchct_edge.export.quantization_images import PhotoSources
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
@@ -168,7 +168,7 @@ def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
 ):
     target, failed = tmp_path / "x.patchct", tmp_path / "x.patchct.failed"
     shutil.copytree(tiny_bundle, target)
-    gates = dataclasses.replace(OPEN, int8_flips=-1)
+    gates = dataclasses.replace(OPEN, max_flips=-1)
     options = dataclasses.replace(
         FP32, precisions=("int8",), photos=PhotoSources(squares), gates=gates
     )
@@ -176,7 +176,7 @@ def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
         export_bundle(trained_run, target, options, quiet)
     assert caught.value.exit_code == ExitCode.GATE_FAILED == 4
     assert [stage.passed for stage in caught.value.stages] == [True, True, False, False]
-    for word in ("flips <= -100.0%", "mAP drop", str(failed), "leave it out: --precision fp32"):
+    for word in ("flips <= -1%", "mAP drop", str(failed), "leave it out: --precision fp32"):
         assert word in str(caught.value)
     before, after = (
         {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -193,7 +193,7 @@ def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
 
 @pytest.mark.usefixtures("graph_made")
 @pytest.mark.parametrize(
-    "gates", [{"fp32_difference": -1}, {"fp16_difference": -1}], ids=["fp32", "fp16"]
+    "gates", [{"max_fp32_difference": -1}, {"max_fp16_difference": -1}], ids=["fp32", "fp16"]
 )
 def test_every_stage_before_the_failed_one_is_still_shown(trained_run, tmp_path, gates):
     options = dataclasses.replace(FP16, gates=dataclasses.replace(OPEN, **gates))

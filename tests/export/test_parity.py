@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.parity import (
-    Gates,
     ParityImages,
     Run,
     compare_stage,
@@ -93,13 +93,13 @@ def test_the_interval_is_the_bootstrap_of_the_map(runs, pictures):
 
 
 GATES = [
-    ("graph", "fp32_difference", "max_difference", 1),
-    ("fp32", "fp32_difference", "max_difference", 1),
-    ("fp16", "fp16_difference", "max_difference", 1),
-    ("int8", "int8_flips", "flips", 1),
-    ("int8", "int8_map_drop", "map_drop", 100),
-    ("int8-fp16", "int8_flips", "flips", 1),
-    ("int8-fp16", "int8_map_drop", "map_drop", 100),
+    ("graph", "max_fp32_difference", "max_difference", 1),
+    ("fp32", "max_fp32_difference", "max_difference", 1),
+    ("fp16", "max_fp16_difference", "max_difference", 1),
+    ("int8", "max_flips", "flips", 100),
+    ("int8", "max_map_drop", "map_drop", 100),
+    ("int8-fp16", "max_flips", "flips", 100),
+    ("int8-fp16", "max_map_drop", "map_drop", 100),
 ]
 
 
@@ -128,7 +128,7 @@ def test_no_other_gate_is_asked(runs, pictures, name):
     [
         ("fp32", "max difference <= 0.0001"),
         ("fp16", "max difference <= 0.01"),
-        ("int8", "mAP drop <= 0.5 points, flips <= 3.0%"),
+        ("int8", "mAP drop <= 0.5 points, flips <= 3%"),
     ],
 )
 def test_the_gates_in_words(runs, pictures, name, words):
@@ -138,7 +138,7 @@ def test_the_gates_in_words(runs, pictures, name, words):
 def test_a_better_stage_passes_whatever_the_drop(runs, pictures):
     reference, better = runs
     better = dataclasses.replace(better, name="int8")
-    stage = compare_stage(better, reference, pictures, dataclasses.replace(OPEN, int8_map_drop=0))
+    stage = compare_stage(better, reference, pictures, dataclasses.replace(OPEN, max_map_drop=0))
     assert stage.map_drop < 0
     assert stage.passed
 
@@ -149,7 +149,7 @@ def without_positives(pictures):
 
 @pytest.mark.parametrize("change", [lambda p: ParityImages(p.images), without_positives])
 def test_without_labels_there_is_no_map_and_its_drop_is_not_asked(runs, pictures, change):
-    strict = dataclasses.replace(OPEN, int8_map_drop=-1)
+    strict = dataclasses.replace(OPEN, max_map_drop=-1)
     stage = compare_stage(*runs, change(pictures), strict)
     assert stage.passed
     assert (stage.map, stage.map_low, stage.map_high, stage.map_drop) == (None,) * 4

@@ -11,12 +11,13 @@ import pytest
 from patchct_edge.bundle.calibration import Calibration
 from patchct_edge.evaluation.accuracy import compute_accuracy
 from patchct_edge.evaluation.comparison import compare_predictions
+from patchct_edge.evaluation.gates import Gates
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import mean_average_precision, tag_flips
 from patchct_edge.profiling.cold_start import ColdStart
 from patchct_edge.profiling.latency import Latency, Percentiles, SweepPoint
 from patchct_edge.report.engine_report import EngineReport
-from patchct_edge.report.verdict import Limits, check_gates
+from patchct_edge.report.verdict import check_gates
 from patchct_edge.runtime.engines.base import EngineRecord
 
 N, LABELS = 300, ("cat", "dog", "cow", "horse", "bird")
@@ -68,7 +69,7 @@ def measured_of(judged, *, same_model=True, p95=10.0, peak=200.0, calibrated_on=
     )
 
 
-def gates_of(exact, candidate, limits=Limits(), **about):  # noqa: B008
+def gates_of(exact, candidate, limits=Gates(), **about):  # noqa: B008
     change = compare_predictions(exact, candidate, NEUTRAL, NEUTRAL)
     found = check_gates(measured_of(candidate, **about), measured_of(exact), change, limits)
     return {gate.name: gate for gate in found}
@@ -82,7 +83,7 @@ def test_thresholds_of_another_kind_are_named_as_a_reason(exact):
     assert "patchct calibrate x.patchct DATA --precision int8" in text
     change = compare_predictions(exact, candidate, NEUTRAL, NEUTRAL)
     two = [measured_of(each, calibrated_on=on) for each, on in ((candidate, "a"), (exact, "b"))]
-    assert "on other data" in check_gates(*two, change, Limits())[1].text
+    assert "on other data" in check_gates(*two, change, Gates())[1].text
 
 
 def test_a_little_noise_passes(exact):
@@ -139,11 +140,11 @@ def test_images_that_one_could_not_read_are_left_out(exact):
 @pytest.mark.parametrize(
     ("limits", "passed"),
     [
-        (Limits(latency_ms=10), {"Latency": True}),
-        (Limits(latency_ms=9.9), {"Latency": False}),
-        (Limits(memory_mb=200), {"Memory": True}),
-        (Limits(memory_mb=199), {"Memory": False}),
-        (Limits(), {}),
+        (Gates(max_latency_ms=10), {"Latency": True}),
+        (Gates(max_latency_ms=9.9), {"Latency": False}),
+        (Gates(max_memory_mb=200), {"Memory": True}),
+        (Gates(max_memory_mb=199), {"Memory": False}),
+        (Gates(), {}),
     ],
     ids=str,
 )
@@ -163,11 +164,11 @@ def test_the_gate_of_map_says_where_the_images_are_too_few(exact):
     rng = np.random.default_rng(2)
     noisy = judged_of(few.logits + rng.normal(0, 1.5, few.logits.shape), few.targets)
     change = compare_predictions(few, noisy, NEUTRAL, NEUTRAL)
-    for drop, text in ((change.high + 1, ""), (change.drop, "rule out a larger loss")):
-        gate = gates_of(few, noisy, Limits(map_drop=drop))["mAP"]
+    for drop, text in ((change.high + 1, ""), (change.drop + 1e-9, "rule out a larger drop")):
+        gate = gates_of(few, noisy, Gates(max_map_drop=100 * drop))["mAP"]
         assert gate.passed
         assert text in gate.text
         assert bool(text) == ("rule out" in gate.text)
-    gate = gates_of(few, noisy, Limits(map_drop=change.drop - 1e-6))["mAP"]
+    gate = gates_of(few, noisy, Gates(max_map_drop=100 * change.drop - 1e-4))["mAP"]
     assert not gate.passed
-    assert "rule out a smaller loss" in gate.text
+    assert "rule out a smaller drop" in gate.text
