@@ -31,6 +31,7 @@ COMMANDS = (
     "show",
     "doctor",
 )
+DEVICE_ROOMS = ("runtime/", "evaluation/", "explain/", "profiling/", "report/", "cli/")
 WORKSHOP = (
     "torch",
     "transformers",
@@ -55,24 +56,24 @@ WORKSHOP = (
     ("library", "places"),
     [
         ("openvino", "runtime/engines/openvino.py cli/doctor.py"),
-        ("onnxruntime", "runtime/engines/onnxruntime.py export/half.py"),
-        ("matplotlib", "report/sheet.py report/plots.py"),
-        ("jinja2", "report/templating.py"),
-        ("av", "runtime/stream/video.py runtime/stream/check.py"),
-        ("paho", "runtime/stream/outlets/mqtt.py"),
-        ("pydantic", "runtime/stream/config_file.py"),
+        ("onnxruntime", "runtime/engines/onnxruntime.py export/fp16.py"),
+        ("matplotlib", "explain/figure.py report/plots.py"),
+        ("jinja2", "explain/templating.py"),
+        ("av", "runtime/stream/sources/video.py runtime/stream/validate.py"),
+        ("paho", "runtime/stream/sinks/mqtt.py"),
+        ("pydantic", "runtime/stream/settings_file.py"),
         ("rich", "cli/console.py"),
         ("typer", "cli/*"),
         ("PIL", "images.py"),
-        ("sklearn", "demo.py"),
+        ("sklearn", "datasets/digits.py"),
         ("torch", "train/* export/*"),
         ("transformers", "train/* cli/demo.py"),
         ("safetensors", "train/*"),
         ("onnx", "export/*"),
         ("onnxscript", "export/*"),
         ("onnxsim", "export/simplify.py"),
-        ("nncf", "export/quantise.py"),
-        ("scipy", "demo.py"),
+        ("nncf", "export/int8.py"),
+        ("scipy", "datasets/digits.py"),
         ("tensorrt", ""),
         ("tensorrt_rtx", ""),
         ("cuda", "runtime/engines/tensorrt/library.py"),
@@ -135,7 +136,7 @@ run("show", bundle, "--verify")
 run("doctor")
 
 modules = []
-for part in ("runtime", "report", "cli"):
+for part in ("runtime", "evaluation", "explain", "profiling", "report", "cli"):
     package = importlib.import_module(f"patchct_edge.{part}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
@@ -180,11 +181,10 @@ def test_every_module_of_the_device_imports_without_the_workshop(device):
     expected = {
         "patchct_edge." + name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         for name in FILES
-        if name.startswith(("runtime/", "report/", "cli/"))
+        if name.startswith(DEVICE_ROOMS)
     }
-    assert expected - {f"patchct_edge.{part}" for part in ("runtime", "report", "cli")} == set(
-        modules
-    )
+    packages = {f"patchct_edge.{room.rstrip('/')}" for room in DEVICE_ROOMS}
+    assert expected - packages == set(modules)
 
 
 def test_an_image_is_tagged_without_the_workshop(device):

@@ -44,7 +44,7 @@ def write_report(report: Report, target: Path, *, photos: bool = True) -> Path:
         figures=_figures(report),
         describe_damage=describe_damage,
         thumbnail=_thumbnail if photos else None,
-        label_curves=label_curves(curves, report.engines[report.candidate].accuracy),
+        panels=label_curves(curves, report.engines[report.candidate].accuracy),
         together=polyline(curves.recall, curves.pooled),
     )
     beside = target.with_suffix(".json")

@@ -48,11 +48,11 @@ def test_a_failed_gate_shows_the_table(monkeypatch, capsys):
     stage = Stage("int8", "fp32", "openvino", 9, 0.5, 0.1, 0.4, gate="flips <= 3 %", passed=False)
 
     def fail(*_):
-        raise build.StageFailed("far off", stages=[stage], got="1", expected="0", fix="photos")
+        raise build.StageGateError("far off", stages=[stage], got="1", expected="0", fix="photos")
 
-    monkeypatch.setattr(build, "export", fail)
+    monkeypatch.setattr(build, "export_bundle", fail)
     monkeypatch.setattr(console.out, "width", 200)
-    with pytest.raises(build.StageFailed):
+    with pytest.raises(build.StageGateError):
         demo._export(Path("run"), Path("labels.csv"), Path("x.patchct"), quick=False)
     out, err = capsys.readouterr()
     assert [line.split()[-1] for line in out.splitlines() if "int8" in line] == ["FAILED"]

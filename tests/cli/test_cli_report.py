@@ -120,7 +120,7 @@ def test_temperature_and_power_are_told_where_they_were_measured(
     run_cli, page, bundle, photos, tmp_path, monkeypatch
 ):
     board = DeviceStats({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
-    monkeypatch.setattr(engine_report, "watched", lambda work: (work(), board))
+    monkeypatch.setattr(engine_report, "record_device_stats", lambda work: (work(), board))
     target = tmp_path / "report.html"
     words = ("report", bundle, photos, "-o", target, "--engine", "fake", "--precision", "fp32")
     assert "nothing was judged" in run_cli(*words).stderr

@@ -93,7 +93,7 @@ def test_boxes_lie_in_the_scene_hold_a_digit_and_hardly_overlap(scenes):
             assert 0 <= top < bottom <= 64
             assert 14 <= max(right - left, bottom - top) <= 38
             assert row["difficult"] == "0"
-            boxes.append(digits.Placed(row["label"], left, top, right, bottom))
+            boxes.append(digits.PlacedDigit(row["label"], left, top, right, bottom))
         for n, box in enumerate(boxes):
             assert all(box.overlap(other) <= digits.OVERLAP for other in boxes[:n])
 
@@ -158,11 +158,11 @@ def test_singles_is_the_share_of_train_scenes_with_one_digit(scenes):
 
 
 @pytest.mark.parametrize(
-    ("digits", "singles", "counts"),
+    ("digits_range", "singles", "counts"),
     [((1, 1), 0.0, {1}), ((2, 2), 0.0, {2}), ((1, 3), 1.0, {1}), ((1, 2), 0.0, {2})],
 )
-def test_the_number_of_digits_in_train_scenes(tmp_path, digits, singles, counts):
-    digits.make_scenes(tmp_path, train=12, val=0, digits=digits, singles=singles, size=96)
+def test_the_number_of_digits_in_train_scenes(tmp_path, digits_range, singles, counts):
+    digits.make_scenes(tmp_path, train=12, val=0, digits=digits_range, singles=singles, size=96)
     assert {len(placed) for placed in boxes_of(tmp_path).values()} == counts
 
 

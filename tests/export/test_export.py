@@ -241,7 +241,7 @@ def test_what_cannot_be_exported(trained_run, tmp_path, target, changes, message
 
 @pytest.mark.usefixtures("graph_made")
 def test_fp16_that_overflows_fails_although_no_score_shows_it(trained_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_module, "overflowing", lambda graph, images: ["mlp_1"])
+    monkeypatch.setattr(export_module, "find_overflows", lambda graph, images: ["mlp_1"])
     with pytest.raises(StageGateError, match="too far from the stage before: 'fp16'") as caught:
         export_bundle(trained_run, tmp_path / "x.patchct", FP16, quiet)
     assert "the first is mlp_1" in str(caught.value)

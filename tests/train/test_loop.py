@@ -145,7 +145,7 @@ def test_labels_may_be_any_text(run, colour_set, tmp_path):
 
 def test_the_best_epoch_is_kept(run, colour_set, tmp_path, monkeypatch):
     figures = iter([0.5, 0.8, 0.3, 0.8])
-    monkeypatch.setattr("patchct_edge.train.loop.validate", lambda *_: next(figures))
+    monkeypatch.setattr("patchct_edge.train.loop.evaluate_map", lambda *_: next(figures))
     kept = {}
     write = checkpoint.write_run
 

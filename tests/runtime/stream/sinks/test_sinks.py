@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,9 @@ from patchct_edge.runtime.stream.sinks.webhook import WebhookSink
 PICTURE = np.full((48, 64, 3), 90, np.uint8)
 
 
-HERE = os.path.dirname(__file__)  # noqa: PTH120
+TEST_FOLDERS = os.pathsep.join(
+    str(Path(__file__).parents[depth] / name) for depth, name in ((0, ""), (3, "support"))
+)
 FULL = """
 import resource, signal, sys
 from test_sinks import JSONLSink, row, settings
@@ -188,7 +191,7 @@ def test_a_full_disk_under_stdout_leaves_no_torn_line(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             check=True,
-            env={**os.environ, "PYTHONPATH": HERE},
+            env={**os.environ, "PYTHONPATH": TEST_FOLDERS},
         )
     delivered = [int(word) for word in found.stderr.split()]
     assert lines_of(path) == delivered
@@ -341,7 +344,7 @@ def test_a_disk_that_is_full_from_the_start_refuses_a_video(tmp_path, suffix):
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": HERE},
+        env={**os.environ, "PYTHONPATH": TEST_FOLDERS},
     )
     assert found.stdout.split() == ["refused"] * 3
 
