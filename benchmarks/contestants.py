@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, ViTForImageClassification, ViTImageProcessor, pipeline
 
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.export.graph import EngineGraph
 from patchct_edge.parallel import ordered_map
 from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Images, Outputs
@@ -54,13 +53,13 @@ def of_engines(
     bundle: Bundle, graph: EngineGraph, files: list[Path], stack: ExitStack
 ) -> Iterator[Contestant]:
     """Yield every engine at every batch size, on pixels that are in memory."""
-    pixels = np.stack([bundle.manifest.preprocessing.read(path) for path in files[:64]])
+    pixels = np.stack([bundle.preprocessing.read(path) for path in files[:64]])
     engines: dict[str, Engine] = {
         "PyTorch eager FP32": Eager(graph),
         "ONNX Runtime FP32": open_engine(bundle, engine="onnxruntime", precision="fp32"),
         "OpenVINO f32": open_engine(bundle, engine="openvino", precision="fp32"),
         # "int8" leaves the arithmetic of floats to OpenVINO, which takes bf16 where there is any.
-        "OpenVINO bf16": OpenVINOEngine(bundle.model("fp32"), "int8"),
+        "OpenVINO bf16": OpenVINOEngine(bundle.graph_path("fp32"), "int8"),
         "OpenVINO INT8": open_engine(bundle, engine="openvino", precision="int8"),
     }
     for name, engine in engines.items():
@@ -74,7 +73,7 @@ def from_files(
     bundle: Bundle, encoder: Path, files: list[Path], target: Path, stack: ExitStack
 ) -> Iterator[Contestant]:
     """Yield decoding alone, and what makes a file of tags from files of photos."""
-    preprocessing, count = bundle.manifest.preprocessing, len(files)
+    preprocessing, count = bundle.preprocessing, len(files)
     yield Contestant("decode", "decode pool", 1, count, _bound(_decoded, preprocessing, files))
     tagger = stack.enter_context(Tagger.open(bundle.path))
     yield Contestant(

@@ -27,7 +27,7 @@ import openvino
 import stand_in
 from contestants import Contestant, from_files, of_engines
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.cli import console
 from patchct_edge.export.graph import EngineGraph, prototypes_from_model
 from patchct_edge.runtime.tagging.inputs import find_images

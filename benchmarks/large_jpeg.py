@@ -21,8 +21,7 @@ import numpy as np
 from PIL import Image
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.metrics import tag_flips
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.tagging.inputs import find_images
@@ -41,7 +40,7 @@ def main() -> None:
     bundle = Bundle(args.bundle)
     files = list(islice(find_images([str(args.photos)]), args.count * (SIDE**2 + 1)))
     for kind, made in (("mosaic", mosaics), ("scaled up", scaled_up)):
-        pixels, seconds = read_each_way(made(files, args.count), bundle.manifest.preprocessing)
+        pixels, seconds = read_each_way(made(files, args.count), bundle.preprocessing)
         full, small = (statistics.median(seconds[way]) for way in ("full", "small"))
         ratio = round(full / small, 2)
         times = {"full_ms": round(1e3 * full, 1), "small_ms": round(1e3 * small, 1), "ratio": ratio}

@@ -63,7 +63,7 @@ def alone(model: Path, seconds: float, *, fitting: bool) -> dict[str, float]:
     """Run the engine on one picture again and again, which is fitted anew each time or never."""
     with Tagger.open(model, latency=True) as tagger:
         frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-        preprocessing = tagger.bundle.manifest.preprocessing
+        preprocessing = tagger.bundle.preprocessing
         pixels = preprocessing.apply(frame)
         took = []
         began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file aside and rename it: what stood there is lost only when the new one is whole."""
     with write_aside(path) as aside:
         aside.write_bytes(data)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def user_folder(kind: str) -> Path:

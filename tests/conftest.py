@@ -14,16 +14,12 @@ import numpy.typing as npt
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import (
-    CALIBRATION,
-    fingerprint,
-    graph_name,
-    new_bundle,
-    sha256,
-    write_manifest,
-)
-from patchct_edge.bundle.manifest import Manifest
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Manifest, Preprocessing
+from patchct_edge.bundle.bundle import CALIBRATION_NAME
+from patchct_edge.bundle.manifest import compute_fingerprint
+from patchct_edge.bundle.precisions import graph_name
+from patchct_edge.bundle.write import create_bundle, write_manifest
+from patchct_edge.files import sha256
 
 LABELS = ("red", "green", "blue")
 CHANNELS = np.eye(3, dtype=np.float32)
@@ -130,12 +126,15 @@ def write_bundle(write_graph: Callable[..., Path]) -> Callable[..., Path]:
             **changes,
         }
         values.setdefault("prompts", tuple(f"A {label} photo." for label in values["labels"]))
-        with new_bundle(target) as folder:
+        with create_bundle(target) as folder:
             for precision in precisions:
                 graph = write_graph(folder / graph_name(precision), weights)
             if calibration is not None:
-                (folder / CALIBRATION).write_text(json.dumps(calibration), encoding="utf-8")
-            model = fingerprint(sha256(graph), values["labels"], values["preprocessing"])
+                (folder / CALIBRATION_NAME).write_text(json.dumps(calibration), encoding="utf-8")
+            model = compute_fingerprint(
+                sha256(graph),
+                *(values[name] for name in ("labels", "preprocessing", "tau", "grid")),
+            )
             write_manifest(folder, Manifest(fingerprint=model, **values))
         return target
 

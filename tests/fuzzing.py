@@ -25,10 +25,8 @@ import numpy as np
 from PIL import Image
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle, fingerprint
-from patchct_edge.bundle.calibration import Calibration
-from patchct_edge.bundle.manifest import Manifest, Stage
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Calibration, Manifest, Preprocessing
+from patchct_edge.bundle.manifest import Stage, compute_fingerprint
 from patchct_edge.datasets import read_boxes, read_dataset
 from patchct_edge.errors import UserError
 
@@ -167,7 +165,9 @@ def manifests() -> list[bytes]:
         tau=0.1,
         grid=(2, 2),
         producer="tests",
-        fingerprint=fingerprint(files["model.fp32.onnx"], labels, preprocessing),
+        fingerprint=compute_fingerprint(
+            files["model.fp32.onnx"], labels, preprocessing, 0.1, (2, 2)
+        ),
         stages=(stage,),
         files=files,
     )
@@ -185,7 +185,7 @@ def read_manifest(data: bytes, folder: Path) -> None:
     bundle = Bundle(folder)
     bundle.verify()
     bundle.calibration("fp32")
-    bundle.model("fp32")
+    bundle.graph_path("fp32")
 
 
 def calibrations() -> list[bytes]:

@@ -32,7 +32,7 @@ def calibrate(
 
     Every precision that runs here, each with its fastest engine. tag and eval use them at once.
     """
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.evaluation.calibration_fit import Objective, ReferenceTags, fit_to_reference
     from patchct_edge.evaluation.predictions import predict
     from patchct_edge.runtime.engines.select import (
@@ -61,7 +61,7 @@ def calibrate(
             open_engine(opened, engine=scored[kind], precision=kind, trust=trust_engine) as running,
             console.counting(f"scoring, {kind}", len(found)) as progress,
         ):
-            said = predict(running, opened.manifest.preprocessing, found, progress)
+            said = predict(running, opened.preprocessing, found, progress)
         failed.update(dict.fromkeys(said.failed))
         result = fit_to_reference(said, wanted, exact)
         if exact is None:
@@ -78,7 +78,7 @@ def calibrate(
             "data": found.fingerprint(),
             "images": len(said.paths),
         }
-    opened.calibrated(records)
+    opened.store_calibrations(records)
     if as_json:
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     for failure in failed:
@@ -94,7 +94,7 @@ def calibrate(
 
 def _print(said: Predictions, found: CalibrationFit, objective: Objective) -> None:
     """Print what the calibration of one precision is worth."""
-    from patchct_edge.bundle.calibration import Calibration
+    from patchct_edge.bundle import Calibration
     from patchct_edge.evaluation.accuracy import precision_and_recall
     from patchct_edge.evaluation.calibration_fit import cross_fit
     from patchct_edge.metrics import expected_calibration_error, multi_label_figures

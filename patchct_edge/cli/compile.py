@@ -44,7 +44,8 @@ def compile_(
     ] = False,
 ) -> None:
     """Compile a bundle's graphs for this machine's GPU; the engines go into the bundle."""
-    from patchct_edge.bundle.bundle import Bundle, check_precision
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.bundle.precisions import check_precision
     from patchct_edge.runtime.engines.tensorrt.build import BuildOptions
     from patchct_edge.runtime.engines.tensorrt.compile import compile_engine
     from patchct_edge.runtime.engines.tensorrt.library import import_tensorrt

@@ -167,12 +167,12 @@ def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
             for row in tagger.tag_files(scenes.paths):
                 sink.write(row)
         calibration = tagger.bundle.calibration("int8")
-        found = predict(tagger.engine, tagger.bundle.manifest.preprocessing, scenes)
+        found = predict(tagger.engine, tagger.bundle.preprocessing, scenes)
         return compute_accuracy(found, calibration)
 
 
 def _draw(bundle: Path, data: Path, target: Path) -> None:
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.explain import map_rows
     from patchct_edge.explain.figure import write_png
     from patchct_edge.explain.maps import explain_photo

@@ -30,8 +30,7 @@ def evaluate(
     as_json: options.Json = False,
 ) -> ExitCode:
     """Measure mAP, precision, recall and F1 on a data set (its val split by default)."""
-    from patchct_edge.bundle.bundle import Bundle
-    from patchct_edge.bundle.calibration import Calibration
+    from patchct_edge.bundle import Bundle, Calibration
     from patchct_edge.datasets import read_boxes
     from patchct_edge.evaluation.accuracy import compute_accuracy
     from patchct_edge.evaluation.predictions import predict
@@ -44,7 +43,7 @@ def evaluate(
         open_engine(opened, engine=engine, precision=precision, trust=trust_engine) as running,
         console.counting("evaluating", len(found)) as progress,
     ):
-        said = predict(running, opened.manifest.preprocessing, found, progress)
+        said = predict(running, opened.preprocessing, found, progress)
     record = said.record
     if uncalibrated:
         calibration = Calibration.default(len(opened.labels))

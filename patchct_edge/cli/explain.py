@@ -14,7 +14,7 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode, ImageError, UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import Dataset
     from patchct_edge.explain.figure import FigureRow
     from patchct_edge.explain.maps import Explanation
@@ -57,7 +57,7 @@ def explain(
     trust_engine: options.TrustEngine = False,
 ) -> ExitCode:
     """Show where in a photo each label is: heat maps as a picture or a page, or the numbers."""
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.runtime.engines.select import open_engine
 
     _check_usage(inputs, prototypes, split or images)

@@ -14,7 +14,8 @@ from patchct_edge.errors import UserError, did_you_mean
 from patchct_edge.evaluation.gates import Gates
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle.manifest import Manifest, Stage
+    from patchct_edge.bundle import Manifest
+    from patchct_edge.bundle.manifest import Stage
     from patchct_edge.export.export import ExportOptions
     from patchct_edge.export.quantization_images import PhotoSources
 
@@ -124,12 +125,13 @@ def print_stages(stages: Sequence[Stage]) -> None:
 
 def print_sensitivity(bundle: Path, sources: PhotoSources) -> None:
     """Show what it costs to quantise each group of layers alone, the worst first."""
-    from patchct_edge.bundle.bundle import Bundle, graph_name
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.bundle.precisions import graph_name
     from patchct_edge.export.quantization_images import read_export_images
     from patchct_edge.export.sensitivity import measure_sensitivity
 
     opened = Bundle(bundle)
-    photos = read_export_images(sources, opened.labels, opened.manifest.preprocessing)
+    photos = read_export_images(sources, opened.labels, opened.preprocessing)
     if photos.calibration is None:
         raise UserError("--sensitivity needs photos to calibrate with", fix="--calib DATA")
     graph = opened.path / graph_name("fp32")
@@ -172,7 +174,7 @@ def _row(stage: Stage) -> tuple[str, ...]:
 
 
 def _precisions(text: str | None, calib: Path | None) -> list[str]:
-    from patchct_edge.bundle.bundle import PRECISIONS
+    from patchct_edge.bundle.precisions import PRECISIONS
 
     if text is None:
         if calib is None:

@@ -9,7 +9,7 @@ import typer
 from patchct_edge.cli import console
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import Boxes, Dataset
     from patchct_edge.evaluation.pointing import Pointing
     from patchct_edge.runtime.engines.base import EngineRecord

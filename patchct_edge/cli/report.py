@@ -16,7 +16,7 @@ from patchct_edge.errors import ExitCode, UserError
 from patchct_edge.evaluation.gates import Gates
 
 if TYPE_CHECKING:
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import Boxes, Dataset
     from patchct_edge.report.report import Report
     from patchct_edge.runtime.engines.select import EngineRequest
@@ -65,7 +65,7 @@ def report(
     The engine that tag would take is judged against the most exact one that runs here; with two
     bundles, the new one against the old.
     """
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import read_boxes
     from patchct_edge.report.page import write_report
     from patchct_edge.runtime.engines.select import EngineRequest

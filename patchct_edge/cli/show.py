@@ -19,7 +19,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show labels, preprocessing, parity figures and the engines that fit this machine."""
-    from patchct_edge.bundle.bundle import Bundle
+    from patchct_edge.bundle import Bundle
     from patchct_edge.runtime.engines.select import iter_candidates
 
     opened = Bundle(bundle)
@@ -34,7 +34,7 @@ def show(
         text = {**manifest.to_json(), "engines": engines}
         typer.echo(json.dumps(text, indent=2, ensure_ascii=False))
         return
-    sizes = {name: opened.file(name).stat().st_size for name in manifest.files}
+    sizes = {name: opened.file_path(name).stat().st_size for name in manifest.files}
     preprocessing, (rows, columns) = manifest.preprocessing, manifest.grid
     typer.echo(f"model    {manifest.fingerprint}  ({manifest.producer})")
     typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")

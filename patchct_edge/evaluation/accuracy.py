@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import (
     Bools,

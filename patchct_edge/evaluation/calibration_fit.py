@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import (

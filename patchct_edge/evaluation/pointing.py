@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchct_edge import images, navigators
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.datasets import Boxes, Dataset, ObjectBox, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.metrics import bootstrap_interval

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import EngineError, UserError
 from patchct_edge.metrics import Bools

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchct_edge import images, navigators
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.runtime.engines.base import Engine
 
@@ -93,7 +92,7 @@ def explain_photo(
     Raises:
         ImageError: the photo cannot be decoded.
     """
-    preprocessing = bundle.manifest.preprocessing
+    preprocessing = bundle.preprocessing
     photo = images.decode(path, at_least=2 * preprocessing.size)  # as Preprocessing.read
     logits, similarities = engine.infer(preprocessing.apply(photo)[None])
     if similarities is None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from patchct_edge import images
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.explain.maps import LabelMap
 
 Bytes = npt.NDArray[np.uint8]  # (rows, columns) or (height, width)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.explain.figure import FigureRow, Line, Tile
@@ -63,7 +63,7 @@ def strongest_patches(
     columns = [bundle.labels.index(label) for label in labels]
     heaps: list[list[PatchMatch]] = [[] for _ in labels]
     failed = []
-    for n, scored in enumerate(score_images(data.paths, engine, bundle.manifest.preprocessing)):
+    for n, scored in enumerate(score_images(data.paths, engine, bundle.preprocessing)):
         if scored.error is not None:
             failed.append(f"{scored.path}: {scored.error}")
         elif scored.similarity is None:
@@ -108,7 +108,7 @@ def _crop(sample: Sample, patch: int, bundle: Bundle) -> images.RGB:
     Raises:
         ImageError: the photo cannot be decoded any more.
     """
-    preprocessing, grid = bundle.manifest.preprocessing, bundle.manifest.grid
+    preprocessing, grid = bundle.preprocessing, bundle.manifest.grid
     photo = images.decode(sample.path, at_least=2 * preprocessing.size)
     height, width = photo.shape[:2]
     left, top, right, bottom = patch_box(divmod(patch, grid[1]), grid, preprocessing, width, height)

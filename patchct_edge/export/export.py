@@ -7,16 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from patchct_edge import __version__
-from patchct_edge.bundle.bundle import (
-    INT8_FOR_GPU,
-    PRECISIONS,
-    fingerprint,
-    graph_name,
-    new_bundle,
-    sha256,
-    write_manifest,
-)
-from patchct_edge.bundle.manifest import Manifest, Stage
+from patchct_edge.bundle import Manifest
+from patchct_edge.bundle.manifest import Stage, compute_fingerprint
+from patchct_edge.bundle.precisions import INT8_FP16_GRAPH, PRECISIONS, graph_name
+from patchct_edge.bundle.write import create_bundle, write_manifest
 from patchct_edge.errors import GateError, UserError
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.fp16 import find_overflows, fp16_from_fp32
@@ -25,6 +19,7 @@ from patchct_edge.export.int8 import int8_from_fp32
 from patchct_edge.export.parity import Run, compare_stage, run_engine, run_model
 from patchct_edge.export.quantization_images import ExportImages, PhotoSources, read_export_images
 from patchct_edge.export.simplify import simplify
+from patchct_edge.files import sha256
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.train.checkpoint import load_model
@@ -74,7 +69,7 @@ def export_bundle(run: Path, target: Path, options: ExportOptions, report: Repor
         )
     tau, grid = float(model.tau.detach()), model.image.grid
 
-    with new_bundle(target) as folder:
+    with create_bundle(target) as folder:
         report("prototypes, and the reference in PyTorch")
         prototypes = prototypes_from_model(model)
         reference = run_model(
@@ -101,8 +96,8 @@ def export_bundle(run: Path, target: Path, options: ExportOptions, report: Repor
             assert photos.calibration is not None
             int8_from_fp32(fp32, folder / graph_name("int8"), photos.calibration)
             stages.add("int8", folder / graph_name("int8"), against="fp32")
-            fp16_from_fp32(folder / graph_name("int8"), folder / graph_name(INT8_FOR_GPU))
-            stages.add(INT8_FOR_GPU, folder / graph_name(INT8_FOR_GPU), against="fp32")
+            fp16_from_fp32(folder / graph_name("int8"), folder / graph_name(INT8_FP16_GRAPH))
+            stages.add(INT8_FP16_GRAPH, folder / graph_name(INT8_FP16_GRAPH), against="fp32")
 
         graph.unlink()
         manifest = Manifest(
@@ -113,7 +108,9 @@ def export_bundle(run: Path, target: Path, options: ExportOptions, report: Repor
             tau=tau,
             grid=(grid, grid),
             producer=f"patchct-edge {__version__}",
-            fingerprint=fingerprint(sha256(fp32), state.labels, state.preprocessing),
+            fingerprint=compute_fingerprint(
+                sha256(fp32), state.labels, state.preprocessing, tau, (grid, grid)
+            ),
             quantization_data=photos.fingerprint,
             stages=tuple(stages.done),
         )

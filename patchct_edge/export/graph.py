@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import UserError
 from patchct_edge.train.model import PatchCT
 

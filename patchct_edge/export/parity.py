@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import EngineGraph

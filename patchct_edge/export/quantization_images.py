@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from patchct_edge import images
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset, read_dataset, select_split, split_off_validation
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.export.parity import ParityImages

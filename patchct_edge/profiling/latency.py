@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.runtime.engines.base import Engine, Images
 
@@ -94,7 +93,7 @@ def measure_latency(
 
 def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -> dict[str, float]:
     """Tag a photo; return the seconds of each stage."""
-    preprocessing, times = bundle.manifest.preprocessing, [time.perf_counter()]
+    preprocessing, times = bundle.preprocessing, [time.perf_counter()]
     data = path.read_bytes()
     times.append(time.perf_counter())
     rgb = images.decode(data, at_least=2 * preprocessing.size)

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.datasets import Boxes, Dataset
 from patchct_edge.evaluation.accuracy import Accuracy, compute_accuracy
 from patchct_edge.evaluation.pointing import Pointing, play_pointing_game
@@ -110,13 +109,13 @@ def measure_engine(
         open_engine, bundle, engine=chosen.engine, precision=chosen.precision, trust=trust
     )
     with opened() as streamed:
-        said = predict(streamed, bundle.manifest.preprocessing, data, told("accuracy", len(data)))
+        said = predict(streamed, bundle.preprocessing, data, told("accuracy", len(data)))
     game = None
     if boxes is not None:
         with opened(similarity=True) as explaining:
             game = play_pointing_game(bundle, explaining, data, boxes, told("pointing", len(data)))
     photos = list(islice(cycle(said.paths), max(BATCHES)))
-    pixels = np.stack([bundle.manifest.preprocessing.read(path) for path in photos])
+    pixels = np.stack([bundle.preprocessing.read(path) for path in photos])
     with opened(latency=True) as single:
         record = single.record
         counted = told("latency", WARM_UP + SAMPLES)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from patchct_edge.bundle.bundle import PRECISIONS, Bundle
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.precisions import PRECISIONS
 from patchct_edge.datasets import Boxes, Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.accuracy import nan_to_none

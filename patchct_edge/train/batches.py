@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from patchct_edge import images
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.images import RGB, Box

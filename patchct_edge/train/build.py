@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.train.checkpoint import RunState, load_model

@@ -11,17 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from patchct_edge.bundle.bundle import (
-    Bundle,
-    check_precision,
-    fingerprint,
-    new_bundle,
-    sha256,
-    write_manifest,
-)
-from patchct_edge.bundle.manifest import FORMAT, Manifest, Stage
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Manifest, Preprocessing
+from patchct_edge.bundle.manifest import FORMAT, Stage, compute_fingerprint
+from patchct_edge.bundle.precisions import check_precision
+from patchct_edge.bundle.write import create_bundle, write_manifest
 from patchct_edge.errors import BundleError, UserError
+from patchct_edge.files import sha256
 
 EXACT = b"exact"
 STAGE = Stage("int8", "fp32", "openvino", 9, 0.1, 0.01, 0.02, gate="flips <= 3 %", passed=False)
@@ -40,8 +35,9 @@ def manifest(**changes):
         "stages": (STAGE, Stage("fp32", "graph", "openvino", 9, 0, 0, 0, map=0.9)),
     }
     values |= changes
-    model = fingerprint(
-        hashlib.sha256(EXACT).hexdigest(), values["labels"], values["preprocessing"]
+    model = compute_fingerprint(
+        hashlib.sha256(EXACT).hexdigest(),
+        *(values[name] for name in ("labels", "preprocessing", "tau", "grid")),
     )
     return Manifest(**{"fingerprint": model, **values})
 
@@ -49,7 +45,7 @@ def manifest(**changes):
 @pytest.fixture
 def bundle(tmp_path):
     """A bundle whose graphs are no graphs: nothing here runs them."""
-    with new_bundle(tmp_path / "x.patchct") as folder:
+    with create_bundle(tmp_path / "x.patchct") as folder:
         (folder / "model.fp32.onnx").write_bytes(EXACT)
         (folder / "model.int8.onnx").write_bytes(b"small")
         (folder / "engines").mkdir()
@@ -76,7 +72,7 @@ def test_what_is_read_is_what_was_written(bundle):
     assert set(read.manifest.files) == {"model.fp32.onnx", "model.int8.onnx", "engines/trt.plan"}
     assert read.labels == ("cat", "Hund 🐕")
     assert read.precisions() == ["fp32", "int8"]
-    assert read.model("int8").read_bytes() == b"small"
+    assert read.graph_path("int8").read_bytes() == b"small"
     assert read.failed_stages("int8") == [STAGE]
     assert read.failed_stages("fp32") == []
     read.verify()
@@ -94,7 +90,7 @@ def test_a_bundle_can_be_read_by_others_and_leaves_nothing_beside_it(bundle):
 @pytest.mark.parametrize("precision", ["fp16", "int4", "../x", ""])
 def test_a_precision_without_a_graph_is_refused(bundle, precision):
     with pytest.raises(BundleError, match=r"(?s)no .* graph.*fp32 or int8.*patchct export"):
-        Bundle(bundle).model(precision)
+        Bundle(bundle).graph_path(precision)
 
 
 def test_an_unknown_precision_is_told_from_a_known_one():
@@ -108,13 +104,13 @@ def test_an_unknown_precision_is_told_from_a_known_one():
 def test_a_file_that_was_altered_or_is_missing(bundle, name, damage):
     damage(bundle / name)
     read = Bundle(bundle)
-    assert read.model("fp32")
+    assert read.graph_path("fp32")
     for check in (read.verify, lambda: read.verify(name)):
         with pytest.raises(BundleError, match=rf"(?s){name}.*patchct export"):
             check()
     if name.endswith(".onnx"):
         with pytest.raises(BundleError, match=name):
-            read.model("int8")
+            read.graph_path("int8")
 
 
 @pytest.mark.parametrize("version", [FORMAT + 1, "1", 0])
@@ -163,7 +159,7 @@ def test_a_file_outside_the_folder_is_refused(bundle, name):
 def test_no_bundle_at_all(tmp_path):
     (tmp_path / "file.patchct").touch()
     for name in (".", "file.patchct", "gone.patchct"):
-        with pytest.raises(BundleError, match=r"(?s)is no bundle.*manifest\.json"):
+        with pytest.raises(BundleError, match=r"(?s)is not a bundle.*manifest\.json"):
             Bundle(tmp_path / name)
 
 
@@ -201,18 +197,25 @@ def test_any_manifest_is_read_or_refused(tmp_path, data):
         assert all(isinstance(label, str) for label in read.labels)
         read.verify()
         read.calibration("fp32")
-        read.model("fp32")
+        read.graph_path("fp32")
     except BundleError:
         pass
 
 
 @pytest.fixture
 def identify(tmp_path):
-    """Return the fingerprint of a graph's bytes, labels and a preprocessing."""
+    """Return the fingerprint of a graph's bytes and what belongs to it."""
 
-    def call(graph=b"graph", labels=("a", "b"), preprocessing=None, name="model.onnx"):
+    def call(
+        graph=b"graph",
+        labels=("a", "b"),
+        preprocessing=Preprocessing(8),  # noqa: B008  (frozen)
+        tau=0.1,
+        grid=(2, 3),
+        name="model.onnx",
+    ):
         (tmp_path / name).write_bytes(graph)
-        return fingerprint(sha256(tmp_path / name), labels, preprocessing or Preprocessing(8))
+        return compute_fingerprint(sha256(tmp_path / name), labels, preprocessing, tau, grid)
 
     return call
 
@@ -229,20 +232,21 @@ def identify(tmp_path):
         {"preprocessing": Preprocessing(8, interpolation="bicubic")},
         {"preprocessing": Preprocessing(8, mean=(0.5, 0.5, 0.4))},
         {"preprocessing": Preprocessing(8, std=(0.4, 0.5, 0.5))},
+        {"tau": 0.2},
+        {"grid": (3, 2)},
     ],
     ids=str,
 )
-def test_a_fingerprint_follows_graph_labels_and_recipe(identify, change):
+def test_a_fingerprint_depends_on_all_that_changes_the_result(identify, change):
     assert identify(**change) != identify()
 
 
-def test_a_fingerprint_follows_nothing_else(identify, write_bundle, tmp_path):
+def test_a_fingerprint_depends_on_nothing_else(identify, write_bundle, tmp_path):
     assert identify(name="other.onnx") == identify()
     plain = write_bundle(tmp_path / "plain.patchct")
     other = write_bundle(
         tmp_path / "other.patchct",
         ("int8", "fp32"),
-        tau=0.5,
         prompts=("x", "y", "z"),
         producer="later",
         stages=(STAGE,),
@@ -290,7 +294,7 @@ def test_an_altered_calibration_is_refused(write_bundle, tmp_path):
 
 @pytest.mark.parametrize("name", ["x", "x.onnx", "x.patchct.zip", ".patchct"])
 def test_a_bundle_has_its_suffix(tmp_path, name):
-    with pytest.raises(BundleError, match=r"\.patchct"), new_bundle(tmp_path / name):
+    with pytest.raises(BundleError, match=r"\.patchct"), create_bundle(tmp_path / name):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -301,7 +305,7 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path):
     (folder / "a.jpg").write_bytes(b"a")
     file.write_bytes(b"b")
     for target in (folder, file):
-        with pytest.raises(BundleError, match="is no bundle"), new_bundle(target):
+        with pytest.raises(BundleError, match="is not a bundle"), create_bundle(target):
             pass
     assert (folder / "a.jpg").read_bytes() == b"a"
     assert file.read_bytes() == b"b"
@@ -311,27 +315,27 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for name in ("file/x.patchct", "file/deep/x.patchct", f"{'x' * 300}.patchct"):
         with pytest.raises(UserError, match=r"cannot write .*x\.patchct(?s:.*)got:(?s:.*)fix:"):
-            new_bundle(tmp_path / name).__enter__()
+            create_bundle(tmp_path / name).__enter__()
 
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)  # permissions do not hold for root
     with pytest.raises(UserError, match=r"cannot write .*x\.patchct(?s:.*)Permission denied"):
-        new_bundle(tmp_path / "x.patchct").__enter__()
+        create_bundle(tmp_path / "x.patchct").__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("name", ["model.gone.onnx", "x" * 300])
 def test_a_file_that_is_missing_is_named(bundle, name):
     read = Bundle(edited(bundle, files={name: "0" * 64}))
-    for look in (read.file, read.verify):
+    for look in (read.file_path, read.verify):
         with pytest.raises(BundleError, match=f"lacks a file(?s:.*)no {name}"):
             look(name)
 
 
 def test_a_whole_bundle_replaces_the_old_one(bundle):
-    with new_bundle(bundle) as folder:
+    with create_bundle(bundle) as folder:
         (folder / "model.fp32.onnx").write_bytes(EXACT)
         write_manifest(folder, manifest(producer="later"))
         assert Bundle(bundle).manifest.producer == "tests"
@@ -344,7 +348,7 @@ def test_a_whole_bundle_replaces_the_old_one(bundle):
 def test_a_block_that_fails_leaves_the_old_bundle_and_what_was_made(bundle, error):
 
     def fail(name):
-        with new_bundle(bundle) as folder:
+        with create_bundle(bundle) as folder:
             (folder / name).write_bytes(b"half")
             raise error
 
@@ -359,7 +363,7 @@ def test_a_block_that_fails_leaves_the_old_bundle_and_what_was_made(bundle, erro
 
 def test_a_block_that_fails_makes_no_bundle(tmp_path):
     target = tmp_path / "new folder" / "x.patchct"
-    with pytest.raises(RuntimeError), new_bundle(target):
+    with pytest.raises(RuntimeError), create_bundle(target):
         raise RuntimeError
     assert not target.exists()
 
@@ -397,7 +401,7 @@ def test_a_calibration_that_is_none_is_refused(bundle, text):
 
 
 def test_a_path_that_cannot_be_looked_into_is_no_bundle(tmp_path):
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         Bundle(tmp_path / ("x" * 300))
 
 
@@ -407,7 +411,7 @@ RECORD = {**CALIBRATION["int8"], "bias": -0.5, "data": "d", "objective": "f1"}
 def test_a_calibration_replaces_that_of_its_precision_only(write_bundle, tmp_path):
     path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
     before = Bundle(path)
-    bundle = before.calibrated({"int8": RECORD, "fp16": RECORD})
+    bundle = before.store_calibrations({"int8": RECORD, "fp16": RECORD})
     for read in (bundle, Bundle(path)):
         read.verify()
         assert read.calibration_record("int8") == read.calibration_record("fp16") == RECORD
@@ -421,7 +425,7 @@ def test_a_calibration_replaces_that_of_its_precision_only(write_bundle, tmp_pat
 def test_a_bundle_that_nobody_calibrated_gets_its_first_calibration(write_bundle, tmp_path):
     bundle = Bundle(write_bundle(tmp_path / "x.patchct"))
     assert bundle.calibration_record("int8") is None
-    bundle = bundle.calibrated({"int8": RECORD})
+    bundle = bundle.store_calibrations({"int8": RECORD})
     bundle.verify()
     assert bundle.calibration_record("int8") == RECORD
     assert bundle.calibration_record("fp32") is None
@@ -434,7 +438,7 @@ def test_a_damaged_calibration_is_replaced(bundle, text):
     write_manifest(bundle, manifest())
     if text is None:
         (bundle / "calibration.json").write_text('{"fp16": {"bias": 9}}')
-    read = Bundle(bundle).calibrated({"int8": RECORD})
+    read = Bundle(bundle).store_calibrations({"int8": RECORD})
     read.verify()
     assert json.loads((bundle / "calibration.json").read_text()) == {"int8": RECORD}
 
@@ -442,7 +446,7 @@ def test_a_damaged_calibration_is_replaced(bundle, text):
 def test_a_calibration_that_is_missing_is_written_anew(write_bundle, tmp_path):
     path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
     (path / "calibration.json").unlink()
-    assert Bundle(path).calibrated({"int8": RECORD}).calibration_record("int8") == RECORD
+    assert Bundle(path).store_calibrations({"int8": RECORD}).calibration_record("int8") == RECORD
 
 
 def test_an_interrupted_calibration_leaves_a_bundle_that_says_so(
@@ -455,10 +459,10 @@ def test_an_interrupted_calibration_leaves_a_bundle_that_says_so(
         def stop(*_):
             raise KeyboardInterrupt
 
-        patch.setattr("patchct_edge.bundle.bundle._manifest_text", stop)
+        patch.setattr("patchct_edge.bundle.manifest.Manifest.to_bytes", stop)
         with pytest.raises(KeyboardInterrupt):
-            Bundle(path).calibrated({"int8": RECORD})
-    assert Bundle(path).model("fp32")
+            Bundle(path).store_calibrations({"int8": RECORD})
+    assert Bundle(path).graph_path("fp32")
     with pytest.raises(BundleError, match=r"calibration\.json was altered"):
         Bundle(path).calibration("int8")
-    Bundle(path).calibrated({"int8": RECORD}).verify()
+    Bundle(path).store_calibrations({"int8": RECORD}).verify()

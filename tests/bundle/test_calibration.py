@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchct_edge.bundle.calibration import Calibration
-from patchct_edge.bundle.tags import Tag, tags_from_scores
+from patchct_edge.bundle import Calibration, Tag
+from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.errors import BundleError
 
 LABELS = ("cat", "dog", "Hund 🐕", "a|b")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchct_edge.bundle.preprocessing import FITS, Preprocessing
+from patchct_edge.bundle import Preprocessing
+from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.errors import UserError
 from patchct_edge.images import FILTERS
 

@@ -195,9 +195,9 @@ def test_wrong_usage(run_cli, words):
         ("train nowhere.csv --out run --set epochs", ["NAME=VALUE", "got: epochs", "--settings"]),
         ("export nowhere --out x.patchct", ["no such run: nowhere", "expected:", "fix:"]),
         ("export nowhere --out x.patchct --precision int9", ["got: int9", "'int8'?"]),
-        ("tag x.jpg --model nowhere.patchct", ["is no bundle", "got:", "manifest.json"]),
-        ("eval nowhere.patchct x.csv", ["is no bundle", "got:", "expected:"]),
-        ("show nowhere.patchct", ["is no bundle", "got:", "expected:"]),
+        ("tag x.jpg --model nowhere.patchct", ["is not a bundle", "got:", "manifest.json"]),
+        ("eval nowhere.patchct x.csv", ["is not a bundle", "got:", "expected:"]),
+        ("show nowhere.patchct", ["is not a bundle", "got:", "expected:"]),
     ],
 )
 def test_what_a_user_can_solve(run_cli, tmp_path, monkeypatch, words, expected):

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 
 PRECISIONS = ["fp32", "fp16", "int8"]
 

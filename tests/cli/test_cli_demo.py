@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.cli import console, demo
 from patchct_edge.datasets.digits import DIGITS

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import read_dataset
 from patchct_edge.evaluation.accuracy import compute_accuracy
 from patchct_edge.evaluation.predictions import predict
@@ -27,7 +27,7 @@ def test_eval_prints_the_figures_of_the_report(run_cli, bundle, squares, split):
     found = json.loads(run_cli(*words, "--json").stdout)
     data = read_dataset(squares, split=split or "val", labels=bundle.labels)
     with open_engine(bundle, precision="fp32") as engine:
-        said = predict(engine, bundle.manifest.preprocessing, data)
+        said = predict(engine, bundle.preprocessing, data)
         expected = compute_accuracy(said, bundle.calibration("fp32"))
         assert found.pop("engine") == engine.record.to_json()
     assert found.pop("model") == bundle.manifest.fingerprint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 
 
 def test_what_is_said_of_an_export(export_cli):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import patchct_edge
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 
 FOUND = {"amber.png": ["red", "green"], "dark.png": [], "rose.jpg": ["red", "blue"]}
 

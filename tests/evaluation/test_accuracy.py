@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score
 
-from patchct_edge.bundle.calibration import Calibration
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Calibration, Preprocessing
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.accuracy import accuracy_from_logits, compute_accuracy

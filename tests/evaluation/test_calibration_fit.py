@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.calibration_fit import FEW, Objective, cross_fit, fit_calibration
 from patchct_edge.metrics import expected_calibration_error

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.calibration_fit import Objective
 from patchct_edge.evaluation.curves import BINS, compute_curves, measure_reliability
 from patchct_edge.evaluation.predictions import Predictions

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.datasets import Dataset, ObjectBox, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.pointing import patch_centres, play_pointing_game

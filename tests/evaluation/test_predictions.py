@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import EngineError, UserError
 from patchct_edge.evaluation.predictions import predict

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.errors import ImageError
 from patchct_edge.explain.maps import explain_photo, label_maps
 from patchct_edge.runtime.engines.select import open_engine

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchct_edge.bundle.preprocessing import FITS, Preprocessing
+from patchct_edge.bundle import Preprocessing
+from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.explain.maps import LabelMap
 from patchct_edge.explain.overlay import (
     draw_heat_map,

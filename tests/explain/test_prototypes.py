@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.preprocessing import FITS, Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
+from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.explain import prototypes

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
 from patchct_edge.export.simplify import simplify
 from patchct_edge.train.config import TrainConfig

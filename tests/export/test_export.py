@@ -13,7 +13,8 @@ import torch
 
 import patchct_edge
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle, fingerprint, sha256
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.manifest import compute_fingerprint
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import ExitCode, UserError
 from patchct_edge.evaluation.gates import Gates
@@ -21,6 +22,7 @@ from patchct_edge.export import export as export_module
 from patchct_edge.export.export import ExportOptions, StageGateError, export_bundle
 from patchct_edge.export.graph import graph_from_model, prototypes_from_model
 from patchct_edge.export.quantization_images import PhotoSources
+from patchct_edge.files import sha256
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
 from patchct_edge.train.device import Normalize
@@ -84,8 +86,8 @@ def test_what_the_manifest_says(bundle, trained_run, squares, label_table):
     assert manifest.producer == f"patchct-edge {patchct_edge.__version__}"
     assert manifest.quantization_data == read_dataset(squares).fingerprint()
     graph = bundle.path / "model.fp32.onnx"
-    assert manifest.fingerprint == fingerprint(
-        sha256(graph), manifest.labels, manifest.preprocessing
+    assert manifest.fingerprint == compute_fingerprint(
+        sha256(graph), manifest.labels, manifest.preprocessing, manifest.tau, manifest.grid
     )
 
 
@@ -117,7 +119,7 @@ def test_the_bundle_scores_as_the_checkpoint(bundle, trained_run, squares, engin
     """Photos through the preprocessing and the engine: the logits of the last epoch's weights."""
     model, state = load_model(trained_run, "last")
     paths = read_dataset(squares, split="val").paths[:6]
-    pixels = np.stack([bundle.manifest.preprocessing.apply(images.decode(path)) for path in paths])
+    pixels = np.stack([bundle.preprocessing.apply(images.decode(path)) for path in paths])
     with torch.inference_mode():
         expected = model(Normalize(state.preprocessing, "cpu")(torch.from_numpy(pixels)))
     with open_engine(bundle, engine=engine, precision=precision, similarity=True) as running:

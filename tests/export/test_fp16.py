@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.export.fp16 import find_overflows, fp16_from_fp32
 from patchct_edge.export.graph import head_nodes
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
@@ -105,7 +105,7 @@ def test_the_difference_is_small(pair, pictures):
 
 
 def test_it_is_half_as_large(exported_bundle):
-    sizes = [Bundle(exported_bundle).model(p).stat().st_size for p in ("fp32", "fp16")]
+    sizes = [Bundle(exported_bundle).graph_path(p).stat().st_size for p in ("fp32", "fp16")]
     weights = sum(
         t.ByteSize()
         for t in onnx.load(exported_bundle / "model.fp32.onnx").graph.initializer

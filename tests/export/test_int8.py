@@ -7,9 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from patchct_edge.bundle.bundle import Bundle, graph_name
-from patchct_edge.bundle.calibration import Calibration
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Bundle, Calibration, Preprocessing
+from patchct_edge.bundle.precisions import graph_name
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import GateError
 from patchct_edge.export import int8
@@ -165,9 +164,7 @@ def test_the_sensitivity_finds_the_layers_that_must_not_be_quantised(exported_bu
     names = [name for each in found.values() for name in each]
     assert len(names) == len(set(names))
     data = read_dataset(squares, split="val")
-    pixels = np.stack(
-        [Bundle(exported_bundle).manifest.preprocessing.read(path) for path in data.paths]
-    )
+    pixels = np.stack([Bundle(exported_bundle).preprocessing.read(path) for path in data.paths])
     stages = list(measure_sensitivity(source, pixels[:24], ParityImages(pixels, *data.targets())))
     assert [stage.name for stage in stages] == list(found)
     assert all(stage.map is not None and stage.flips >= 0 for stage in stages)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from patchct_edge import images
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import read_dataset, split_off_validation
 from patchct_edge.errors import UserError
 from patchct_edge.export import quantization_images

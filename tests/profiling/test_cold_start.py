@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.errors import EngineError
 from patchct_edge.profiling.cold_start import measure_cold_start
 from patchct_edge.runtime.engines.select import open_engine

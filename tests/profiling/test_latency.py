@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.profiling.latency import (
     BATCHES,
     LEAST_CALLS,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.accuracy import compute_accuracy
 from patchct_edge.evaluation.curves import compute_curves
 from patchct_edge.evaluation.predictions import Predictions

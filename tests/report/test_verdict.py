@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.accuracy import compute_accuracy
 from patchct_edge.evaluation.comparison import compare_predictions
 from patchct_edge.evaluation.gates import Gates

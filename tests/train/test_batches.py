@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from patchct_edge import images
-from patchct_edge.bundle.preprocessing import FITS, Preprocessing
+from patchct_edge.bundle import Preprocessing
+from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.train.batches import Batches, check_trainable, random_crop, repeat_factors

@@ -15,8 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from patchct_edge.bundle.bundle import sha256
-from patchct_edge.files import user_folder, write_atomically
+from patchct_edge.files import sha256, user_folder, write_atomically
 
 GRAPHS = 8  # kept, those used last
 SEAL = "sha256.json"

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from patchct_edge.bundle.bundle import Bundle, add_files
+from patchct_edge.bundle import Bundle
 from patchct_edge.errors import BundleError
 from patchct_edge.files import user_folder, write_atomically
 
@@ -89,7 +89,7 @@ def add_compiled(bundle: Bundle, record: CompiledEngine, plan: bytes) -> Bundle:
     """Put an engine into its bundle and trust it; return the bundle as it is now."""
     text = json.dumps(asdict(record), indent=2) + "\n"
     base = f"{FOLDER}/{record.name}"
-    changed = add_files(bundle, {f"{base}.plan": plan, f"{base}.json": text.encode()})
+    changed = bundle.add_files({f"{base}.plan": plan, f"{base}.json": text.encode()})
     trust(changed.manifest.files[f"{base}.plan"])
     return changed
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from patchct_edge.bundle.bundle import INT8_FOR_GPU, Bundle, check_precision, graph_name
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.precisions import (
+    CPU_SPEED_ORDER,
+    GPU_SPEED_ORDER,
+    INT8_FP16_GRAPH,
+    check_precision,
+    graph_name,
+)
 from patchct_edge.errors import BundleError, EngineError, UserError, did_you_mean
 from patchct_edge.runtime.engines import fake, onnxruntime, openvino
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.compiled import TENSORRT, CompiledEngine, has_compiled
 
-# Fastest first (docs/results.md). On a CPU, FP16 saves space and no time, so FP32 comes before it.
+# Fastest first (docs/results.md).
 ENGINES = (TENSORRT, openvino.NAME, onnxruntime.NAME, fake.NAME)
-PRECISIONS = ("int8", "fp32", "fp16")
-ON_GPU = ("int8", "fp16", "fp32")
 _MISSING = {openvino.NAME: openvino.missing, onnxruntime.NAME: onnxruntime.missing}
 
 
@@ -62,7 +67,7 @@ def iter_candidates(bundle: Bundle, wish: EngineRequest = ANY_ENGINE) -> Iterato
     if precision is not None:
         check_precision(precision)
     for name in ENGINES:
-        for each in ON_GPU if name == TENSORRT else PRECISIONS:
+        for each in GPU_SPEED_ORDER if name == TENSORRT else CPU_SPEED_ORDER:
             reason = _ruled_out(bundle, name, each, wish)
             if reason is not None or name == fake.NAME:
                 yield Candidate(name, each, reason)
@@ -113,7 +118,7 @@ def _ruled_out(bundle: Bundle, name: str, precision: str, wish: EngineRequest) -
         return f"--precision {wish.precision} was asked for"
     if name == fake.NAME:
         return None
-    graph = INT8_FOR_GPU if (name, precision) == (TENSORRT, "int8") else precision
+    graph = INT8_FP16_GRAPH if (name, precision) == (TENSORRT, "int8") else precision
     if graph_name(graph) not in bundle.manifest.files:
         return f"the bundle has no {graph} graph"
     if name == TENSORRT and not has_compiled(bundle):
@@ -148,14 +153,14 @@ def open_engine(
     if chosen is None:
         chosen = runnable_candidates(bundle, wish)[0]  # raises, with the reasons
     opened = _open(bundle, chosen, similarity, latency)
-    expected = bundle.manifest.preprocessing.size, len(bundle.labels)
+    expected = bundle.preprocessing.size, len(bundle.labels)
     if (opened.size, opened.labels) != expected:
         opened.close()
         raise BundleError(
             f"the {chosen.precision} graph of {bundle.path} does not fit its manifest",
             got=f"{opened.size} px and {opened.labels} labels",
             expected=f"{expected[0]} px and {expected[1]} labels",
-            fix="make the bundle anew with patchct export",
+            fix="make a new bundle with patchct export",
         )
     return opened
 
@@ -167,10 +172,8 @@ def _open(bundle: Bundle, chosen: Candidate, similarity: bool, latency: bool) ->
         return open_compiled(bundle, chosen.compiled)
     if chosen.engine == fake.NAME:
         rows, columns = bundle.manifest.grid
-        return fake.FakeEngine(
-            bundle.manifest.preprocessing.size, len(bundle.labels), rows * columns
-        )
-    model = bundle.model(chosen.precision)
+        return fake.FakeEngine(bundle.preprocessing.size, len(bundle.labels), rows * columns)
+    model = bundle.graph_path(chosen.precision)
     if chosen.engine == onnxruntime.NAME:
         return onnxruntime.ONNXRuntimeEngine(model, chosen.precision, similarity=similarity)
     return openvino.OpenVINOEngine(model, chosen.precision, similarity=similarity, latency=latency)

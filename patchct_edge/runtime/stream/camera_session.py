@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from patchct_edge.bundle import Tag
 from patchct_edge.bundle.calibration import Floats as Scores
-from patchct_edge.bundle.tags import Tag
 from patchct_edge.errors import on_one_line
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings

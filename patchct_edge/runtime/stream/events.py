@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from patchct_edge.bundle.tags import Tag
+from patchct_edge.bundle import Tag
 from patchct_edge.runtime.stream.settings import Reason
 from patchct_edge.runtime.tagging.writers import DIGITS
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import on_one_line
 from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.backoff import Backoff
@@ -169,7 +169,7 @@ class Loop:
 
     def _taken(self, most: float, but: Sequence[CameraSession] = ()) -> list[PendingFrame]:
         """Take the newest frame of each camera, first of those whose turn is longest ago."""
-        preprocessing = self._model.tagger.bundle.manifest.preprocessing
+        preprocessing = self._model.tagger.bundle.preprocessing
         found: list[PendingFrame] = []
         for watched in tuple(self._watched):
             if len(found) < most and watched not in but and (frame := watched.take()) is not None:
@@ -219,7 +219,7 @@ class Loop:
         return len(good)
 
     def _fitted(self, taken: PendingFrame) -> tuple[RGB, RGB]:
-        preprocessing = self._model.tagger.bundle.manifest.preprocessing
+        preprocessing = self._model.tagger.bundle.preprocessing
         if taken.preprocessing == preprocessing:
             return taken.fitted.result()
         return crop_and_fit(

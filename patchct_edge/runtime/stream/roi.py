@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import UserError
 from patchct_edge.images import RGB, Box
 from patchct_edge.runtime.stream import settings

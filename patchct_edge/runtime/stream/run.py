@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchct_edge.bundle.bundle import CALIBRATION, Bundle
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import CALIBRATION_NAME
 from patchct_edge.bundle.calibration import Floats as Scores
 from patchct_edge.runtime.stream import settings, systemd
 from patchct_edge.runtime.stream.loop import Control, Loop, Model
@@ -218,7 +219,7 @@ def _fixed(given: settings.Stream) -> object:
 
 
 def _graphs(bundle: Bundle) -> object:
-    files = {name: hash for name, hash in bundle.manifest.files.items() if name != CALIBRATION}
+    files = {name: hash for name, hash in bundle.manifest.files.items() if name != CALIBRATION_NAME}
     return dataclasses.replace(bundle.manifest, files=files)
 
 

@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from patchct_edge.bundle.bundle import Bundle, enclosing_bundle
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.bundle import enclosing_bundle
+from patchct_edge.bundle.precisions import PRECISIONS
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
-from patchct_edge.runtime.engines.select import ENGINES, PRECISIONS
+from patchct_edge.runtime.engines.select import ENGINES
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.sources.address import (
     find_secrets,

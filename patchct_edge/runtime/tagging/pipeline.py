@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import ImageError
 from patchct_edge.images import RGB
 from patchct_edge.parallel import ordered_map

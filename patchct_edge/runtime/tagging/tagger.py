@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from patchct_edge import images
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.calibration import Calibration
+from patchct_edge.bundle import Bundle, Calibration, Tag
 from patchct_edge.bundle.calibration import Floats as Scores
-from patchct_edge.bundle.tags import Tag, tags_from_scores
+from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import on_one_line
 from patchct_edge.runtime.engines.base import Engine, Images
@@ -88,7 +87,7 @@ class Tagger(Closeable):
             RuntimeError: a `tag_files` is under way.
         """
         self._check_idle()
-        preprocessing = self.bundle.manifest.preprocessing
+        preprocessing = self.bundle.preprocessing
         pixels = (
             preprocessing.apply(image)
             if isinstance(image, np.ndarray)
@@ -131,7 +130,7 @@ class Tagger(Closeable):
         self._check_idle()
         self._streaming = True
         try:
-            preprocessing = self.bundle.manifest.preprocessing
+            preprocessing = self.bundle.preprocessing
             for path, logits, error, _ in score_images(
                 paths, self.engine, preprocessing, batch=batch
             ):

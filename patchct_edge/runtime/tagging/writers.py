@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, BinaryIO, Literal
 
-from patchct_edge.bundle.tags import Tag
+from patchct_edge.bundle import Tag
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import UserError
 

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle, add_files
+from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import BundleError, EngineError
 from patchct_edge.runtime.engines.base import EngineRecord
@@ -97,13 +97,13 @@ def test_adding_a_file_makes_no_damage_good(bundle, record):
 def test_a_write_that_fails_leaves_the_bundle_as_it_was(bundle):
     (bundle.path / "engines").touch()
     with pytest.raises(OSError, match="engines"):
-        add_files(bundle, {"engines/x.plan": b"plan"})
+        bundle.add_files({"engines/x.plan": b"plan"})
     assert Bundle(bundle.path).manifest == bundle.manifest
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 7}', "[" * 10**5], ids=lambda t: t[:9])
 def test_a_record_that_is_none_is_refused(bundle, text):
-    changed = add_files(bundle, {"engines/x.json": text.encode()})
+    changed = bundle.add_files({"engines/x.json": text.encode()})
     with pytest.raises(BundleError, match=r"(?s)x\.json cannot be read.*patchct compile"):
         read_compiled(changed, "tensorrt")
 

@@ -8,9 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.bundle.manifest import Stage
-from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.errors import BundleError, EngineError, ExitCode, UserError
 from patchct_edge.runtime.engines.select import EngineRequest, iter_candidates, open_engine
 

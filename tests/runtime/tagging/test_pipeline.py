@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.preprocessing import Preprocessing
+from patchct_edge.bundle import Preprocessing
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.tagging import pipeline

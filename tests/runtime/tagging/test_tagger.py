@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from patchct_edge import Tagger, images
-from patchct_edge.bundle.bundle import Bundle
-from patchct_edge.bundle.tags import Tag
+from patchct_edge.bundle import Bundle, Tag
 from patchct_edge.errors import BundleError, ImageError
 
 COLOUR = (250, 130, 20)
@@ -162,5 +161,5 @@ def test_closing_closes_the_engine(tiny_bundle):
 
 
 def test_no_bundle_is_an_error(tmp_path):
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         Tagger.open(tmp_path / "gone.patchct")

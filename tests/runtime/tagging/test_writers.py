@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchct_edge.bundle.tags import Tag
+from patchct_edge.bundle import Tag
 from patchct_edge.errors import UserError
 from patchct_edge.runtime.tagging.writers import CSVWriter, JSONLWriter, TagRow, open_writer
 

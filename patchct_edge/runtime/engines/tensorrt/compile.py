@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from patchct_edge.bundle.bundle import INT8_FOR_GPU, Bundle
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.precisions import INT8_FP16_GRAPH
 from patchct_edge.errors import EngineError
 from patchct_edge.files import user_folder, write_atomically
 from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
@@ -33,8 +34,8 @@ def compile_engine(
         BundleError: the bundle has no graph for this precision.
     """
     where = target(trt)
-    kind = INT8_FOR_GPU if precision == "int8" else precision
-    graph = bundle.model(kind)
+    kind = INT8_FP16_GRAPH if precision == "int8" else precision
+    graph = bundle.graph_path(kind)
     cache = timing_cache(trt, where)
     began = time.monotonic()
     plan, timing = build(trt, graph, options, _read(cache), progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.errors import EngineError
 from patchct_edge.runtime.engines.base import Engine, EngineRecord
 from patchct_edge.runtime.engines.compiled import (

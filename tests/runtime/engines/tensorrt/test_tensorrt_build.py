@@ -11,7 +11,8 @@ import signal
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle, graph_name
+from patchct_edge.bundle import Bundle
+from patchct_edge.bundle.precisions import graph_name
 from patchct_edge.cli import console
 from patchct_edge.errors import EngineError, UserError
 from patchct_edge.export.graph import head_nodes

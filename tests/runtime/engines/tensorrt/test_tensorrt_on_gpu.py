@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchct_edge.bundle.bundle import Bundle
+from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import EngineError
 from patchct_edge.evaluation.accuracy import compute_accuracy
@@ -62,7 +62,7 @@ def trained(gpu, tmp_path_factory):
 
 
 def scores_of(bundle, data, engine, precision, limit=None):
-    preprocessing = bundle.manifest.preprocessing
+    preprocessing = bundle.preprocessing
     images = np.stack([preprocessing.read(path) for path in data.paths[:limit]])
     with open_engine(bundle, engine=engine, precision=precision) as running:
         parts = [running.infer(images[n : n + 32]).logits for n in range(0, len(images), 32)]
@@ -83,13 +83,13 @@ def test_map_is_that_of_the_fp32_graph(trained, precision, drop):
     found = {}
     for engine, kind in (("tensorrt", precision), ("onnxruntime", "fp32")):
         with open_engine(bundle, engine=engine, precision=kind) as running:
-            said = predict(running, bundle.manifest.preprocessing, data)
+            said = predict(running, bundle.preprocessing, data)
             found[engine] = compute_accuracy(said, bundle.calibration(kind)).map
     assert found["onnxruntime"] - found["tensorrt"] <= drop
 
 
 def test_a_batch_is_what_its_pictures_are_alone(tiny):
-    size = tiny.manifest.preprocessing.size
+    size = tiny.preprocessing.size
     images = np.random.default_rng(0).integers(0, 256, (70, size, size, 3), dtype=np.uint8)
     with open_engine(tiny, engine="tensorrt", precision="fp16") as engine:
         together = engine.infer(images).logits
@@ -98,7 +98,7 @@ def test_a_batch_is_what_its_pictures_are_alone(tiny):
 
 
 def test_ten_thousand_inferences_leak_nothing(tiny):
-    size = tiny.manifest.preprocessing.size
+    size = tiny.preprocessing.size
     images = np.zeros((8, size, size, 3), np.uint8)
     with open_engine(tiny, engine="tensorrt", precision="fp16") as engine:
         for _ in range(200):

@@ -17,7 +17,7 @@ import pytest
 from streams import closed
 
 from patchct_edge import images
-from patchct_edge.bundle.tags import Tag
+from patchct_edge.bundle import Tag
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import FrameRow, LabelEvent
 from patchct_edge.runtime.stream.sinks.base import Sink, SinkWorker
