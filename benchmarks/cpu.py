@@ -86,7 +86,7 @@ def show(
         gigaflops = "" if each.group == "decode" else f"{rate * flops / 1e9:.0f}"
         times = f"{rate / min(rivals):.2f}"
         rows.append((each.group, each.name, str(each.batch), f"{rate:.1f}", times, gigaflops))
-    console.table(("what", "with", "batch", "images/s", "x slowest", "GFLOP/s"), rows, text=2)
+    console.print_table(("what", "with", "batch", "images/s", "x slowest", "GFLOP/s"), rows, text=2)
     limits = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in products.items())
     console.out.print(
         f"{flops / 1e9:.2f} GFLOP an image; ceiling of large matrix products, GFLOP/s: {limits}"

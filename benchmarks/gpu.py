@@ -63,7 +63,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in args.models:
         rows += of_model(trt, name, batches, args.rounds, ceiling)
-    console.table(HEADERS, [_shown(row) for row in rows], text=3)
+    console.print_table(HEADERS, [_shown(row) for row in rows], text_columns=3)
     about = {"gpu": where.name, "driver": where.driver, "library": library_version(trt)}
     about |= {"torch": torch.__version__, "ceiling_flops": round(ceiling)}
     print(json.dumps({**about, "rows": rows}))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -52,48 +54,99 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": doctor,
 }
 EXTRAS = {library.module: library for library in (*LIBRARIES, *GPU_LIBRARIES) if library.extra}
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+logger = logging.getLogger(__name__)
+
+PANEL = "Messages"
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show debug messages as well.", rich_help_panel=PANEL),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=PANEL),
+]
+LogFormat = Annotated[
+    console.LogFormat,
+    typer.Option(
+        "--log-format",
+        help="Format on stderr: text for people, json (one object a line) for services.",
+        rich_help_panel=PANEL,
+    ),
+]
 
 
-def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn a user's errors and interrupts into a message and the documented exit code."""
+def make_command(function: Callable[..., Any]) -> Callable[..., None]:
+    """Wrap a command's function: add the options of its messages, turn errors into exit codes.
 
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    An error that the user can solve, or an interrupt, becomes a message and the documented exit
+    code; a bug of this package shows its traceback.
+    """
+
+    @functools.wraps(function)
+    def command(
+        *args: Any, verbose: bool, quiet: bool, log_format: console.LogFormat, **kwargs: Any
+    ) -> None:
+        console.set_up_logging(verbose, quiet, log_format)
         try:
-            code = command(*args, **kwargs)
+            code = function(*args, **kwargs)
         except KeyboardInterrupt:
-            console.note("interrupted; what was done so far is kept")
+            logger.info("interrupted; everything finished so far is kept")
             code = ExitCode.INTERRUPTED
         except BrokenPipeError:  # the reader, such as `head`, has gone
             code = ExitCode.OK
         except Exception as error:
-            solvable = _solvable(error)
-            if solvable is None:
+            user_error = _as_user_error(error)
+            if user_error is None:
                 raise
-            console.error(str(solvable))
-            code = solvable.exit_code
-        _drop_what_stdout_cannot_take()
+            logger.error("%s", user_error)
+            code = user_error.exit_code
+        _flush_stdout()
         raise typer.Exit(int(code or ExitCode.OK))
 
-    return run
+    _add_options(
+        command,
+        function,
+        {
+            "verbose": (Verbose, False),
+            "quiet": (Quiet, False),
+            "log_format": (LogFormat, console.LogFormat.TEXT),
+        },
+    )
+    return command
 
 
-def _solvable(error: Exception) -> UserError | None:
-    """Return what a user can do about an exception, or None where it is a bug."""
+def _add_options(
+    command: Callable[..., None],
+    function: Callable[..., Any],
+    options: dict[str, tuple[Any, object]],
+) -> None:
+    """Give a command the parameters of its function and `options` (type, default) after them."""
+    signature = inspect.signature(function, eval_str=True)
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+        for name, (kind, default) in options.items()
+    ]
+    parameters = [*signature.parameters.values(), *more]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+
+
+def _as_user_error(error: Exception) -> UserError | None:
+    """Return the error that a user can solve, or None where the exception is a bug."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, ModuleNotFoundError):
         library = EXTRAS.get((error.name or "").partition(".")[0])
         return MissingLibraryError(library.name, library.extra) if library else None
-    if isinstance(error, OSError) and error.errno in FULL:
-        where = error.filename or "the output"
-        return UserError(f"cannot write {where}: {error.strerror}", fix="make room there")
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        target = error.filename or "the output"
+        return UserError(f"cannot write {target}: {error.strerror}", fix="free space there")
     return None
 
 
-def _drop_what_stdout_cannot_take() -> None:
-    """Leave nothing for Python to flush at exit: it would print a traceback where that fails."""
+def _flush_stdout() -> None:
+    """Flush stdout, and drop what it cannot take: Python would print a traceback at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -101,12 +154,12 @@ def _drop_what_stdout_cannot_take() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-for _name, _command in COMMANDS.items():
-    app.command(_name)(guarded(_command))
+for _name, _function in COMMANDS.items():
+    app.command(_name)(make_command(_function))
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"patchct {__version__}")
         raise typer.Exit
 
@@ -122,5 +175,5 @@ def _options(
 
 def main() -> None:
     """Entry point of `patchct`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: end, keep what is done
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: stop, keep results
     app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ from patchct_edge.errors import ExitCode
 if TYPE_CHECKING:
     from patchct_edge.evaluation.calibration_fit import CalibrationFit, Objective
     from patchct_edge.evaluation.predictions import Predictions
+
+logger = logging.getLogger(__name__)
 
 
 def calibrate(
@@ -82,13 +85,13 @@ def calibrate(
     if as_json:
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     for failure in failed:
-        console.warn(failure)
+        logger.warning(failure)
     for each in skipped_candidates(every, wish):
         if each.precision in opened.precisions() and each.precision not in records:
             earlier = opened.calibration_record(each.precision) is not None
             what = "keeps its earlier calibration" if earlier else "not calibrated"
-            console.note(f"{what}: {each}")
-    console.note(f"wrote the calibration of {', '.join(records)} into {bundle}")
+            logger.info(f"{what}: {each}")
+    logger.info(f"wrote the calibration of {', '.join(records)} into {bundle}")
     return ExitCode.SOME_INPUTS_FAILED if failed else ExitCode.OK
 
 
@@ -114,7 +117,7 @@ def _print(said: Predictions, found: CalibrationFit, objective: Objective) -> No
         )
         for m, label in enumerate(said.labels)
     ]
-    console.table(("label", "images", "threshold  ", "precision", "recall"), rows)
+    console.print_table(("label", "images", "threshold  ", "precision", "recall"), rows)
     if found.pooled:
         typer.echo("* too few images, or out of reach: the threshold of all labels together")
     neutral = Calibration.default(len(said.labels))

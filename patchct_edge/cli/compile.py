@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
     from patchct_edge.runtime.engines.tensorrt.build import Progress
+
+logger = logging.getLogger(__name__)
 
 
 class CompiledFor(str, Enum):
@@ -58,7 +61,7 @@ def compile_(
         with console.phases(f"{engine.value} {name}") as shown, _stoppable(shown) as progress:
             record = compile_engine(trt, opened, name, chosen, progress)
         opened = Bundle(bundle)
-        console.note(
+        logger.info(
             f"compiled {record.name} in {record.build_seconds:.0f} s "
             f"({record.library}, {record.device}, batches {chosen.batches})"
         )

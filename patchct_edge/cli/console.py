@@ -1,10 +1,12 @@
-"""What a person sees: messages, tables and progress. The only module that imports rich."""
+"""What a person sees: log messages, tables and progress. The only module that imports rich."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import TypeVar
 
 from rich.box import SIMPLE_HEAD
@@ -12,95 +14,161 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
+
+from patchct_edge.progress import Advance, Progress
 
 T = TypeVar("T")
 # Without emoji: rich would turn a label such as ":cat:" into a picture.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+PREFIXES = {
+    logging.DEBUG: ("debug", "dim"),
+    logging.WARNING: ("warning", "yellow"),
+    logging.ERROR: ("error", "bold red"),
+    logging.CRITICAL: ("error", "bold red"),
+}
 
 
-def note(message: str) -> None:
-    """Say something on stderr."""
-    err.print(Text(message))
+class LogFormat(str, Enum):
+    """Format of the messages on stderr."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
-def journal(message: str) -> None:
-    """Say something on stderr, if anybody still reads it: what runs for months outlives that."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):  # a terminal or a log that has gone
-            print(message, file=sys.stderr, flush=True)
+class StderrHandler(logging.Handler):
+    """Write log records to whatever stderr is at that moment; do without where it is closed.
+
+    A stream runs for months and outlives the terminal or the log that it writes to.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = Text(self.format(record))
+        if self.formatter is None and record.levelno in PREFIXES:
+            name, style = PREFIXES[record.levelno]
+            text = Text.assemble((f"{name}:", style), " ", text)
+        with suppress(OSError, ValueError):  # stderr was closed
+            if self.formatter is None and _stderr_is_terminal():
+                err.print(text)  # above a progress bar
+            elif sys.stderr is not None:
+                print(text.plain, file=sys.stderr, flush=True)
 
 
-def warn(message: str) -> None:
-    """Say something on stderr that a person should look into."""
-    err.print(Text.assemble(("warning:", "yellow"), f" {message}"))
+def set_up_logging(
+    verbose: bool = False, quiet: bool = False, log_format: LogFormat = LogFormat.TEXT
+) -> None:
+    """Send log records to stderr.
+
+    Args:
+        verbose: show debug messages, and the warnings of other libraries.
+        quiet: show warnings and errors only.
+        log_format: text for people, or one JSON object a line for services.
+    """
+    handler = StderrHandler()
+    if log_format is LogFormat.JSON:
+        from patchct_edge.logs import JsonFormatter
+
+        handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, StderrHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING if verbose else logging.ERROR)
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.getLogger("patchct_edge").setLevel(level)
 
 
-def error(message: str) -> None:
-    """Say on stderr what went wrong."""
-    err.print(Text.assemble(("error:", "bold red"), f" {message}"))
-
-
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> None:
-    """Print a table on stdout; the first `text` columns are aligned to the left, as text is."""
-    found = Table(
+def print_table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1
+) -> None:
+    """Print a table on stdout; the first `text_columns` are aligned left, numbers right."""
+    table = Table(
         box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold"
     )
-    for n, header in enumerate(headers):
-        found.add_column(header, justify="left" if n < text else "right", overflow="fold")
+    for column, header in enumerate(headers):
+        justify = "left" if column < text_columns else "right"
+        table.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        found.add_row(*map(Text, row))
-    out.print(found)
+        table.add_row(*map(Text, row))
+    out.print(table)
 
 
-def bar(text: str) -> Progress:
-    """Return a progress bar on stderr, which shows only at a terminal."""
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show the stages of a task as a bar on stderr, at a terminal only; it goes when they end."""
+    with _bar() as bar:
+        yield _ProgressBar(bar)
+
+
+def track(items: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items and show how many have passed; `total` is None where nobody knows."""
+    with _bar() as bar:
+        task = bar.add_task(name, total=total, detail="")
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+@contextmanager
+def counting(text: str, total: int) -> Iterator[Advance]:
+    """Show how many of `total` are done."""
+    with progress() as stages:
+        yield stages.stage(text, total)
+
+
+@contextmanager
+def phases(text: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a phase and how many of its steps are done."""
+    with _bar() as bar:
+        task = bar.add_task(text, total=None, detail="")
+        yield lambda phase, done, steps: bar.update(
+            task, description=f"{text} {phase}", completed=done, total=steps
+        )
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Format a share: 0.8741 as "87.41"; None and NaN as a dash."""
+    return "-" if share is None or share != share else f"{share * 100:.{digits}f}"
+
+
+class _ProgressBar:
+    """Shows one stage at a time on a bar; see `patchct_edge.progress.Progress`."""
+
+    def __init__(self, bar: RichProgress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, visible=False, detail="")
+
+    def stage(self, name: str, total: int) -> Advance:
+        self._bar.reset(self._task, total=total, visible=True, description=name, detail="")
+
+        def advance(done: int, detail: str = "") -> None:
+            self._bar.update(self._task, completed=done, detail=detail)
+
+        return advance
+
+
+def _bar() -> RichProgress:
     columns: list[ProgressColumn] = [
-        TextColumn(text + " {task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
     ]
-    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+    return RichProgress(*columns, console=err, transient=True, disable=not _stderr_is_terminal())
 
 
-def track(items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items and show how many have passed."""
-    with bar(text) as progress:
-        task = progress.add_task("", total=total)
-        for item in items:
-            yield item
-            progress.advance(task)
-
-
-@contextmanager
-def counting(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Give a function that shows how many of `total` are done."""
-    with bar(text) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda done: progress.update(task, completed=done)
-
-
-@contextmanager
-def phases(text: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Give a function that shows a phase, and how many of its steps are done."""
-    with bar(text) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda phase, done, steps: progress.update(
-            task, description=phase, completed=done, total=steps
-        )
-
-
-def percent(share: float | None, digits: int = 2) -> str:
-    """Return 0.8741 as "87.41"; what is undefined is a dash."""
-    return "-" if share is None or share != share else f"{share * 100:.{digits}f}"
+def _stderr_is_terminal() -> bool:
+    with suppress(OSError, ValueError, AttributeError):  # closed, or None
+        return sys.stderr.isatty()
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from patchct_edge.errors import MissingLibraryError, UserError
 
 if TYPE_CHECKING:
     from patchct_edge.evaluation.accuracy import Accuracy
+
+logger = logging.getLogger(__name__)
 
 NEEDED = tuple(library for library in LIBRARIES if library.extra != "stream")
 
@@ -120,7 +123,7 @@ class _Steps:
         return time.monotonic() - self._began
 
     def __call__(self, message: str) -> None:
-        console.note(f"[{self.seconds():4.0f} s] {message}")
+        logger.info(f"[{self.seconds():4.0f} s] {message}")
 
 
 def _train(data: Path, out: Path, size: Size) -> None:
@@ -139,8 +142,8 @@ def _train(data: Path, out: Path, size: Size) -> None:
         options.read_data(data, prefer=split, labels=labels, prompts=prompts)
         for split in ("train", "val")
     )
-    with TrainProgress() as progress:
-        train_model(training, validation, out / "run", config, progress)
+    with console.progress() as progress:
+        train_model(training, validation, out / "run", config, TrainProgress(progress))
 
 
 def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:

@@ -69,7 +69,7 @@ def doctor(as_json: options.Json = False) -> None:
         (each.name, version or "missing", each.purpose, "" if version else _install(each))
         for each, version in found
     ]
-    console.table(("library", "version", "for", "to install"), rows, text=4)
+    console.print_table(("library", "version", "for", "to install"), rows, text_columns=4)
     if any(each.name == "torch" and version is None for each, version in found):
         typer.echo("Choose torch's build first, such as pip install torch==2.13.0: see the README.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from patchct_edge.datasets import Dataset
     from patchct_edge.evaluation.accuracy import Accuracy
     from patchct_edge.metrics import MultiLabelFigures
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -52,10 +55,10 @@ def evaluate(
         _note_if_seen(opened.calibration_record(record.precision), found)
     result = compute_accuracy(said, calibration)
     for failure in result.failed:
-        console.warn(failure)
+        logger.warning(failure)
     about = {"model": opened.manifest.fingerprint, "engine": record.to_json(), **result.to_json()}
     if not as_json:
-        console.note(str(record))
+        logger.info(str(record))
         _print(result)
     if boxed is not None:
         about["pointing"] = run_pointing(opened, said.record, found, boxed, trust_engine, as_json)
@@ -66,7 +69,7 @@ def evaluate(
 
 def _note_if_seen(record: dict[str, Any] | None, data: Dataset) -> None:
     if record is not None and record.get("data") == data.fingerprint():
-        console.note(
+        logger.info(
             "the thresholds were set on these very images: precision, recall and F1 look better "
             "than they are; patchct report has them cross-fitted"
         )
@@ -86,7 +89,7 @@ def _print(result: Accuracy) -> None:
         )
         for each in result.labels
     ]
-    console.table(
+    console.print_table(
         ("label", "images", "predicted", "AP", "precision", "recall", "threshold"), labels
     )
     interval = f"95 % interval {shown(result.map_low)}..{shown(result.map_high)}"

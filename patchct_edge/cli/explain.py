@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from patchct_edge.explain.figure import FigureRow
     from patchct_edge.explain.maps import Explanation
     from patchct_edge.runtime.engines.base import Engine
+
+logger = logging.getLogger(__name__)
 
 PICTURES = (".png", ".html")
 NUMBERS = (".json", ".npy")
@@ -99,7 +102,7 @@ def _explain_photos(
         pictures = chain([first], console.track(pictures, "explaining", len(photos) - 1))
         with _writing(target):
             _writer(bundle, engine, labels, target)(pictures)
-        console.note(f"wrote {target}")
+        logger.info(f"wrote {target}")
     return not failed
 
 
@@ -114,7 +117,7 @@ def _readable(
             yield explain_photo(bundle, engine, path, labels)
         except ImageError as error:
             failed.append(path)
-            console.warn(str(error))
+            logger.warning(str(error))
 
 
 def _writer(
@@ -133,7 +136,7 @@ def _writer(
         return lambda pictures: numbers.write_json(about, pictures, target)
     if target.suffix == ".npy":
         shown = labels or bundle.labels
-        console.note(f"labels: {', '.join(shown)}")
+        logger.info(f"labels: {', '.join(shown)}")
         columns = [bundle.labels.index(label) for label in shown]
         return lambda pictures: numbers.write_npy(columns, pictures, target)
     return lambda pictures: _write_sheet(
@@ -152,11 +155,11 @@ def _draw_prototypes(
             bundle, engine, data, labels or bundle.labels, progress
         )
     for failure in found.failed:
-        console.warn(failure)
+        logger.warning(failure)
     rows = prototypes.prototype_rows(found, bundle, data)
     with _writing(target):
         _write_sheet(prototypes.TITLE, prototypes.NOTE, rows, target)
-    console.note(f"wrote {target}")
+    logger.info(f"wrote {target}")
     return not found.failed
 
 

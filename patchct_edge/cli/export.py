@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from patchct_edge.bundle.manifest import Stage
     from patchct_edge.export.export import ExportOptions
     from patchct_edge.export.quantization_images import PhotoSources
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoint(str, Enum):
@@ -80,14 +83,14 @@ def export(
     photos = PhotoSources(calib, val, split, images)
     choice = ExportOptions(_precisions(precision, calib), photos, checkpoint.value, gates)
     try:
-        manifest = export_with_table(run, out, choice, console.note)
+        manifest = export_with_table(run, out, choice, logger.info)
     except StageGateError:
         if sensitivity:
             print_sensitivity(out.with_name(f"{out.name}.failed"), photos)
         raise
     if sensitivity:
         print_sensitivity(out, photos)
-    console.note(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
+    logger.info(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
 
 
 def export_with_table(
@@ -109,18 +112,18 @@ def print_stages(stages: Sequence[Stage]) -> None:
     """Show what each stage changed, and its gate."""
     if not stages:
         return
-    console.table(
+    console.print_table(
         ("stage", "against", "max", "mean", "flips%", "mAP", "95 % range", "drop", "gate"),
         [_row(stage) for stage in stages],
     )
     pictures, labelled = stages[0].images, stages[0].map is not None
-    console.note(
+    logger.info(
         f"{pictures} pictures{'' if labelled else ' without labels'}; max and mean difference of "
         "scores (0..1), tags that flip, mAP and its drop in points of 100. Gates:"
     )
     for gate in dict.fromkeys(stage.gate for stage in stages):
         names = ", ".join(stage.name for stage in stages if stage.gate == gate)
-        console.note(f"  {names}: {gate}")
+        logger.info(f"  {names}: {gate}")
 
 
 def print_sensitivity(bundle: Path, sources: PhotoSources) -> None:
@@ -137,10 +140,10 @@ def print_sensitivity(bundle: Path, sources: PhotoSources) -> None:
     graph = opened.path / graph_name("fp32")
     found = []
     for stage in measure_sensitivity(graph, photos.calibration, photos.parity):
-        console.note(f"sensitivity: {stage.name}")
+        logger.info(f"sensitivity: {stage.name}")
         found.append(stage)
     found.sort(key=lambda stage: -stage.flips)
-    console.table(
+    console.print_table(
         ("only this in INT8", "max", "mean", "flips%", "mAP", "drop"),
         [
             (
@@ -178,7 +181,7 @@ def _precisions(text: str | None, calib: Path | None) -> list[str]:
 
     if text is None:
         if calib is None:
-            console.warn("without --calib: no INT8, and the comparison is on noise, not on photos")
+            logger.warning("without --calib: no INT8, and the stages are compared on noise")
             return ["fp32", "fp16"]
         return list(PRECISIONS)
     names = [name.strip() for name in text.split(",") if name.strip()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from patchct_edge.cli import console
 from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
     from patchct_edge.datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 Data = Annotated[
     Path,
@@ -78,7 +80,7 @@ def read_data(
 def print_warnings(data: Dataset) -> Dataset:
     """Pass the warnings of a data set on."""
     for warning in data.warnings:
-        console.warn(warning)
+        logger.warning(warning)
     return dataclasses.replace(data, warnings=())
 
 

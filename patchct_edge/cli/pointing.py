@@ -55,7 +55,7 @@ def _print(found: dict[str, Pointing]) -> None:
         for label, of_label in first.labels.items()
     ]
     headers = ("label", "cases", *(f"pointing {name}" for name in found), "centre")
-    console.table((*headers, *(f"energy {name}" for name in found)), rows)
+    console.print_table((*headers, *(f"energy {name}" for name in found)), rows)
     for name, each in found.items():
         every, hard = each.ordinary, each.difficult
         typer.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from datetime import datetime, timezone
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from patchct_edge.datasets import Boxes, Dataset
     from patchct_edge.report.report import Report
     from patchct_edge.runtime.engines.select import EngineRequest
+
+logger = logging.getLogger(__name__)
 
 
 def report(
@@ -98,13 +101,13 @@ def report(
     wish = EngineRequest(engine, precision, trust=trust_engine)
     found = _measured(bundles, data, boxed, wish, gates)
     for failure in found.about["data"]["failed"]:
-        console.warn(failure)
+        logger.warning(failure)
     beside = write_report(found, output, photos=not no_photos)
     if not found.gates:
-        console.note("nothing was judged: the most exact engine, and no limit given")
+        logger.info("nothing was judged: the most exact engine, and no limit given")
     for gate in found.gates:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.text}")
-    console.note(f"wrote {output} and {beside}")
+    logger.info(f"wrote {output} and {beside}")
     if not found.passed:
         return ExitCode.GATE_FAILED
     return ExitCode.SOME_INPUTS_FAILED if found.about["data"]["failed"] else ExitCode.OK
@@ -152,8 +155,8 @@ def _print_merged(paths: list[Path]) -> None:
                 got=repr(error),
                 expected="a .json that patchct report wrote",
             ) from None
-    console.table(
+    console.print_table(
         ("report", "machine", "engine", "p50 ms", "p95 ms", "p99 ms", "images/s", "MB", "mAP"),
         rows,
-        text=3,
+        text_columns=3,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Annotated
 
 import typer
 
-from patchct_edge.cli import console, options
+from patchct_edge.cli import options
 from patchct_edge.cli.export import print_stages
+
+logger = logging.getLogger(__name__)
 
 
 def show(
@@ -50,4 +53,4 @@ def show(
         typer.echo(f"engine   {candidate}")
     print_stages(manifest.stages)
     if verify:
-        console.note("every file is as it was written")
+        logger.info("every file is as it was written")

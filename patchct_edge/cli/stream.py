@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from patchct_edge.cli import console, options
+from patchct_edge.cli import options
 from patchct_edge.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from patchct_edge.runtime.stream import settings
     from patchct_edge.runtime.stream.run import Summary
+
+logger = logging.getLogger(__name__)
 
 BESIDE_CONFIG = ("config", "check", "frames")  # options that go with a file of settings
 
@@ -160,7 +163,7 @@ def stream(
     if check:
         found = read()
         checked(found)
-        console.note(f"nothing wrong: {len(found.cameras)} cameras, {len(found.outputs)} outputs")
+        logger.info(f"nothing wrong: {len(found.cameras)} cameras, {len(found.outputs)} outputs")
         return ExitCode.OK
     return _run(read, frames)
 
@@ -203,7 +206,7 @@ def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        summary = run_stream(read(), orders, again=read, note=console.journal, frames=frames)
+        summary = run_stream(read(), orders, again=read, note=logger.info, frames=frames)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -220,15 +223,15 @@ def _tell(summary: Summary) -> None:
 
     for name, counts in summary.cameras.items():
         found = [f"{count} {what}" for what, count in counts.to_json().items() if count]
-        console.journal(f"{name}: {', '.join(found) or 'no frame'}")
+        logger.info(f"{name}: {', '.join(found) or 'no frame'}")
     if len(summary.latencies):
         p50, p99 = 1000 * np.percentile(summary.latencies, (50, 99))
-        console.journal(f"capture to tags: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
+        logger.info(f"capture to tags: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
     for name, delivered in summary.outlets.items():
         found = [f"{count} {what}" for what, count in delivered.to_json().items() if count]
-        console.journal(f"{name}: {', '.join(found) or 'nothing'}")
+        logger.info(f"{name}: {', '.join(found) or 'nothing'}")
     for name, error in summary.errors.items():
-        console.journal(f"warning: {name}: {error}")
+        logger.info(f"warning: {name}: {error}")
 
 
 def _refuse_others(context: typer.Context) -> None:

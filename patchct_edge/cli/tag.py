@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,8 @@ import typer
 from patchct_edge import __version__
 from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode, UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Format(str, Enum):
@@ -99,7 +102,7 @@ def tag(
                 failed += row.error is not None
     if failed:
         files = "1 file" if failed == 1 else f"{failed} files"
-        console.warn(f"{files} could not be read; see the error in each row")
+        logger.warning(f"{files} could not be read; see the error in each row")
         return ExitCode.SOME_INPUTS_FAILED
     return ExitCode.OK
 

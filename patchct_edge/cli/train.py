@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,13 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError
+from patchct_edge.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
     from patchct_edge.datasets import Dataset
     from patchct_edge.train.config import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -100,48 +104,40 @@ def train(
     found = _config(base, {**chosen, **_assignments(set_ or [])})
     _check_out(out, resume)
     training, validation = _data_sets(data, val, labels, images, found)
-    with TrainProgress() as progress:
+    with console.progress() as progress:
         state = loop.train_model(
             training,
             validation,
             out,
             found,
-            progress,
+            TrainProgress(progress),
             device=device,
             start_from=from_,
             resume=resume,
         )
     if state.best_map is not None:
         shown = f"{state.best_map * 100:.2f} (epoch {state.best_epoch})"
-        console.note(f"best val mAP {shown}; patchct export {out} --out NAME.patchct --calib DATA")
+        logger.info(f"best val mAP {shown}; patchct export {out} --out NAME.patchct --calib DATA")
 
 
 class TrainProgress:
-    """Shows the epoch under way as a bar and each finished one as a line."""
+    """Shows the current epoch as a bar and logs each finished one."""
 
-    def __init__(self) -> None:
-        self._bar = console.bar("epoch")
-        self._task = self._bar.add_task("")
-
-    def __enter__(self) -> TrainProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._advance = ignore_progress
 
     def step(self, epoch: int, done: int, steps: int, loss: float) -> None:
         if done == 1:
-            self._bar.reset(self._task, total=steps)
-        text = f"{epoch + 1}  loss {loss:.4f}"
-        self._bar.update(self._task, completed=done, total=steps, description=text)
+            self._advance = self._progress.stage(f"epoch {epoch + 1}", steps)
+        self._advance(done, f"loss {loss:.4f}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         figures = f"loss {row['loss']:.4f}  val mAP {console.percent(row['val_map'])}"
-        console.note(f"epoch {row['epoch']}  {figures}  {row['seconds']:.0f} s")
+        logger.info(f"epoch {row['epoch']}  {figures}  {row['seconds']:.0f} s")
 
     def note(self, message: str) -> None:
-        console.warn(message)
+        logger.warning(message)
 
 
 def _print_settings(wanted: bool) -> None:
@@ -151,7 +147,7 @@ def _print_settings(wanted: bool) -> None:
         rows = [
             (f.name, f"{f.default}", f.metadata["help"]) for f in dataclasses.fields(TrainConfig)
         ]
-        console.table(("setting", "default", "meaning"), rows, text=3)
+        console.print_table(("setting", "default", "meaning"), rows, text_columns=3)
         raise typer.Exit
 
 
@@ -217,7 +213,7 @@ def _data_sets(
         validation = select_split(whole, prefer="val", labels=names)
     else:
         training, validation = split_off_validation(training)
-        console.warn(
+        logger.warning(
             f"there is no val split: {len(validation)} images, drawn at random, are held out"
         )
     return dataclasses.replace(training, prompts=prompts), validation

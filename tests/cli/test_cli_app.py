@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import json
+import logging
 import subprocess
 import sys
 
@@ -11,13 +14,14 @@ import typer
 
 import patchct_edge
 from patchct_edge.cli import console
-from patchct_edge.cli.app import COMMANDS, app, guarded
+from patchct_edge.cli.app import COMMANDS, app, make_command
 from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.errors import BundleError, EngineError, ExitCode, GateError, UserError
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.train.config import TrainConfig
 
 DEFAULTS = TrainConfig()
+LOGGER = logging.getLogger("patchct_edge.tests")
 # What --help must say: units, ranges and defaults.
 HELP = {
     "demo": ["default: demo", "in a minute"],
@@ -89,6 +93,10 @@ HELP = {
 def plain(text):
     """Return the words of a text without the frames around and between them."""
     return " ".join(word for word in text.split() if not set(word) <= set("│╭╮╰╯─"))
+
+
+def run_command(function, verbose=False, quiet=False, log_format=console.LogFormat.TEXT):
+    make_command(function)(verbose=verbose, quiet=quiet, log_format=log_format)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -231,11 +239,11 @@ def test_how_a_command_ends(end, code, capsys):
         return end
 
     with pytest.raises(typer.Exit) as caught:
-        guarded(command)()
+        run_command(command)
     assert caught.value.exit_code == code
     out, err = capsys.readouterr()
     assert out == ""
-    expected = {0: "", 1: "", 130: "interrupted; what was done so far is kept\n"}
+    expected = {0: "", 1: "", 130: "interrupted; everything finished so far is kept\n"}
     assert err == expected.get(code, f"error: {end}\n")
 
 
@@ -244,7 +252,7 @@ def test_an_error_that_is_a_bug_shows_its_traceback():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        guarded(command)()
+        run_command(command)
 
 
 @pytest.mark.parametrize("library", LIBRARIES[1:], ids=lambda library: library.name)
@@ -252,7 +260,7 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(monkeypatch, ca
     monkeypatch.setitem(sys.modules, library.module, None)
     for name in (library.module, f"{library.module}.nothing"):
         with pytest.raises(typer.Exit) as caught:
-            guarded(lambda name=name: importlib.import_module(name))()
+            run_command(lambda name=name: importlib.import_module(name))
         assert caught.value.exit_code == 3
         said = capsys.readouterr().err
         assert said.startswith(f"error: {library.name} is not installed\n")
@@ -262,23 +270,93 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(monkeypatch, ca
 @pytest.mark.parametrize("name", ["patchct_edge.gone", "nothing_of_that_name"])
 def test_another_module_that_is_missing_is_a_bug(name):
     with pytest.raises(ModuleNotFoundError):
-        guarded(lambda: importlib.import_module(name))()
+        run_command(lambda: importlib.import_module(name))
 
 
 @pytest.mark.parametrize(
     "text", [":100: :cat:", "a\\", "[red]a[/]", "a[/b]", "\\[bold]", "x" * 300, "a  b "]
 )
 def test_a_text_comes_out_as_it_is(capsys, monkeypatch, text):
-    console.note(text)
-    console.warn(text)
-    console.error(text)
+    console.set_up_logging()
+    for level in (logging.INFO, logging.WARNING, logging.ERROR):
+        LOGGER.log(level, "%s", text)
     monkeypatch.setattr(console.out, "width", 700)
-    console.table(("name", "count"), [(text, text)], text=2)
+    console.print_table(("name", "count"), [(text, text)], text_columns=2)
     out, err = capsys.readouterr()
     assert err == f"{text}\nwarning: {text}\nerror: {text}\n"
     row = out.splitlines()[3]  # after the headers and their rule
     assert row.count(text.rstrip()) == 2
     assert set(row.replace(text.rstrip(), "")) <= {" "}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["info", "warning: warning", "error: error"]),
+        ({"quiet": True}, ["warning: warning", "error: error"]),
+        (
+            {"verbose": True},
+            ["debug: debug", "info", "warning: warning", "error: error", "warning: of a library"],
+        ),
+    ],
+    ids=str,
+)
+def test_which_messages_are_shown(capsys, options, expected):
+    console.set_up_logging(**options)
+    for level in ("debug", "info", "warning", "error"):
+        getattr(LOGGER, level)(level)
+    logging.getLogger("another").warning("of a library")
+    assert capsys.readouterr().err.splitlines() == expected
+
+
+def test_messages_as_json(run_cli, tmp_path):
+    result = run_cli("show", tmp_path / "x.patchct", "--log-format", "json", code=2)
+    (line,) = result.stderr.splitlines()
+    assert "x.patchct" in json.loads(line)["message"]
+
+
+def test_a_message_is_dropped_when_stderr_is_closed(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    console.set_up_logging()
+    for stream in (None, Closed()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        LOGGER.warning("nobody reads this")
+
+
+def test_messages_and_progress_at_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(console.err, "is_interactive", True)
+    monkeypatch.setenv("TERM", "xterm")
+    console.set_up_logging()
+    with console.progress() as progress:
+        advance = progress.stage("scoring [red]", 4)
+        advance(1, "loss 0.5")
+        LOGGER.info("a message")
+        advance(4)
+    shown = terminal.getvalue()
+    assert "scoring [red]" in shown
+    assert "a message\n" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_the_options_of_its_messages(run_cli, command):
+    words = plain(run_cli(command, "--help").stdout)
+    for option in ("--verbose -v", "--quiet -q", "--log-format"):
+        assert option in words
+
+
+def test_python_m_runs_the_command_line():
+    words = [sys.executable, "-m", "patchct_edge", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout == f"patchct {patchct_edge.__version__}\n", done.stderr
 
 
 def test_brackets_in_a_message_are_no_markup(run_cli, tmp_path):

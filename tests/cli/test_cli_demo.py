@@ -52,6 +52,7 @@ def test_a_failed_gate_shows_the_table(monkeypatch, capsys):
 
     monkeypatch.setattr(build, "export_bundle", fail)
     monkeypatch.setattr(console.out, "width", 200)
+    console.set_up_logging()
     with pytest.raises(build.StageGateError):
         demo._export(Path("run"), Path("labels.csv"), Path("x.patchct"), quick=False)
     out, err = capsys.readouterr()

@@ -284,7 +284,7 @@ def test_stopped_it_leaves_whole_rows(
     text = target.read_text() if to_file else first + rest
     assert text.endswith("\n")
     assert {row["path"] for row in rows(text)} == {str(photos / "amber.png")}
-    assert said == "interrupted; what was done so far is kept\n"
+    assert said == "interrupted; everything finished so far is kept\n"
     process.stdout.close()
     process.stderr.close()
 

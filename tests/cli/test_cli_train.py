@@ -188,7 +188,7 @@ def test_interrupted_it_keeps_the_finished_epochs(start_cli, data, encoder_folde
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.endswith("interrupted; what was done so far is kept\n")
+    assert err.endswith("interrupted; everything finished so far is kept\n")
     assert out == ""
     assert "Traceback" not in err
     for which in ("best", "last"):
