@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, ViTForImageClassification, ViTImageProcessor, pipeline
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.export.graph import EngineGraph
 from patchct_edge.parallel import ordered_map
-from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Images, Outputs
+from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Outputs
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.tagging.tagger import Tagger
@@ -44,7 +45,7 @@ class Eager(BlockingEngine):
         super().__init__()
         self._graph = graph
 
-    def compute(self, images: Images) -> Outputs:
+    def compute(self, images: ImageBatch) -> Outputs:
         with torch.inference_mode():
             return Outputs(self._graph(torch.from_numpy(images))[0].numpy(), None)
 
@@ -88,7 +89,7 @@ def from_files(
         yield Contestant("files to tags", "Pillow + ONNX Runtime loop", batch, count, run)
 
 
-def _streamed(engine: Engine, pixels: Images, batch: int) -> None:
+def _streamed(engine: Engine, pixels: ImageBatch, batch: int) -> None:
     """Keep as many batches under way as the engine likes."""
     running = 0
     for first in range(0, len(pixels), batch):

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from gpu_timing import Contestant
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.export.graph import EngineGraph
-from patchct_edge.runtime.engines.base import EngineRecord, Images
+from patchct_edge.runtime.engines.base import EngineRecord
 from patchct_edge.runtime.engines.tensorrt.build import INPUT, BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
 from patchct_edge.runtime.engines.tensorrt.library import (
@@ -35,7 +36,7 @@ def plan_of(trt: ModuleType, graph: Path, most: int) -> bytes:
 class Bare(TensorRTEngine):
     """The engine without its adapter: pictures that lie on the GPU, nothing copied."""
 
-    def prepare(self, images: Images) -> None:
+    def prepare(self, images: ImageBatch) -> None:
         """Set shapes and addresses, and bring one batch to the GPU."""
         self.infer(images)
         slot = self._idle[-1]
@@ -83,7 +84,7 @@ class Bare(TensorRTEngine):
 class Adapter:
     """The engine as the product uses it: a batch is made ready while another is computed."""
 
-    def __init__(self, engine: TensorRTEngine, images: Images) -> None:
+    def __init__(self, engine: TensorRTEngine, images: ImageBatch) -> None:
         self._engine, self._images, self._running = engine, images, 0
 
     def queue(self) -> None:
@@ -103,7 +104,7 @@ class Adapter:
 
 @contextmanager
 def opened(
-    trt: ModuleType, plan: bytes, model: EngineGraph, images: Images
+    trt: ModuleType, plan: bytes, model: EngineGraph, images: ImageBatch
 ) -> Iterator[dict[str, Contestant]]:
     """Give everything that is timed at one batch size."""
     about = EngineRecord("tensorrt", "fp16", "fp16", library_version(trt), query_device().name)
@@ -127,7 +128,7 @@ def opened(
         yield field
 
 
-def _of_torch(model: EngineGraph, images: Images, *, compiled: bool) -> Contestant:
+def _of_torch(model: EngineGraph, images: ImageBatch, *, compiled: bool) -> Contestant:
     """Return the model in bf16 on pictures that lie on the GPU."""
     on_gpu = model.cuda()
     pixels = torch.from_numpy(images).cuda()

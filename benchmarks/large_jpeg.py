@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.metrics import tag_flips
 from patchct_edge.runtime.engines.select import open_engine
@@ -52,9 +53,9 @@ def main() -> None:
 
 def read_each_way(
     jpegs: Iterator[bytes], preprocessing: Preprocessing
-) -> tuple[dict[str, list[images.RGB]], dict[str, list[float]]]:
+) -> tuple[dict[str, list[RGB]], dict[str, list[float]]]:
     """Return the pixels and the seconds of each way of reading."""
-    ways: dict[str, Callable[[bytes], images.RGB]] = {
+    ways: dict[str, Callable[[bytes], RGB]] = {
         "full": lambda data: preprocessing.apply(images.decode(data)),
         "small": preprocessing.read,
         # For comparison: what it does to the tags to save a picture once more.
@@ -62,7 +63,7 @@ def read_each_way(
             images.decode(_jpeg(Image.open(BytesIO(data))))
         ),
     }
-    pixels: dict[str, list[images.RGB]] = {way: [] for way in ways}
+    pixels: dict[str, list[RGB]] = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for data in jpegs:
         for way, read in ways.items():
@@ -73,7 +74,7 @@ def read_each_way(
 
 
 def compared(
-    bundle: Bundle, precision: str, pixels: dict[str, list[images.RGB]]
+    bundle: Bundle, precision: str, pixels: dict[str, list[RGB]]
 ) -> dict[str, dict[str, float]]:
     """Return how far pixels, scores and tags of each way are from those of the full pictures."""
     calibration = bundle.calibration(precision)

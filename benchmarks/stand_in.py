@@ -12,6 +12,7 @@ import numpy as np
 from transformers import ViTConfig
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.datasets import read_dataset
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.export import ExportOptions, export_bundle
@@ -65,7 +66,7 @@ def draw_photos(folder: Path, count: int) -> Path:
     return folder / "labels.csv"
 
 
-def _photo(rng: np.random.Generator) -> images.RGB:
+def _photo(rng: np.random.Generator) -> RGB:
     layers = []
     for side in (3, 9, 27, 81, 243):
         coarse = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import ImageError
 
-RGB = npt.NDArray[np.uint8]  # (height, width, 3)
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
 
 # Not all that Pillow knows: to read EPS it would run another program.

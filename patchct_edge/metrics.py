@@ -11,13 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
-Bools = npt.NDArray[np.bool_]
+from patchct_edge.arrays import Bools, Float64s, Floats, Indices
 
 
 def average_precision(scores: Floats, targets: Bools) -> float:
@@ -25,9 +23,7 @@ def average_precision(scores: Floats, targets: Bools) -> float:
     return float(average_precisions(scores[:, None], targets[:, None])[0])
 
 
-def average_precisions(
-    scores: Floats, targets: Bools, ignored: Bools | None = None
-) -> npt.NDArray[np.float64]:
+def average_precisions(scores: Floats, targets: Bools, ignored: Bools | None = None) -> Float64s:
     """Return the AP of every label, float64 (M,), 0..1, NaN for a label without positives.
 
     AP = sum_k (R_k - R_(k-1)) P_k over the distinct scores from the highest down, which is the area
@@ -47,9 +43,7 @@ def mean_average_precision(scores: Floats, targets: Bools, ignored: Bools | None
     return _mean(average_precisions(scores, targets, ignored))
 
 
-def precision_recall(
-    scores: Floats, targets: Bools
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def precision_recall(scores: Floats, targets: Bools) -> tuple[Float64s, Float64s]:
     """Return precision and recall, 0..1, at every distinct score of (N,), from the highest down.
 
     NaN recall without positives.
@@ -165,9 +159,7 @@ def recall_threshold(scores: Floats, targets: Bools, wanted: float) -> float:
     return threshold_after(ranked, int(reached[0]))
 
 
-def _sweep_one(
-    scores: Floats, targets: Bools
-) -> tuple[Floats, Bools, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _sweep_one(scores: Floats, targets: Bools) -> tuple[Floats, Bools, Indices, Indices]:
     """Return the rows of `_sweep` for one label, from (N,) arrays."""
     scores, targets = scores[:, None], targets[:, None]
     ranked, last, hits, predicted = _sweep(scores, targets, _counted(scores, targets, None))
@@ -186,7 +178,7 @@ def threshold_after(ranked: Floats, n: int) -> float:
 
 
 def bootstrap_interval(
-    statistic: Callable[[npt.NDArray[np.intp]], float],
+    statistic: Callable[[Indices], float],
     n: int,
     *,
     samples: int = 1000,
@@ -217,13 +209,13 @@ def bootstrap_interval(
 
 
 def bootstrap_intervals(
-    statistic: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float64]],
+    statistic: Callable[[Indices], Float64s],
     n: int,
     *,
     samples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Float64s, Float64s]:
     """Return the intervals of several figures of the same resamples, both ends float64 (figures,).
 
     As `bootstrap_interval`, of a statistic that returns float64 (figures,).
@@ -264,7 +256,7 @@ def _counted(values: Floats | Bools, targets: Bools, ignored: Bools | None) -> B
 
 def _sweep(
     scores: Floats, targets: Bools, counted: Bools
-) -> tuple[Floats, Bools, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+) -> tuple[Floats, Bools, Indices, Indices]:
     """Lower the threshold of every label over its scores.
 
     Returns four (M, N) arrays: the scores from the highest down; whether a score is the last of its
@@ -279,7 +271,7 @@ def _sweep(
     return ranked, last, hits, predicted
 
 
-def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> Float64s:
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of an undefined figure
         return np.asarray(np.true_divide(part, whole), np.float64)
 

@@ -13,12 +13,9 @@ Arrays are (..., M, N), as an engine gives its `similarity`, and keep its dtype.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from patchct_edge.arrays import Floats
 
 
 def forward(similarity: Floats, tau: float, q: Floats) -> Floats:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 
+from patchct_edge.arrays import Bools, Float32s, Float64s, Floats
 from patchct_edge.errors import BundleError
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +22,7 @@ class Calibration:
         bias: added to what results.
     """
 
-    thresholds: npt.NDArray[np.float64]
+    thresholds: Float64s
     temperature: float = 1.0
     bias: float = 0.0
 
@@ -33,17 +31,17 @@ class Calibration:
         """Return the calibration of m labels that nobody calibrated: 0.5, logits as they are."""
         return cls(np.full(m, 0.5))
 
-    def scores(self, logits: Floats) -> npt.NDArray[np.float32]:
+    def scores(self, logits: Floats) -> Float32s:
         """Return sigmoid(logits / temperature + bias), float32 (B, M), 0..1.
 
         In float32 the score of a logit above about 17 temperatures is 1: rank by logits instead.
         """
         z = np.asarray(logits, np.float32) / np.float32(self.temperature) + np.float32(self.bias)
         small = np.exp(-np.abs(z))  # never overflows, and keeps the digits of scores near 0
-        scores: npt.NDArray[np.float32] = np.where(z >= 0, np.float32(1), small) / (1 + small)
+        scores: Float32s = np.where(z >= 0, np.float32(1), small) / (1 + small)
         return scores
 
-    def tags(self, logits: Floats) -> npt.NDArray[np.bool_]:
+    def tags(self, logits: Floats) -> Bools:
         """Return which labels are tags, bool (B, M)."""
         return np.asarray(self.scores(logits) >= self.thresholds, np.bool_)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
 
 FITS = ("squash", "crop", "pad")
@@ -51,7 +52,7 @@ class Preprocessing:
         if self.size < 1 or min(self.std) <= 0:
             raise UserError("size and std must be positive", got=(self.size, self.std))
 
-    def apply(self, rgb: images.RGB, box: images.Box | None = None) -> images.RGB:
+    def apply(self, rgb: RGB, box: images.Box | None = None) -> RGB:
         """Fit `box` of the picture (all of it by default) into the input square."""
         source, (left, top, right, bottom) = self.placement(
             box or (0, 0, rgb.shape[1], rgb.shape[0])
@@ -79,7 +80,7 @@ class Preprocessing:
         x, y = (self.size - w) // 2, (self.size - h) // 2
         return Placement(box, (x, y, x + w, y + h))
 
-    def read(self, source: str | os.PathLike[str] | bytes) -> images.RGB:
+    def read(self, source: str | os.PathLike[str] | bytes) -> RGB:
         """Decode an image no larger than needed, and fit the whole picture.
 
         Twice the input's size keeps the scores: a quarter of a grey level of difference on average

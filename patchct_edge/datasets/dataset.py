@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+
+from patchct_edge.arrays import Bools
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Dataset:
     def has_split(self, split: str) -> bool:
         return any(sample.split == split for sample in self.samples)
 
-    def targets(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def targets(self) -> tuple[Bools, Bools]:
         """Return (targets, ignored), both bool (images, M); ignored marks difficult labels.
 
         A label outside the label set has no column and is left out.

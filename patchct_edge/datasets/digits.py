@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB, Float32s, Float64s
 from patchct_edge.errors import MissingLibraryError
 
-Floats = npt.NDArray[np.float32]
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SMALLEST_SCENE = 48  # px: the largest digit, turned and stretched, still fits
 SIDES = (18, 28)  # px that the 8 pixels of a digit become
@@ -31,7 +31,7 @@ JITTER = {"train": 1.0, "val": 0.5}  # training widens the handwriting that it h
 class Handwriting(NamedTuple):
     """Digits to compose scenes of: how inked each pixel is, 0..1 (n, 12, 12), and 0..9 (n,)."""
 
-    digits: Floats
+    digits: Float32s
     classes: npt.NDArray[np.int64]
 
 
@@ -118,7 +118,7 @@ def read_handwriting() -> tuple[Handwriting, Handwriting]:
 
 def compose(
     rng: np.random.Generator, pool: Handwriting, count: int, size: int, *, jitter: float
-) -> tuple[images.RGB, list[PlacedDigit]]:
+) -> tuple[RGB, list[PlacedDigit]]:
     """Return a scene, uint8 (size, size, 3), and the digits in it: `count`, or what finds room."""
     scene = _paper(rng, size)
     placed: list[PlacedDigit] = []
@@ -133,7 +133,7 @@ def compose(
     return scene.clip(0, 255).astype(np.uint8).transpose(1, 2, 0), placed
 
 
-def _paper(rng: np.random.Generator, size: int) -> Floats:
+def _paper(rng: np.random.Generator, size: int) -> Float32s:
     """Return light paper (3, size, size): soft colours with a few faint strokes and blobs."""
     wash = images.resize(rng.integers(165, 250, (3, 3, 3), np.uint8), size, size, "bicubic")
     # In planes: NumPy is much slower along an axis of three.
@@ -151,12 +151,12 @@ def _paper(rng: np.random.Generator, size: int) -> Floats:
     return paper
 
 
-def _blend(region: Floats, cover: Floats, colour: npt.NDArray[np.float64]) -> None:
+def _blend(region: Float32s, cover: Float32s, colour: Float64s) -> None:
     """Lay a colour (3,) on a region (3, h, w) where `cover`, 0..1 (h, w), says how densely."""
     region += cover * (colour.astype(np.float32)[:, None, None] - region)
 
 
-def _ink(rng: np.random.Generator, digit: Floats, jitter: float) -> Floats:
+def _ink(rng: np.random.Generator, digit: Float32s, jitter: float) -> Float32s:
     """Return the ink of a digit, 0..1 (h, w): enlarged, turned, stretched, and cropped to it."""
     from scipy.ndimage import affine_transform
 
@@ -168,7 +168,7 @@ def _ink(rng: np.random.Generator, digit: Floats, jitter: float) -> Floats:
     offset = (len(digit) - 1) / 2 - to_digit.sum(1) * (canvas - 1) / 2  # centre to centre
     inked = affine_transform(digit, to_digit, offset, (canvas, canvas), order=3)
     # A pixel holds how much of it was ink: a steep ramp brings the edge of the pen back.
-    ink: Floats = ((inked - 0.25) / 0.5).clip(0, 1)
+    ink: Float32s = ((inked - 0.25) / 0.5).clip(0, 1)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from patchct_edge.arrays import Bools, Float32s, Float64s
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import (
-    Bools,
     MultiLabelFigures,
     average_precisions,
     bootstrap_interval,
@@ -19,7 +18,6 @@ from patchct_edge.metrics import (
     multi_label_figures,
     top_k_predictions,
 )
-from patchct_edge.runtime.engines.base import Floats
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def compute_accuracy(judged: Predictions, calibration: Calibration) -> Accuracy:
 
 
 def accuracy_from_logits(
-    logits: Floats,
+    logits: Float32s,
     targets: Bools,
     ignored: Bools,
     calibration: Calibration,
@@ -104,7 +102,7 @@ def accuracy_from_logits(
 
 def precision_and_recall(
     predictions: Bools, targets: Bools, ignored: Bools
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Float64s, Float64s]:
     """Return both for each label, (M,), 0..1, of bool (N, M); NaN recall without a positive."""
     hits = (predictions & targets & ~ignored).sum(0)
     with np.errstate(invalid="ignore"):

@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from patchct_edge.arrays import Bools, Float32s, Float64s, Floats, Indices
 from patchct_edge.bundle import Calibration
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import (
-    Bools,
-    Floats,
     best_f1_threshold,
     precision_threshold,
     recall_threshold,
@@ -158,7 +157,7 @@ def fit_to_reference(
 class CrossFit:
     """Scores, float32 (N, M), and tags, bool (N, M), by calibrations that never saw their rows."""
 
-    scores: npt.NDArray[np.float32]
+    scores: Float32s
     tags: Bools
 
 
@@ -179,7 +178,7 @@ def cross_fit(logits: Floats, targets: Bools, ignored: Bools, objective: Objecti
     return CrossFit(scores, tags)
 
 
-def _folds(n: int) -> Iterator[npt.NDArray[np.intp]]:
+def _folds(n: int) -> Iterator[Indices]:
     if n < FOLDS:
         raise UserError("too few images to calibrate on", got=n, expected=f"at least {FOLDS}")
     yield from np.array_split(np.random.default_rng(0).permutation(n), FOLDS)
@@ -217,5 +216,5 @@ def _platt(logits: npt.NDArray[Any], targets: Bools) -> tuple[float, float]:
     return float(1 / w[0]), float(w[1])
 
 
-def _cross_entropy(z: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+def _cross_entropy(z: Float64s, y: Float64s) -> float:
     return float((np.logaddexp(0, z) - y * z).sum())

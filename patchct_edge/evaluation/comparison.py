@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from patchct_edge.arrays import Bools, Float32s, Float64s, Indices
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import average_precisions, bootstrap_intervals, tag_flips
@@ -65,8 +65,8 @@ class Comparison:
 class _ScoresAndTags:
     """What one side makes of the images: scores, float32 (N, M), and tags, bool (N, M)."""
 
-    scores: npt.NDArray[np.float32]
-    tags: npt.NDArray[np.bool_]
+    scores: Float32s
+    tags: Bools
 
     @classmethod
     def of(cls, judged: Predictions, calibration: Calibration) -> _ScoresAndTags:
@@ -92,7 +92,7 @@ def compare_predictions(
     logits = (reference.logits, candidate.logits)
     targets, ignored = reference.targets, reference.ignored
 
-    def drops(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    def drops(rows: Indices) -> Float64s:
         """Return the drop of every label's AP, and of their mean, (M + 1,)."""
         aps = [average_precisions(each[rows], targets[rows], ignored[rows]) for each in logits]
         found = aps[0] - aps[1]
@@ -155,7 +155,7 @@ def _changed_most(
     largest = np.abs(a.scores - b.scores).max(1)
     order = np.lexsort((-largest, -flips))[:SHOWN]
 
-    def names(flags: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    def names(flags: Bools) -> tuple[str, ...]:
         return tuple(label for label, flag in zip(judged.labels, flags, strict=True) if flag)
 
     return tuple(

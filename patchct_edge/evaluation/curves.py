@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from patchct_edge.arrays import Bools, Float32s, Floats
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.calibration_fit import (
     Objective,
@@ -17,8 +17,6 @@ from patchct_edge.evaluation.calibration_fit import (
 )
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import (
-    Bools,
-    Floats,
     MultiLabelFigures,
     expected_calibration_error,
     multi_label_figures,
@@ -129,7 +127,7 @@ def measure_reliability(
     )
 
 
-def _scores(scores: npt.NDArray[np.float32], tags: Bools, judged: Predictions) -> Scores:
+def _scores(scores: Float32s, tags: Bools, judged: Predictions) -> Scores:
     targets, counted = judged.targets, ~judged.ignored
     cells, truth = scores[counted].astype(np.float64), targets[counted]
     bins = np.minimum((cells * BINS).astype(int), BINS - 1)

@@ -7,17 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from patchct_edge import images, navigators
+from patchct_edge.arrays import Bools, Float32s, Float64s
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.datasets import Boxes, Dataset, ObjectBox, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.metrics import bootstrap_interval
-from patchct_edge.runtime.engines.base import Engine, Floats
+from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.tagging.pipeline import score_images
-
-Points = npt.NDArray[np.float64]  # (N, 2): x and y as fractions of the picture
 
 
 class Case(NamedTuple):
@@ -81,7 +79,7 @@ def play_pointing_game(
     manifest = bundle.manifest
     samples = [each for each in data.samples if each.path.resolve() in boxes]
 
-    def maps() -> Iterator[tuple[Sample, Floats]]:
+    def maps() -> Iterator[tuple[Sample, Float32s]]:
         scored = score_images([each.path for each in samples], engine, manifest.preprocessing)
         for n, (sample, each) in enumerate(zip(samples, scored, strict=True)):
             progress(n + 1)
@@ -92,7 +90,7 @@ def play_pointing_game(
 
 
 def score_pointing(
-    maps: Iterable[tuple[Sample, Floats]],
+    maps: Iterable[tuple[Sample, Float32s]],
     boxes: Boxes,
     labels: Sequence[str],
     grid: tuple[int, int],
@@ -139,7 +137,11 @@ def score_pointing(
 
 
 def _cases(
-    n: int, sample: Sample, maps: Mapping[str, Floats], points: Points, boxes: Sequence[ObjectBox]
+    n: int,
+    sample: Sample,
+    maps: Mapping[str, Float32s],
+    points: Float64s,
+    boxes: Sequence[ObjectBox],
 ) -> Iterator[Case]:
     """Yield the cases of image n, from the maps of the model's labels."""
     for label in dict.fromkeys(sample.labels):
@@ -148,7 +150,7 @@ def _cases(
             yield _case(n, label, maps[label], points, mine)
 
 
-def _case(n: int, label: str, heat: Floats, points: Points, boxes: Sequence[ObjectBox]) -> Case:
+def _case(n: int, label: str, heat: Float32s, points: Float64s, boxes: Sequence[ObjectBox]) -> Case:
     inside = _inside(points, boxes)
     return Case(
         n,
@@ -162,7 +164,7 @@ def _case(n: int, label: str, heat: Floats, points: Points, boxes: Sequence[Obje
 
 def patch_centres(
     grid: tuple[int, int], preprocessing: Preprocessing, width: int, height: int
-) -> Points:
+) -> Float64s:
     """Return the centres of the patches, (rows * columns, 2), as fractions of a picture.
 
     Those of patches in the bars of `pad` lie outside 0..1.
@@ -183,7 +185,7 @@ def patch_centres(
     return np.asarray((source[0] + (centres - target[0]) * scale) / (width, height), np.float64)
 
 
-def _inside(points: Points, boxes: Sequence[ObjectBox]) -> npt.NDArray[np.bool_]:
+def _inside(points: Float64s, boxes: Sequence[ObjectBox]) -> Bools:
     """Return whether each point lies in any of the boxes."""
     edges = np.array([[box.xmin, box.ymin, box.xmax, box.ymax] for box in boxes])  # (boxes, 4)
     corners = points[:, None]  # (points, 1, 2)

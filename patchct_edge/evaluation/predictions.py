@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from patchct_edge.arrays import Bools, Float32s
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import EngineError, UserError
-from patchct_edge.metrics import Bools
-from patchct_edge.runtime.engines.base import Engine, EngineRecord, Floats
+from patchct_edge.runtime.engines.base import Engine, EngineRecord
 from patchct_edge.runtime.tagging.pipeline import score_images
 
 
@@ -27,7 +27,7 @@ class Predictions:
     record: EngineRecord
     labels: tuple[str, ...]
     paths: tuple[Path, ...]
-    logits: Floats
+    logits: Float32s
     targets: Bools
     ignored: Bools
     failed: tuple[str, ...] = ()

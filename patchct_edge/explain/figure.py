@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import MissingLibraryError
 from patchct_edge.explain.templating import template_environment
 from patchct_edge.files import write_aside, write_atomically
@@ -37,7 +38,7 @@ class Line(NamedTuple):
 class Tile(NamedTuple):
     """A picture, uint8 (height, width, 3), and what stands below it."""
 
-    pixels: images.RGB
+    pixels: RGB
     caption: tuple[Line, ...]
 
 
@@ -73,7 +74,7 @@ def write_html(title: str, note: str, rows: Iterable[FigureRow], path: Path) -> 
         file.writelines(page)
 
 
-def _drawn(row: FigureRow) -> images.RGB:
+def _drawn(row: FigureRow) -> RGB:
     """Return a row as it stands on a sheet, with as many lines of pictures as it needs."""
     parts = [_texts(WIDTH, row.title, [])] if row.title else []
     column = _column(row.tiles[0])
@@ -82,7 +83,7 @@ def _drawn(row: FigureRow) -> images.RGB:
     return _stacked(parts)
 
 
-def _stacked(parts: Sequence[images.RGB]) -> images.RGB:
+def _stacked(parts: Sequence[RGB]) -> RGB:
     """Put pictures below each other, white to the right of those that are less wide."""
     width = max(part.shape[1] for part in parts)
     rest = [((0, 0), (0, width - part.shape[1]), (0, 0)) for part in parts]
@@ -101,7 +102,7 @@ def _batches(tiles: Sequence[Tile], size: int) -> Iterator[list[Tile]]:
         yield batch
 
 
-def _line_of_tiles(tiles: Sequence[Tile], width: int) -> images.RGB:
+def _line_of_tiles(tiles: Sequence[Tile], width: int) -> RGB:
     high, wide = tiles[0].pixels.shape[:2]
     leading = TEXT * LEADING * DPI / 72
     column = _column(tiles[0])
@@ -134,7 +135,7 @@ def _wrapped(caption: Iterable[Line], width: int) -> list[Line]:
     ]
 
 
-def _texts(width: int, title: str, lines: Sequence[str]) -> images.RGB:
+def _texts(width: int, title: str, lines: Sequence[str]) -> RGB:
     """Return a title with lines below it."""
     sizes = [TITLE, *[TEXT] * len(lines)]
     steps = np.cumsum([size * LEADING * DPI / 72 for size in sizes])
@@ -161,7 +162,7 @@ def _text(
     figure.text(*place, text, size=size, color=colour, va="baseline", parse_math=False)
 
 
-def _rendered(figure: Figure) -> images.RGB:
+def _rendered(figure: Figure) -> RGB:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from patchct_edge import images, navigators
+from patchct_edge.arrays import RGB, Float32s
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.runtime.engines.base import Engine
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +32,9 @@ class LabelMap:
     label: str
     score: float
     is_tag: bool
-    similarity: Floats
-    backward: Floats
-    forward: Floats
+    similarity: Float32s
+    backward: Float32s
+    forward: Float32s
 
     @property
     def strongest(self) -> tuple[int, int]:
@@ -74,10 +72,10 @@ class Explanation:
     """
 
     path: Path
-    photo: images.RGB
+    photo: RGB
     preprocessing: Preprocessing
     maps: tuple[LabelMap, ...]
-    similarity: Floats
+    similarity: Float32s
 
 
 def explain_photo(
@@ -116,7 +114,7 @@ def explain_photo(
     return Explanation(path, photo, preprocessing, tuple(chosen), similarity.reshape(-1, *grid))
 
 
-def label_maps(similarity: Floats, scores: Floats, tau: float) -> tuple[Floats, Floats]:
+def label_maps(similarity: Float32s, scores: Float32s, tau: float) -> tuple[Float32s, Float32s]:
     """Return the maps of all labels, B(n|m) and F(m|n), both float32 (M, N).
 
     `report.pointing` judges the same B(n|m).

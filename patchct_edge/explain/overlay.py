@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB, Bytes, Float64s
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.explain.maps import LabelMap
 
-Bytes = npt.NDArray[np.uint8]  # (rows, columns) or (height, width)
 ORANGE = (255, 130, 0)  # told from grey with any colour vision
 # Okabe and Ito's colours, which any colour vision tells apart.
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
@@ -60,7 +59,7 @@ def patch_box(
     return left, top, right, bottom
 
 
-def draw_heat_map(photo: images.RGB, preprocessing: Preprocessing, shown: LabelMap) -> images.RGB:
+def draw_heat_map(photo: RGB, preprocessing: Preprocessing, shown: LabelMap) -> RGB:
     """Draw a label's map over a photo: orange where it is strong, grey where it is not.
 
     A map sums to 1 however weak its label is, so its colour is as strong as the label's score. Not
@@ -76,9 +75,7 @@ def draw_heat_map(photo: images.RGB, preprocessing: Preprocessing, shown: LabelM
     return draw_outline(blended, box)
 
 
-def draw_regions(
-    photo: images.RGB, preprocessing: Preprocessing, maps: Sequence[LabelMap]
-) -> images.RGB:
+def draw_regions(photo: RGB, preprocessing: Preprocessing, maps: Sequence[LabelMap]) -> RGB:
     """Colour every patch of a photo by the label of highest F(m|n), the denser the higher.
 
     A patch stays grey where that label's B(n|m) gives it less than an even share.
@@ -98,9 +95,7 @@ def draw_regions(
     return _as_pixels(cover * colours + (1 - cover) * _faded(photo))
 
 
-def draw_outline(
-    rgb: images.RGB, box: images.Box, colour: str = "#ffffff", thick: int = 2
-) -> images.RGB:
+def draw_outline(rgb: RGB, box: images.Box, colour: str = "#ffffff", thick: int = 2) -> RGB:
     """Return a picture with a box outlined, as far as it lies inside: black without, then colour.
 
     Args:
@@ -113,7 +108,7 @@ def draw_outline(
     return drawn
 
 
-def _frame(rgb: images.RGB, box: images.Box, inset: int, colour: tuple[int, int, int]) -> None:
+def _frame(rgb: RGB, box: images.Box, inset: int, colour: tuple[int, int, int]) -> None:
     height, width = rgb.shape[:2]
     left, top = (max(round(edge) + inset, 0) for edge in box[:2])
     right, bottom = min(round(box[2]) - inset, width), min(round(box[3]) - inset, height)
@@ -123,13 +118,13 @@ def _frame(rgb: images.RGB, box: images.Box, inset: int, colour: tuple[int, int,
         inside[:, [0, -1]] = colour
 
 
-def _faded(photo: images.RGB) -> npt.NDArray[np.float64]:
-    grey: npt.NDArray[np.float64] = 0.6 * photo.mean(2, keepdims=True) + 0.4 * 128
+def _faded(photo: RGB) -> Float64s:
+    grey: Float64s = 0.6 * photo.mean(2, keepdims=True) + 0.4 * 128
     return grey
 
 
-def _as_pixels(colours: npt.NDArray[np.float64]) -> images.RGB:
-    pixels: images.RGB = colours.round().astype(np.uint8)
+def _as_pixels(colours: Float64s) -> RGB:
+    pixels: RGB = colours.round().astype(np.uint8)
     return pixels
 
 

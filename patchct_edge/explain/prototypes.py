@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
@@ -102,7 +103,7 @@ def _truth(label: str, sample: Sample) -> tuple[str, str]:
     return ("✓", HAS) if label in sample.labels else ("✗", LACKS)
 
 
-def _crop(sample: Sample, patch: int, bundle: Bundle) -> images.RGB:
+def _crop(sample: Sample, patch: int, bundle: Bundle) -> RGB:
     """Return a patch with its neighbours, as the engine saw them, and the patch outlined.
 
     Raises:

@@ -6,6 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import MissingLibraryError
 
 if TYPE_CHECKING:
@@ -33,6 +34,6 @@ def template_environment(package: str) -> Environment:
     return made
 
 
-def _data_uri(pixels: images.RGB) -> str:
+def _data_uri(pixels: RGB) -> str:
     """Return a picture as what stands in a page."""
     return "data:image/jpeg;base64," + base64.b64encode(images.encode(pixels, "JPEG")).decode()

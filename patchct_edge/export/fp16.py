@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.export.graph import head_nodes
-from patchct_edge.runtime.engines.base import Images
 
 
 def fp16_from_fp32(source: Path, target: Path) -> None:
@@ -46,7 +46,7 @@ def fp16_from_fp32(source: Path, target: Path) -> None:
     onnx.save(half, target)
 
 
-def find_overflows(graph: Path, images: Images) -> list[str]:
+def find_overflows(graph: Path, images: ImageBatch) -> list[str]:
     """Return the names of the FP16 tensors that are not finite for some image.
 
     Engines that compute FP16 graphs in float32, as those for a CPU do, show no overflow in their

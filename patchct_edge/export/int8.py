@@ -10,12 +10,12 @@ from pathlib import Path
 import nncf
 import onnx
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.errors import GateError
 from patchct_edge.export.graph import convolutions, head_nodes, products_of_activations
-from patchct_edge.runtime.engines.base import Images
 
 
-def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
+def int8_from_fp32(source: Path, target: Path, calibration: ImageBatch) -> None:
     """Write the INT8 form of an FP32 graph, calibrated on uint8 (count, H, W, 3).
 
     The head is left out, and so are the convolutions: a quantised patch embedding costs tens of
@@ -31,7 +31,7 @@ def int8_from_fp32(source: Path, target: Path, calibration: Images) -> None:
     quantize(source, target, calibration, kept)
 
 
-def quantize(source: Path, target: Path, calibration: Images, kept: set[str]) -> None:
+def quantize(source: Path, target: Path, calibration: ImageBatch, kept: set[str]) -> None:
     """Write a graph in which all that the quantiser knows is INT8, but for the nodes in `kept`.
 
     Raises:

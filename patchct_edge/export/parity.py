@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from patchct_edge.arrays import Bools, Float32s, ImageBatch, Indices
 from patchct_edge.bundle import Calibration
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import EngineGraph
 from patchct_edge.metrics import bootstrap_interval, mean_average_precision, tag_flips
-from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.runtime.engines.base import Engine
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float32]
 BATCH = 8
 
 
@@ -26,7 +24,7 @@ BATCH = 8
 class ParityImages:
     """What stages are compared on: images uint8 (count, H, W, 3), and labels where known."""
 
-    images: Images
+    images: ImageBatch
     targets: Bools | None = None
     ignored: Bools | None = None
 
@@ -37,7 +35,7 @@ class Run:
 
     name: str
     engine: str
-    logits: Floats
+    logits: Float32s
 
 
 def run_model(graph: EngineGraph, pictures: ParityImages) -> Run:
@@ -97,13 +95,13 @@ def compare_stage(run: Run, reference: Run, pictures: ParityImages, gates: Gates
 
 
 def _map_figures(
-    logits: Floats, reference: Floats, pictures: ParityImages
+    logits: Float32s, reference: Float32s, pictures: ParityImages
 ) -> dict[str, float | None]:
     targets, ignored = pictures.targets, pictures.ignored
     if targets is None or ignored is None:
         return {}
 
-    def map_of(rows: npt.NDArray[np.intp], of: Floats = logits) -> float:
+    def map_of(rows: Indices, of: Float32s = logits) -> float:
         return mean_average_precision(of[rows], targets[rows], ignored[rows])
 
     every = np.arange(len(targets))

@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB, ImageBatch
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset, read_dataset, select_split, split_off_validation
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.export.parity import ParityImages
 from patchct_edge.parallel import ordered_map
-from patchct_edge.runtime.engines.base import Images
 from patchct_edge.runtime.tagging.inputs import find_images
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class PhotoSources:
 class ExportImages:
     """Quantiser calibration, uint8 (count, H, W, 3) or None; pictures to compare on; a name."""
 
-    calibration: Images | None
+    calibration: ImageBatch | None
     parity: ParityImages
     fingerprint: str | None
 
@@ -129,8 +129,8 @@ def _divided(paths: Sequence[Path], *, tell_apart: bool) -> tuple[Sequence[Path]
     return chosen[:first], chosen[first:]
 
 
-def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> Images:
-    def read(path: Path) -> images.RGB:
+def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> ImageBatch:
+    def read(path: Path) -> RGB:
         return preprocessing.read(path)
 
     workers = os.cpu_count() or 1
@@ -140,7 +140,7 @@ def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> Images:
         raise UserError(f"a photo for the export cannot be read: {error.what}") from None
 
 
-def _noise(preprocessing: Preprocessing, count: int = 32) -> Images:
+def _noise(preprocessing: Preprocessing, count: int = 32) -> ImageBatch:
     """Soft random colours, some structure at every scale."""
     rng = np.random.default_rng(0)
     side = preprocessing.size

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import onnx
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import GateError
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import convolutions, head_nodes, products, products_of_activations
 from patchct_edge.export.int8 import quantize
 from patchct_edge.export.parity import ParityImages, compare_stage, run_engine
-from patchct_edge.runtime.engines.base import Images
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
 
@@ -47,7 +47,7 @@ def groups(graph: onnx.ModelProto) -> dict[str, set[str]]:
 
 
 def measure_sensitivity(
-    source: Path, calibration: Images, pictures: ParityImages
+    source: Path, calibration: ImageBatch, pictures: ParityImages
 ) -> Iterator[Stage]:
     """Yield, for each group, the stage of a graph in which it alone is INT8, against FP32.
 

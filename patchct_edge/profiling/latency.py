@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from patchct_edge import images
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.bundle.tags import tags_from_scores
-from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.runtime.engines.base import Engine
 
 WARM_UP, SAMPLES = 20, 200  # photos
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -109,7 +110,7 @@ def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -
 
 
 def measure_batch_latencies(
-    engine: Engine, pixels: Images, progress: Callable[[int], None] = lambda done: None
+    engine: Engine, pixels: ImageBatch, progress: Callable[[int], None] = lambda done: None
 ) -> dict[int, float]:
     """Return the milliseconds of one batch alone, of every size up to the first slow one.
 
@@ -135,7 +136,7 @@ def measure_batch_latencies(
 
 def measure_throughput(
     engine: Engine,
-    pixels: Images,
+    pixels: ImageBatch,
     latencies: Mapping[int, float],
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[SweepPoint, ...]:
@@ -154,7 +155,7 @@ def measure_throughput(
     return tuple(points)
 
 
-def _rate(engine: Engine, batch: Images, calls: int) -> float:
+def _rate(engine: Engine, batch: ImageBatch, calls: int) -> float:
     """Return images/s over `calls` batches, after as many as fill the engine."""
     for _ in range(engine.concurrency):
         engine.submit(batch)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import ImageError
 from patchct_edge.evaluation.comparison import PhotoChange
 from patchct_edge.explain.templating import template_environment
@@ -89,7 +90,7 @@ def _figures(report: Report) -> dict[str, Figure]:
     return {name: Figure(draw(), caption) for name, (draw, caption) in found.items()}
 
 
-def _thumbnail(photo: PhotoChange) -> images.RGB | None:
+def _thumbnail(photo: PhotoChange) -> RGB | None:
     """Return a small picture, None where the file has gone."""
     try:
         rgb = images.decode(photo.path, at_least=THUMBNAIL)

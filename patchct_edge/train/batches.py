@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
-from patchct_edge.images import RGB, Box
+from patchct_edge.images import Box
 from patchct_edge.parallel import ordered_map
 from patchct_edge.train.config import TrainConfig
 

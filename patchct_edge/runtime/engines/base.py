@@ -8,20 +8,15 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from patchct_edge.arrays import Float32s, ImageBatch
 from patchct_edge.closeable import Closeable
-
-Images = npt.NDArray[np.uint8]  # (B, H, W, 3)
-Floats = npt.NDArray[np.float32]
 
 
 class Outputs(NamedTuple):
     """What an engine returns for a batch."""
 
-    logits: Floats  # (B, M)
-    similarity: Floats | None  # (B, M, N), where the engine was opened with it
+    logits: Float32s  # (B, M)
+    similarity: Float32s | None  # (B, M, N), where the engine was opened with it
 
 
 @dataclass(frozen=True)
@@ -62,19 +57,19 @@ class Engine(Closeable):
     best_batch: int = 8
 
     @abstractmethod
-    def submit(self, images: Images) -> None:
+    def submit(self, images: ImageBatch) -> None:
         """Start a batch, uint8 (B, H, W, 3), any B >= 1; blocks while `concurrency` are running."""
 
     @abstractmethod
     def result(self) -> Outputs:
         """Wait for the oldest batch that was submitted and not yet taken."""
 
-    def infer(self, images: Images) -> Outputs:
+    def infer(self, images: ImageBatch) -> Outputs:
         """Submit one batch and wait for it."""
         self.submit(images)
         return self.result()
 
-    def timed(self, images: Images) -> tuple[Outputs, dict[str, float]]:
+    def timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
         """Run one batch, no other under way; return the seconds of each stage as well."""
         began = time.perf_counter()
         outputs = self.infer(images)
@@ -88,10 +83,10 @@ class BlockingEngine(Engine):
         self._done: deque[Outputs] = deque()
 
     @abstractmethod
-    def compute(self, images: Images) -> Outputs:
+    def compute(self, images: ImageBatch) -> Outputs:
         """Run one batch."""
 
-    def submit(self, images: Images) -> None:
+    def submit(self, images: ImageBatch) -> None:
         self._done.append(self.compute(images))
 
     def result(self) -> Outputs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Images, Outputs
+from patchct_edge.arrays import ImageBatch
+from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Outputs
 
 NAME = "fake"
 
@@ -21,7 +22,7 @@ class FakeEngine(BlockingEngine):
         self.size, self.labels, self._patches = size, labels, patches
         self.record = EngineRecord(NAME, "fp32", "fp32", "fake 1", "none")
 
-    def compute(self, images: Images) -> Outputs:
+    def compute(self, images: ImageBatch) -> Outputs:
         channels = images.mean(axis=(1, 2), dtype=np.float32) / 255  # (B, 3)
         shades = channels[:, np.arange(self.labels) % 3]  # (B, M)
         similarity = np.repeat(shades[:, :, None], self._patches, axis=2)

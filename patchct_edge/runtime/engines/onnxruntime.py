@@ -7,8 +7,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.errors import EngineError, MissingLibraryError
-from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Images, Outputs
+from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Outputs
 
 NAME = "onnxruntime"
 X86 = ("x86_64", "amd64")
@@ -68,7 +69,7 @@ class ONNXRuntimeEngine(BlockingEngine):
             options.intra_op_num_threads,
         )
 
-    def compute(self, images: Images) -> Outputs:
+    def compute(self, images: ImageBatch) -> Outputs:
         found = self._session.run(self._names, {"image": images})
         return Outputs(found[0], found[1] if len(found) > 1 else None)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.errors import EngineError
-from patchct_edge.runtime.engines.base import Engine, EngineRecord, Images, Outputs
+from patchct_edge.runtime.engines.base import Engine, EngineRecord, Outputs
 from patchct_edge.runtime.engines.cache import compile_cache
 
 NAME = "openvino"
@@ -76,7 +77,7 @@ class OpenVINOEngine(Engine):
             int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
         )
 
-    def submit(self, images: Images) -> None:
+    def submit(self, images: ImageBatch) -> None:
         if not self._idle:
             self._idle.append(self._finished())
         request = self._idle.pop()

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from patchct_edge.arrays import RGB, Floats
 from patchct_edge.bundle import Tag
-from patchct_edge.bundle.calibration import Floats as Scores
 from patchct_edge.errors import on_one_line
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import CameraEvent, FrameRow, LabelEvent, Message
 from patchct_edge.runtime.stream.sinks.base import SinkWorker
@@ -53,7 +52,7 @@ class CameraSession:
         self._pending += frame is not None
         return frame
 
-    def tagged(self, frame: Frame, rgb: RGB, scores: Scores, ready: float) -> float:
+    def tagged(self, frame: Frame, rgb: RGB, scores: Floats, ready: float) -> float:
         """Tell of a frame's scores (M,), known at a moment of the monotonic clock.
 
         Returns:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import on_one_line
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.camera_session import CameraSession
 from patchct_edge.runtime.stream.model_host import Loader

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import UserError
-from patchct_edge.images import RGB, Box
+from patchct_edge.images import Box
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.sources.frame import Frame
 

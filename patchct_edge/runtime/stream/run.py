@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from patchct_edge.arrays import Floats
 from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.bundle import CALIBRATION_NAME
-from patchct_edge.bundle.calibration import Floats as Scores
 from patchct_edge.runtime.stream import settings, systemd
 from patchct_edge.runtime.stream.loop import Control, Loop, Model
 from patchct_edge.runtime.stream.sinks.base import DeliveryCounts, Sink, SinkWorker
@@ -223,7 +223,7 @@ def _graphs(bundle: Bundle) -> object:
     return dataclasses.replace(bundle.manifest, files=files)
 
 
-def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Scores) -> Hysteresis:
+def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Floats) -> Hysteresis:
     """Return when labels turn on and off: as calibrated, and as `thresholds` say otherwise."""
     on = np.array(calibrated, np.float64)
     off = OFF_SHARE * on

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Scores = npt.NDArray[np.floating[Any]]
+from patchct_edge.arrays import Bools, Float64s, Floats, Indices
+
 OFF_SHARE = 0.8  # of the threshold at which a label turns on
 
 
@@ -33,8 +33,8 @@ class Hysteresis:
         hold: ... each for so many seconds.
     """
 
-    on: Scores
-    off: Scores
+    on: Floats
+    off: Floats
     smooth: float
     hold: float
 
@@ -50,13 +50,13 @@ class LabelSmoother:
     def __init__(self, rule: Hysteresis) -> None:
         self.rule = rule
         m = len(rule.on)
-        self.on: npt.NDArray[np.bool_] = np.zeros(m, np.bool_)
-        self.scores: npt.NDArray[np.float64] = np.zeros(m)
+        self.on: Bools = np.zeros(m, np.bool_)
+        self.scores: Float64s = np.zeros(m)
         self._since = np.full(m, np.nan)  # position from which on the other state has been asked
         self._began = np.full(m, np.nan)  # the moment of the same
         self._last: float | None = None
 
-    def update(self, scores: Scores, position: float, moment: float | None = None) -> list[Change]:
+    def update(self, scores: Floats, position: float, moment: float | None = None) -> list[Change]:
         """Take the scores (M,) of one frame; return what changed, in the order of the labels.
 
         Args:
@@ -79,11 +79,11 @@ class LabelSmoother:
         self.__init__(self.rule)  # type: ignore[misc]
         return changes
 
-    def tags(self) -> npt.NDArray[np.intp]:
+    def tags(self) -> Indices:
         """Return the indices of the labels that are on."""
         return np.flatnonzero(self.on)
 
-    def _smooth(self, scores: Scores, position: float) -> None:
+    def _smooth(self, scores: Floats, position: float) -> None:
         weight = 1.0
         if self._last is not None and self.rule.smooth > 0:
             weight = 1 - math.exp(-max(0.0, position - self._last) / self.rule.smooth)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from patchct_edge.arrays import RGB, Float32s
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import ImageError
-from patchct_edge.images import RGB
 from patchct_edge.parallel import ordered_map
-from patchct_edge.runtime.engines.base import Engine, Floats, Outputs
+from patchct_edge.runtime.engines.base import Engine, Outputs
 
 PATIENCE = 30.0  # seconds for one file, reading included
 
@@ -28,9 +28,9 @@ class ScoredImage(NamedTuple):
     """
 
     path: Path
-    logits: Floats | None
+    logits: Float32s | None
     error: ImageError | None
-    similarity: Floats | None = None
+    similarity: Float32s | None = None
 
 
 def score_images(
@@ -90,6 +90,6 @@ def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iter
         yield ScoredImage(path, logits, error, similarity)
 
 
-def _rows(outputs: Outputs) -> Iterator[tuple[Floats, Floats | None]]:
+def _rows(outputs: Outputs) -> Iterator[tuple[Float32s, Float32s | None]]:
     similarity = repeat(None) if outputs.similarity is None else outputs.similarity
     return zip(outputs.logits, similarity, strict=False)

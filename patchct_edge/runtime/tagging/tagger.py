@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from patchct_edge import images
+from patchct_edge.arrays import RGB, Floats, ImageBatch
 from patchct_edge.bundle import Bundle, Calibration, Tag
-from patchct_edge.bundle.calibration import Floats as Scores
 from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import on_one_line
-from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.select import open_engine
 from patchct_edge.runtime.tagging.pipeline import score_images
 from patchct_edge.runtime.tagging.writers import TagRow
@@ -69,7 +68,7 @@ class Tagger(Closeable):
 
     def tag(
         self,
-        image: str | os.PathLike[str] | bytes | images.RGB,
+        image: str | os.PathLike[str] | bytes | RGB,
         *,
         threshold: float | None = None,
         top_k: int | None = None,
@@ -96,7 +95,7 @@ class Tagger(Closeable):
         logits = self.engine.infer(pixels[None]).logits[0]
         return self._tags(logits, threshold, top_k, all_scores)
 
-    def scores(self, pixels: Images) -> Scores:
+    def scores(self, pixels: ImageBatch) -> Floats:
         """Return the calibrated scores, float32 (B, M), of preprocessed images.
 
         Args:
@@ -109,7 +108,7 @@ class Tagger(Closeable):
         return self._calibration.scores(self.engine.infer(pixels).logits)
 
     @property
-    def thresholds(self) -> Scores:
+    def thresholds(self) -> Floats:
         """The score from which on each label is a tag, (M,)."""
         return self._calibration.thresholds
 

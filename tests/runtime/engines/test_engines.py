@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from patchct_edge.arrays import Float64s, ImageBatch
 from patchct_edge.errors import EngineError
-from patchct_edge.runtime.engines.base import Engine, Images
+from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
@@ -43,16 +43,16 @@ def open_engine(name: str, model: Path) -> Open:
     return lambda **options: ENGINES[name](model, "fp32", **options)
 
 
-def pictures(size: int, seed: int = 0) -> Images:
+def pictures(size: int, seed: int = 0) -> ImageBatch:
     return np.random.default_rng(seed).integers(0, 256, (size, SIZE, SIZE, 3), np.uint8)
 
 
-def similarities(images: Images) -> npt.NDArray[np.float64]:
+def similarities(images: ImageBatch) -> Float64s:
     patches = images.reshape(-1, 2, 4, 2, 4, 3).mean(axis=(2, 4)).reshape(-1, N, 3)
     return np.asarray((patches / 255 @ WEIGHTS).transpose(0, 2, 1), np.float64)
 
 
-def logits(images: Images) -> npt.NDArray[np.float64]:
+def logits(images: ImageBatch) -> Float64s:
     return np.asarray(similarities(images).mean(axis=2) * 8 - 4, np.float64)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from patchct_edge.arrays import Bytes, Float32s, ImageBatch
 from patchct_edge.errors import EngineError
-from patchct_edge.runtime.engines.base import Engine, EngineRecord, Floats, Images, Outputs
+from patchct_edge.runtime.engines.base import Engine, EngineRecord, Outputs
 from patchct_edge.runtime.engines.tensorrt.build import INPUT, LOGITS, SIMILARITY, logger
-from patchct_edge.runtime.engines.tensorrt.memory import Bytes, DeviceMemory
+from patchct_edge.runtime.engines.tensorrt.memory import DeviceMemory
 
 UNSERVED = "does not support this compute capability"  # so TensorRT for RTX says it
 OTHER_GPU = "its library serves other GPUs: compile with tensorrt, or --engine openvino"
@@ -37,7 +38,7 @@ class _Part:
     count: int  # without the padding
     slot: _Slot | None
     mark: Any
-    outputs: list[Floats] = field(default_factory=list)
+    outputs: list[Float32s] = field(default_factory=list)
 
 
 class TensorRTEngine(Engine):
@@ -81,7 +82,7 @@ class TensorRTEngine(Engine):
             self.close()
             raise
 
-    def submit(self, images: Images) -> None:
+    def submit(self, images: ImageBatch) -> None:
         parts = [images[n : n + self._most] for n in range(0, len(images), self._most)]
         self._batches.append([self._started(part) for part in parts])
 
@@ -93,7 +94,7 @@ class TensorRTEngine(Engine):
         logits, *similarity = (np.concatenate(each) for each in outputs)
         return Outputs(logits, similarity[0] if similarity else None)
 
-    def timed(self, images: Images) -> tuple[Outputs, dict[str, float]]:
+    def timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
         if len(images) > self._most:  # its parts overlap
             return super().timed(images)
         times = [time.perf_counter()]
@@ -153,7 +154,7 @@ class TensorRTEngine(Engine):
             fix=f"compile it again with smaller batches: --batch {half}",
         )
 
-    def _started(self, images: Images) -> _Part:
+    def _started(self, images: ImageBatch) -> _Part:
         """Queue a batch that fits: copy in, compute, copy out."""
         if not self._idle:
             self._finish_oldest()
@@ -165,7 +166,7 @@ class TensorRTEngine(Engine):
         self._running.append(part)
         return part
 
-    def _copy_in(self, slot: _Slot, images: Images, count: int) -> None:
+    def _copy_in(self, slot: _Slot, images: ImageBatch, count: int) -> None:
         """Queue the copy of a batch to the device, padded to `count` images."""
         size = images[0].nbytes
         host = slot.host[INPUT][: count * size]
@@ -173,7 +174,7 @@ class TensorRTEngine(Engine):
         host[len(images) * size :] = 0
         self._memory.copy_in(slot.device[INPUT], host)
 
-    def _compute(self, slot: _Slot, images: Images, count: int) -> None:
+    def _compute(self, slot: _Slot, images: ImageBatch, count: int) -> None:
         self._context.set_input_shape(INPUT, (count, *self._pixels))
         for name, address in slot.device.items():
             self._context.set_tensor_address(name, address)
@@ -181,7 +182,7 @@ class TensorRTEngine(Engine):
             self._idle.append(slot)
             raise EngineError("TensorRT did not run the batch", got=f"{len(images)} images")
 
-    def _copy_out(self, slot: _Slot, images: Images, count: int) -> None:
+    def _copy_out(self, slot: _Slot, images: ImageBatch, count: int) -> None:
         for name, shape in self._outputs.items():
             found = slot.host[name][: 4 * count * math.prod(shape)]
             self._memory.copy_out(found, slot.device[name])

@@ -10,11 +10,9 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from patchct_edge.arrays import Bytes
 from patchct_edge.runtime.engines.tensorrt.library import check_result, init_driver, uses_pycuda
-
-Bytes = npt.NDArray[np.uint8]
 
 
 class DeviceMemory(ABC):

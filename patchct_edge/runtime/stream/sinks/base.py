@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import on_one_line
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.events import Message
 from patchct_edge.runtime.stream.sources.address import redact
 from patchct_edge.runtime.stream.trouble import CALM, Trouble

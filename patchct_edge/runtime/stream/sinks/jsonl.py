@@ -7,8 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import FrameRow, Message
 from patchct_edge.runtime.stream.sinks.base import Sink

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from patchct_edge.images import RGB
+from patchct_edge.arrays import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import CameraEvent, FrameRow, LabelEvent, Message
 from patchct_edge.runtime.stream.sinks.base import Sink

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
 from patchct_edge.files import write_atomically
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import LabelEvent, Message
 from patchct_edge.runtime.stream.sinks.base import Sink

@@ -6,7 +6,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from patchct_edge import images
-from patchct_edge.images import RGB
+from patchct_edge.arrays import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import FrameRow, Message
 from patchct_edge.runtime.stream.sinks.base import Sink

@@ -8,7 +8,7 @@ from base64 import b64encode
 from http.client import HTTPException
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from patchct_edge.images import RGB
+from patchct_edge.arrays import RGB
 from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.events import FrameRow, Message

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from patchct_edge import images
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import ImageError
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.sources.frame import Frame, Source
 from patchct_edge.runtime.tagging.inputs import find_images
 

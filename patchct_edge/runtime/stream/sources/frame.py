@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from patchct_edge.arrays import RGB
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import UserError
-from patchct_edge.images import RGB
 
 
 class SourceError(UserError):

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
-from patchct_edge.images import RGB
 from patchct_edge.runtime.stream.sources.frame import Frame, Source, SourceError
 
 CODEC = "libx264"
