@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from patchct_edge.evaluation.pointing import score_pointing
 from patchct_edge.metrics import mean_average_precision
 from patchct_edge.train.batches import Batch, Batches
 from patchct_edge.train.build import build_model
-from patchct_edge.train.config import TrainConfig
+from patchct_edge.train.config import TrainConfig, parse_config
 from patchct_edge.train.device import Normalize
 from patchct_edge.train.encoders.image import Tokens
 from patchct_edge.train.encoders.labels import read_table_names
@@ -77,7 +76,9 @@ def main() -> None:
         if args.only and name not in args.only:
             continue
         runs = [
-            head_trained(replace(base, seed=seed, **settings), splits, cached, boxes)  # type: ignore[arg-type]
+            head_trained(
+                parse_config({**base.to_json(), "seed": seed, **settings}), splits, cached, boxes
+            )
             for seed in range(args.seeds)
         ]
         means, spreads = np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1)

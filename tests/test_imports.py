@@ -61,7 +61,7 @@ WORKSHOP = (
         ("jinja2", "explain/templating.py"),
         ("av", "runtime/stream/sources/video.py runtime/stream/validate.py"),
         ("paho", "runtime/stream/sinks/mqtt.py"),
-        ("pydantic", "runtime/stream/settings_file.py"),
+        ("pydantic", "runtime/stream/settings_file.py train/config.py"),
         ("rich", "cli/console.py"),
         ("typer", "cli/*"),
         ("PIL", "images.py"),

@@ -142,12 +142,10 @@ class TrainProgress:
 
 def _print_settings(wanted: bool) -> None:
     if wanted:
-        from patchct_edge.train.config import TrainConfig
+        from patchct_edge.train.config import list_settings
 
-        rows = [
-            (f.name, f"{f.default}", f.metadata["help"]) for f in dataclasses.fields(TrainConfig)
-        ]
-        console.print_table(("setting", "default", "meaning"), rows, text_columns=3)
+        headers = ("setting", "default", "values", "meaning")
+        console.print_table(headers, list_settings(), text_columns=4)
         raise typer.Exit
 
 

@@ -1,146 +1,218 @@
-"""The training configuration: flat, typed, strict; every fault is reported at once."""
+"""The training settings: flat, typed, strict; all faults are reported at once."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from patchct_edge.bundle.preprocessing import FITS
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean
-from patchct_edge.images import FILTERS
+
+RULE = "rule_of_two_settings"  # the error type of faults that lie in two settings together
 
 
-def _setting(
-    default: Any,
-    help: str,
-    *,
-    low: float = 0,
-    high: float = float("inf"),
-    choices: tuple[str, ...] = (),
-) -> Any:
-    return field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(BaseModel):
     """Settings of one run; the defaults fine-tune a pretrained ViT on a few thousand photos."""
 
-    # What is trained
-    image_encoder: str = _setting(
-        "facebook/deit-tiny-patch16-224", "hub id or folder of the image encoder"
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # The model
+    image_encoder: str = Field(
+        "facebook/deit-tiny-patch16-224", description="hub id or folder of the image encoder"
     )
-    pretrained: bool = _setting(True, "load the encoder's weights; false starts from random ones")
-    label_encoder: str = _setting(
-        "learned", "'learned', an .npz table, or the hub id or folder of a text encoder"
+    pretrained: bool = Field(
+        True, description="load the encoder's weights; false starts from random weights"
     )
-    train_text_encoder: bool = _setting(False, "let the text encoder train along")
-    dim: int = _setting(256, "width of the space that patches and labels share", low=1)
-    image_size: int = _setting(
+    label_encoder: str = Field(
+        "learned", description="'learned', an .npz table, or hub id or folder of a text encoder"
+    )
+    train_text_encoder: bool = Field(False, description="train the text encoder too")
+    dim: int = Field(256, ge=1, description="dimensions of the space that patches and labels share")
+    image_size: int = Field(
         0,
-        "side of the input, pixels; 0 is the encoder's own, more sees and points better",
-        high=4096,
+        ge=0,
+        le=4096,
+        description="side of the model input, pixels; 0 is the encoder's own, larger is more exact",
     )
-    layers: tuple[int, ...] = _setting(
-        (-1,), "encoder layers that the CT cost aligns, -1 the last; the scores use the last entry"
+    layers: tuple[int, ...] = Field(
+        (-1,),
+        min_length=1,
+        description="encoder layers that the CT cost aligns, -1 the last; the last one listed "
+        "gives the scores",
     )
-    cls_score: bool = _setting(True, "use the first term of the logit, a <c, l>")
-    navigator_score: bool = _setting(True, "use the second term of the logit, g sum B s")
+    cls_score: bool = Field(True, description="use the first term of the logit, a <c, l>")
+    navigator_score: bool = Field(
+        True, description="use the second term of the logit, g sum B(n|m) s"
+    )
 
     # The loss
-    ct_weight: float = _setting(0.2, "weight of the CT cost beside the asymmetric loss")
-    ct_forward: float = _setting(1.0, "weight of the patch-to-label term of the CT cost")
-    ct_backward: float = _setting(1.0, "weight of the label-to-patch term of the CT cost")
-    tau: float = _setting(0.1, "navigator temperature at the start; learned", low=0.03, high=1)
-    gamma_positive: float = _setting(0.0, "focusing of the asymmetric loss on hard positives")
-    gamma_negative: float = _setting(2.0, "focusing of the asymmetric loss on hard negatives")
-    clip: float = _setting(0.05, "probability below which a negative counts as solved", high=0.99)
+    ct_weight: float = Field(
+        0.2, ge=0, description="weight of the CT (conditional transport) cost in the loss"
+    )
+    ct_forward: float = Field(
+        1.0, ge=0, description="weight of the patch-to-label term in the CT cost"
+    )
+    ct_backward: float = Field(
+        1.0, ge=0, description="weight of the label-to-patch term in the CT cost"
+    )
+    tau: float = Field(
+        0.1, ge=0.03, le=1, description="navigator temperature at the start; it is learned"
+    )
+    gamma_positive: float = Field(
+        0.0, ge=0, description="focus of the asymmetric loss on hard positives"
+    )
+    gamma_negative: float = Field(
+        2.0, ge=0, description="focus of the asymmetric loss on hard negatives"
+    )
+    clip: float = Field(
+        0.05, ge=0, le=0.99, description="probability below which a negative counts as solved"
+    )
 
-    # The optimiser
-    epochs: int = _setting(8, "passes over the training images", low=1)
-    batch_size: int = _setting(32, "images a step", low=1)
-    lr_backbone: float = _setting(
-        1.5e-4, "peak learning rate of the encoders' last layers; 0 freezes the encoders"
+    # The optimizer
+    epochs: int = Field(8, ge=1, description="passes over the training images")
+    batch_size: int = Field(32, ge=1, description="images per step")
+    lr_backbone: float = Field(
+        1.5e-4,
+        ge=0,
+        description="peak learning rate of the encoders' last layers; 0 freezes the encoders",
     )
-    layer_decay: float = _setting(
+    layer_decay: float = Field(
         0.75,
-        "learning rate of an image encoder's layer as a share of the next one's",
-        low=0.01,
-        high=1,
+        ge=0.01,
+        le=1,
+        description="learning rate of an image encoder layer relative to the layer after it",
     )
-    lr_head: float = _setting(1e-3, "peak learning rate of everything else")
-    warmup: float = _setting(0.2, "share of the steps in which the rate rises", high=1)
-    weight_decay: float = _setting(0.05, "AdamW's, for matrices only")
-    grad_clip: float = _setting(1.0, "largest norm of the gradient", low=1e-6)
-    ema_decay: float = _setting(0.995, "of the averaged weights, a step", high=0.999999)
+    lr_head: float = Field(1e-3, ge=0, description="peak learning rate of everything else")
+    warmup: float = Field(
+        0.2, ge=0, le=1, description="fraction of the steps in which the learning rate rises"
+    )
+    weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW, on matrices only")
+    grad_clip: float = Field(1.0, ge=1e-6, description="largest norm of the gradient")
+    ema_decay: float = Field(
+        0.995, ge=0, le=0.999999, description="decay of the averaged weights, per step"
+    )
 
     # The data
-    crop_scale: float = _setting(
+    crop_scale: float = Field(
         0.4,
-        "smallest random crop, as a share of the image's area; 1 crops nothing",
-        low=0.01,
-        high=1,
+        ge=0.01,
+        le=1,
+        description="smallest random crop as a fraction of the image area; 1 disables cropping",
     )
-    flip: bool = _setting(True, "mirror half of the images")
-    balance: float = _setting(
+    flip: bool = Field(True, description="mirror half of the images")
+    balance: float = Field(
         0.0,
-        "draw labels rarer than this share of the images more often; 0 draws each once",
-        high=1,
+        ge=0,
+        le=1,
+        description="draw labels rarer than this fraction of the images more often; 0 disables",
     )
-    fit: str = _setting("squash", "how an image fills the square input", choices=FITS)
-    interpolation: str = _setting("bilinear", "resampling filter", choices=tuple(FILTERS))
+    fit: Literal["squash", "crop", "pad"] = Field(
+        "squash", description="how a photo fills the square model input"
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = Field(
+        "bilinear", description="resampling filter"
+    )
 
     # The run
-    precision: str = _setting(
-        "auto",
-        "bf16 is autocast; auto takes it where it is faster",
-        choices=("auto", "fp32", "bf16"),
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 is autocast; auto uses it where it is faster"
     )
-    seed: int = _setting(0, "of weights, order and augmentation", high=2**32 - 1)
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="seed of weights, image order and augmentation"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_text(cls, value: object, info: ValidationInfo) -> object:
+        """Read text as JSON, as a command line gives it; one layer may stand without brackets."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, str) and kind is not str and get_origin(kind) is not Literal:
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return value  # text where a number is expected: the type check refuses it
+        if get_origin(kind) is tuple:
+            return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        return value
+
+    @field_validator("navigator_score")
+    @classmethod
+    def _require_a_score(cls, value: bool, info: ValidationInfo) -> bool:
+        if not value and not info.data.get("cls_score", True):
+            raise PydanticCustomError(
+                RULE, "cls_score and navigator_score: both are off, expected at least one on"
+            )
+        return value
+
+    @field_validator("lr_head")
+    @classmethod
+    def _require_a_learning_rate(cls, value: float, info: ValidationInfo) -> float:
+        if value == 0 == info.data.get("lr_backbone"):
+            raise PydanticCustomError(
+                RULE, "lr_backbone and lr_head: both are 0, which trains nothing"
+            )
+        return value
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the settings by name, as `config.json` holds them."""
+        return self.model_dump()
+
+
+class SettingRow(NamedTuple):
+    """One setting for a person: its name, and the texts of default, values and meaning."""
+
+    name: str
+    default: str
+    values: str
+    meaning: str
+
+
+def list_settings() -> list[SettingRow]:
+    """Return a row for every training setting: for `patchct train --settings` and the docs."""
+    return [
+        SettingRow(
+            name,
+            field.default if isinstance(field.default, str) else json.dumps(field.default),
+            _describe_values(field),
+            str(field.description),
+        )
+        for name, field in TrainConfig.model_fields.items()
+    ]
 
 
 def parse_config(values: Mapping[str, object], source: str = "settings") -> TrainConfig:
     """Make a configuration from names and values; a value may be text, as on a command line.
 
+    Args:
+        source: where the values come from, for the error message.
+
     Raises:
         FaultsError: unknown names, wrong types, values out of range, all together.
     """
-    known = {f.name: f for f in fields(TrainConfig)}
-    types = get_type_hints(TrainConfig)
-    parsed: dict[str, Any] = {}
-    faults: list[str] = []
-    for name, value in values.items():
-        if name not in known:
-            faults.append(f"unknown setting '{name}': {did_you_mean(name, known)}")
-            continue
-        try:
-            parsed[name] = _typed(types[name], value)
-            faults += _range_faults(known[name], parsed[name])
-        except (ValueError, TypeError, OverflowError):
-            kind = getattr(types[name], "__name__", str(types[name]))
-            faults.append(f"{name}: got {value!r}, expected {kind}")
-    if not parsed.get("cls_score", True) and not parsed.get("navigator_score", True):
-        faults.append("cls_score and navigator_score: at least one must be on")
-    if parsed.get("lr_backbone") == 0 == parsed.get("lr_head"):
-        faults.append("lr_backbone and lr_head: got 0 twice, expected something to train")
-    if faults:
-        raise FaultsError("the settings are not valid", [Fault(source, None, f) for f in faults])
-    return TrainConfig(**parsed)
+    try:
+        return TrainConfig(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults: dict[str, str] = {}  # one for each setting, in the order of `values`
+        for detail in error.errors():
+            name = str(detail["loc"][0])
+            message = detail["msg"] if detail["type"] == RULE else _describe_fault(name, values)
+            faults.setdefault(name, message)
+        messages = [faults[name] for name in values if name in faults]
+        raise FaultsError(
+            "the settings are not valid", [Fault(source, None, text) for text in messages]
+        ) from None
 
 
 def read_config(path: Path, overrides: Mapping[str, object]) -> TrainConfig:
-    """Read a `config.json` (of a run, or hand-written) and lay `overrides` over it.
+    """Read a `config.json` (of a run, or hand-written) and apply `overrides` to it.
 
     Raises:
-        UserError: the file cannot be read, is no JSON object, or holds a fault.
+        UserError: the file cannot be read, is not a JSON object, or has a fault.
     """
     try:
         values = {**json.loads(path.read_text("utf-8")), **overrides}
@@ -149,31 +221,24 @@ def read_config(path: Path, overrides: Mapping[str, object]) -> TrainConfig:
     return parse_config(values, str(path))
 
 
-def _typed(kind: Any, value: object) -> object:
-    if kind is str:
-        if not isinstance(value, str):
-            raise TypeError
-        return value
-    if isinstance(value, str):
-        value = json.loads(value)
-    if kind is bool or isinstance(value, bool):
-        if kind is not bool or not isinstance(value, bool):
-            raise TypeError
-        return value
-    if kind is int or kind is float:
-        if not isinstance(value, (int, kind)):
-            raise TypeError
-        return kind(value)
-    items = value if isinstance(value, (list, tuple)) else [value]
-    if not items or not all(type(item) is int for item in items):
-        raise TypeError
-    return tuple(items)
+def _describe_fault(name: str, values: Mapping[str, object]) -> str:
+    """Return what is wrong with the value of one setting."""
+    fields = TrainConfig.model_fields
+    if name not in fields:
+        return f"unknown setting '{name}': {did_you_mean(name, fields)}"
+    return f"{name}: got {values[name]!r}, expected {_describe_values(fields[name])}"
 
 
-def _range_faults(setting: Field[Any], value: Any) -> list[str]:
-    choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
-    if choices and value not in choices:
-        return [f"{setting.name}: got '{value}', expected {' or '.join(choices)}"]
-    if isinstance(value, (int, float)) and not low <= value <= min(high, sys.float_info.max):
-        return [f"{setting.name}: got {value}, expected {low} to {high}"]
-    return []
+def _describe_values(field: FieldInfo) -> str:
+    """Return the values that a setting takes, in words."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return " or ".join(get_args(kind))
+    if get_origin(kind) is tuple:
+        return "one or more whole numbers, such as [-4, -1]"
+    if kind in (str, bool):
+        return "text" if kind is str else "true or false"
+    low = next(limit.ge for limit in field.metadata if hasattr(limit, "ge"))
+    high = next((limit.le for limit in field.metadata if hasattr(limit, "le")), None)
+    number = "a whole number" if kind is int else "a number"
+    return f"{number}, {low} or more" if high is None else f"{number} from {low} to {high}"
