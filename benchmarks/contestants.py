@@ -21,7 +21,7 @@ from patchct_edge.export.graph import EngineGraph
 from patchct_edge.parallel import ordered_map
 from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Outputs
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.runtime.tagging.tagger import Tagger
 from patchct_edge.runtime.tagging.writers import open_writer
 
@@ -57,11 +57,11 @@ def of_engines(
     pixels = np.stack([bundle.preprocessing.read(path) for path in files[:64]])
     engines: dict[str, Engine] = {
         "PyTorch eager FP32": Eager(graph),
-        "ONNX Runtime FP32": open_engine(bundle, engine="onnxruntime", precision="fp32"),
-        "OpenVINO f32": open_engine(bundle, engine="openvino", precision="fp32"),
+        "ONNX Runtime FP32": open_engine(bundle, EngineRequest("onnxruntime", "fp32")),
+        "OpenVINO f32": open_engine(bundle, EngineRequest("openvino", "fp32")),
         # "int8" leaves the arithmetic of floats to OpenVINO, which takes bf16 where there is any.
         "OpenVINO bf16": OpenVINOEngine(bundle.graph_path("fp32"), "int8"),
-        "OpenVINO INT8": open_engine(bundle, engine="openvino", precision="int8"),
+        "OpenVINO INT8": open_engine(bundle, EngineRequest("openvino", "int8")),
     }
     for name, engine in engines.items():
         stack.enter_context(engine)
@@ -83,7 +83,7 @@ def from_files(
     classify = _pipeline(encoder, preprocessing, len(bundle.labels))
     names = [str(path) for path in files]
     yield Contestant("files to tags", "transformers pipeline", 8, count, lambda: classify(names))
-    plain = stack.enter_context(open_engine(bundle, engine="onnxruntime", precision="fp32"))
+    plain = stack.enter_context(open_engine(bundle, EngineRequest("onnxruntime", "fp32")))
     for batch in BATCHES:
         run = _bound(_plain_loop, plain, preprocessing.size, files, batch)
         yield Contestant("files to tags", "Pillow + ONNX Runtime loop", batch, count, run)

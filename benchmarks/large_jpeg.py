@@ -24,7 +24,7 @@ from patchct_edge import images
 from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.metrics import tag_flips
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.runtime.tagging.inputs import find_images
 
 WIDTH, HEIGHT, SIDE = 4000, 3000, 6  # pixels, and photos a side of a mosaic
@@ -78,7 +78,7 @@ def compared(
 ) -> dict[str, dict[str, float]]:
     """Return how far pixels, scores and tags of each way are from those of the full pictures."""
     calibration = bundle.calibration(precision)
-    with open_engine(bundle, precision=precision) as engine:
+    with open_engine(bundle, EngineRequest(precision=precision)) as engine:
         scores = {
             way: calibration.scores(engine.infer(np.stack(found)).logits)
             for way, found in pixels.items()

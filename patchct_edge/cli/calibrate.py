@@ -52,7 +52,7 @@ def calibrate(
     wish = EngineRequest(engine, precision, trust=trust_engine)
     chosen = {each.precision: each.engine for each in reversed(runnable_candidates(opened, wish))}
     every = list(iter_candidates(opened, EngineRequest(engine, trust=trust_engine)))
-    fits = {each.precision: each.engine for each in reversed(every) if each.reason is None}
+    fits = {each.precision: each.engine for each in reversed(every) if each.skip_reason is None}
     scored = fits | chosen
     kinds = [each for each in opened.precisions() if each in scored]
     records: dict[str, dict[str, Any]] = {}
@@ -61,7 +61,9 @@ def calibrate(
     # The most exact one first, whose tags the others follow, whether or not it was asked for.
     for kind in (each for each in kinds if each in chosen or each == kinds[0]):
         with (
-            open_engine(opened, engine=scored[kind], precision=kind, trust=trust_engine) as running,
+            open_engine(
+                opened, EngineRequest(engine=scored[kind], precision=kind, trust=trust_engine)
+            ) as running,
             console.counting(f"scoring, {kind}", len(found)) as progress,
         ):
             said = predict(running, opened.preprocessing, found, progress)

@@ -179,13 +179,15 @@ def _draw(bundle: Path, data: Path, target: Path) -> None:
     from patchct_edge.explain import map_rows
     from patchct_edge.explain.figure import write_png
     from patchct_edge.explain.maps import explain_photo
-    from patchct_edge.runtime.engines.select import open_engine
+    from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     opened = Bundle(bundle)
     scenes = options.read_data(data, prefer="val", labels=opened.labels)
     # Scenes with several labels show best that each map finds its own digit.
     crowded = sorted(scenes.samples, key=lambda sample: -len(sample.labels))[:SHEET]
-    with open_engine(opened, precision="int8", similarity=True, latency=True) as engine:
+    with open_engine(
+        opened, EngineRequest(precision="int8", similarity=True, latency=True)
+    ) as engine:
         pictures = [explain_photo(opened, engine, sample.path) for sample in crowded]
     write_png(map_rows.TITLE, map_rows.NOTE, map(map_rows.photo_row, pictures), target)
 

@@ -37,13 +37,15 @@ def evaluate(
     from patchct_edge.datasets import read_boxes
     from patchct_edge.evaluation.accuracy import compute_accuracy
     from patchct_edge.evaluation.predictions import predict
-    from patchct_edge.runtime.engines.select import open_engine
+    from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     opened = Bundle(bundle)
     found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
     boxed = None if boxes is None else read_boxes(boxes, opened.labels)
     with (
-        open_engine(opened, engine=engine, precision=precision, trust=trust_engine) as running,
+        open_engine(
+            opened, EngineRequest(engine=engine, precision=precision, trust=trust_engine)
+        ) as running,
         console.counting("evaluating", len(found)) as progress,
     ):
         said = predict(running, opened.preprocessing, found, progress)

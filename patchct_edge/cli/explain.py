@@ -61,7 +61,7 @@ def explain(
 ) -> ExitCode:
     """Show where in a photo each label is: heat maps as a picture or a page, or the numbers."""
     from patchct_edge.bundle import Bundle
-    from patchct_edge.runtime.engines.select import open_engine
+    from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     _check_usage(inputs, prototypes, split or images)
     target = output or Path("prototypes.png" if prototypes else "maps.png")
@@ -76,14 +76,10 @@ def explain(
             prototypes, prefer="val", split=split, labels=opened.labels, images=images
         )
     )
-    with open_engine(
-        opened,
-        engine=engine,
-        precision=precision,
-        trust=trust_engine,
-        similarity=True,
-        latency=data is None,
-    ) as running:
+    request = EngineRequest(
+        engine, precision, similarity=True, latency=data is None, trust=trust_engine
+    )
+    with open_engine(opened, request) as running:
         if data is not None:
             complete = _draw_prototypes(opened, running, data, labels, target)
         else:

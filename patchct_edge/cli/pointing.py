@@ -21,17 +21,19 @@ def run_pointing(
     """Play the game in the precision of an engine and in FP32; print it unless JSON is wanted."""
     from patchct_edge.evaluation.accuracy import nan_to_none
     from patchct_edge.evaluation.pointing import play_pointing_game
-    from patchct_edge.runtime.engines.select import open_engine
+    from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     found: dict[str, Pointing] = {}
     for precision in dict.fromkeys((record.precision, "fp32")):
         with (
             open_engine(
                 bundle,
-                engine=record.engine if precision == record.precision else None,
-                precision=precision,
-                similarity=True,
-                trust=trust,
+                EngineRequest(
+                    engine=record.engine if precision == record.precision else None,
+                    precision=precision,
+                    similarity=True,
+                    trust=trust,
+                ),
             ) as engine,
             console.counting(f"pointing, {precision}", len(data)) as progress,
         ):

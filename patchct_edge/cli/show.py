@@ -32,7 +32,7 @@ def show(
     found = [each for each in iter_candidates(opened) if each.engine != "fake"]
     if as_json:
         engines = [
-            {"engine": c.engine, "precision": c.precision, "reason": c.reason} for c in found
+            {"engine": c.engine, "precision": c.precision, "reason": c.skip_reason} for c in found
         ]
         text = {**manifest.to_json(), "engines": engines}
         typer.echo(json.dumps(text, indent=2, ensure_ascii=False))

@@ -101,7 +101,7 @@ def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -
     times.append(time.perf_counter())
     pixels = preprocessing.apply(rgb)
     times.append(time.perf_counter())
-    outputs, inner = engine.timed(pixels[None])
+    outputs, inner = engine.infer_timed(pixels[None])
     began = time.perf_counter()
     tags_from_scores(calibration.scores(outputs.logits)[0], bundle.labels, calibration.thresholds)
     tags = time.perf_counter() - began

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -28,7 +28,7 @@ from patchct_edge.profiling.latency import (
 )
 from patchct_edge.profiling.tegrastats import DeviceStats, record_device_stats
 from patchct_edge.runtime.engines.base import EngineRecord
-from patchct_edge.runtime.engines.select import Candidate, open_engine
+from patchct_edge.runtime.engines.select import Candidate, EngineRequest, open_engine
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps
 
@@ -105,25 +105,23 @@ def measure_engine(
         return lambda done: progress(f"{phase}, {name}", done, steps)
 
     # One engine at a time: another's idle threads are in the way (docs/experiments.md).
-    opened = partial(
-        open_engine, bundle, engine=chosen.engine, precision=chosen.precision, trust=trust
-    )
-    with opened() as streamed:
+    request = EngineRequest(chosen.engine, chosen.precision, trust=trust)
+    with open_engine(bundle, request) as streamed:
         said = predict(streamed, bundle.preprocessing, data, told("accuracy", len(data)))
     game = None
     if boxes is not None:
-        with opened(similarity=True) as explaining:
+        with open_engine(bundle, replace(request, similarity=True)) as explaining:
             game = play_pointing_game(bundle, explaining, data, boxes, told("pointing", len(data)))
     photos = list(islice(cycle(said.paths), max(BATCHES)))
     pixels = np.stack([bundle.preprocessing.read(path) for path in photos])
-    with opened(latency=True) as single:
+    with open_engine(bundle, replace(request, latency=True)) as single:
         record = single.record
         counted = told("latency", WARM_UP + SAMPLES)
         singly, board = record_device_stats(
             partial(measure_latency, bundle, single, calibration, said.paths, counted)
         )
         alone = measure_batch_latencies(single, pixels, told("batches", len(BATCHES)))
-    with opened() as streamed:
+    with open_engine(bundle, request) as streamed:
         batches = measure_throughput(streamed, pixels, alone, told("throughput", len(alone)))
     progress(f"cold start, {name}", 0, 1)
     cold = measure_cold_start(bundle.path, record, photos, trust=trust)

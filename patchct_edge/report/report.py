@@ -65,7 +65,7 @@ class Report:
                     for n, each in enumerate(self.engines)
                 ],
                 "left_out": [
-                    {"engine": each.engine, "precision": each.precision, "reason": each.reason}
+                    {"engine": each.engine, "precision": each.precision, "reason": each.skip_reason}
                     for each in self.left_out
                 ],
                 "precision_recall": self.curves.to_json(),
@@ -101,7 +101,7 @@ def build_report(
     judged = runnable_candidates(bundle, wish)[0]
     everything = EngineRequest(wish.engine, trust=wish.trust)
     found = list(iter_candidates(bundle, everything))
-    every = [each for each in found if each.reason is None]
+    every = [each for each in found if each.skip_reason is None]
     if judged not in every:  # asked for although its gate failed at export
         every.insert(0, judged)
     asked = (judged.engine, judged.precision)

@@ -12,7 +12,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import read_dataset
 from patchct_edge.evaluation.accuracy import compute_accuracy
 from patchct_edge.evaluation.predictions import predict
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_eval_prints_the_figures_of_the_report(run_cli, bundle, squares, split):
     words = ("eval", bundle.path, squares, "--precision", "fp32", *chosen)
     found = json.loads(run_cli(*words, "--json").stdout)
     data = read_dataset(squares, split=split or "val", labels=bundle.labels)
-    with open_engine(bundle, precision="fp32") as engine:
+    with open_engine(bundle, EngineRequest(precision="fp32")) as engine:
         said = predict(engine, bundle.preprocessing, data)
         expected = compute_accuracy(said, bundle.calibration("fp32"))
         assert found.pop("engine") == engine.record.to_json()

@@ -11,7 +11,7 @@ from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.datasets import Dataset, ObjectBox, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.evaluation.pointing import patch_centres, play_pointing_game
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
 pytest.importorskip("openvino")
 LEFT_TOP, RIGHT_BOTTOM = (0, 0, 0.5, 0.5), (0.5, 0.5, 1, 1)
@@ -21,7 +21,7 @@ WHOLE = (0, 0, 1, 1)
 @pytest.fixture(scope="module")
 def game(tiny_bundle):
     bundle = Bundle(tiny_bundle)
-    with open_engine(bundle, precision="fp32", similarity=True) as engine:
+    with open_engine(bundle, EngineRequest(precision="fp32", similarity=True)) as engine:
 
         def play(samples, boxes):
             data = Dataset(tuple(samples), bundle.labels)

@@ -11,7 +11,7 @@ from patchct_edge import images
 from patchct_edge.bundle import Bundle
 from patchct_edge.errors import ImageError
 from patchct_edge.explain.maps import explain_photo, label_maps
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
 pytest.importorskip("openvino")
 RED, BLUE, GREY = (255, 0, 0), (0, 0, 255), (140, 140, 140)
@@ -20,7 +20,7 @@ RED, BLUE, GREY = (255, 0, 0), (0, 0, 255), (140, 140, 140)
 @pytest.fixture(scope="module")
 def explain(tiny_bundle):
     bundle = Bundle(tiny_bundle)
-    with open_engine(bundle, similarity=True) as engine:
+    with open_engine(bundle, EngineRequest(similarity=True)) as engine:
         yield lambda path, labels=(): explain_photo(bundle, engine, path, labels)
 
 
@@ -45,7 +45,7 @@ def test_a_map_is_strongest_where_its_square_is(explain, colour_photo, red, blue
 def test_a_map_is_the_backward_navigator_at_the_bundles_tau(write_bundle, tmp_path, colour_photo):
     photo = colour_photo("a.png", GREY, {(0, 0): RED})
     bundle = Bundle(write_bundle(tmp_path / "x.patchct", tau=0.5))
-    with open_engine(bundle, similarity=True) as engine:
+    with open_engine(bundle, EngineRequest(similarity=True)) as engine:
         heat = explain_photo(bundle, engine, photo).maps[0].backward
     similarity = np.array([[255, 140], [140, 140]]) / 255
     expected = np.exp(similarity / 0.5) / np.exp(similarity / 0.5).sum()

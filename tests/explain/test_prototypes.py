@@ -12,7 +12,7 @@ from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.explain import prototypes
 from patchct_edge.explain.prototypes import KEPT, prototype_rows, strongest_patches
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
 pytest.importorskip("openvino")
 LABELS = ("red", "green", "blue")
@@ -26,7 +26,7 @@ def bundle(tiny_bundle):
 
 @pytest.fixture(scope="module")
 def find(bundle):
-    with open_engine(bundle, similarity=True) as engine:
+    with open_engine(bundle, EngineRequest(similarity=True)) as engine:
         yield lambda data, labels=LABELS, **more: strongest_patches(
             bundle, engine, data, labels, **more
         )
@@ -84,7 +84,7 @@ def test_any_fit_and_shape_can_be_cropped(write_bundle, tmp_path, fit, shape):
     bundle = Bundle(write_bundle(tmp_path / "x.patchct", preprocessing=Preprocessing(8, fit)))
     images.save(np.full((*shape, 3), (250, 0, 0), np.uint8), tmp_path / "a.png")
     data = data_set(Sample(tmp_path / "a.png", ("red",)))
-    with open_engine(bundle, similarity=True) as engine:
+    with open_engine(bundle, EngineRequest(similarity=True)) as engine:
         found = strongest_patches(bundle, engine, data, LABELS)
     rows = list(prototype_rows(found, bundle, data))
     assert len(rows) == 3

@@ -23,7 +23,7 @@ from patchct_edge.export.export import ExportOptions, StageGateError, export_bun
 from patchct_edge.export.graph import graph_from_model, prototypes_from_model
 from patchct_edge.export.quantization_images import PhotoSources
 from patchct_edge.files import sha256
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
 from patchct_edge.train.device import Normalize
 
@@ -122,7 +122,9 @@ def test_the_bundle_scores_as_the_checkpoint(bundle, trained_run, squares, engin
     pixels = np.stack([bundle.preprocessing.apply(images.decode(path)) for path in paths])
     with torch.inference_mode():
         expected = model(Normalize(state.preprocessing, "cpu")(torch.from_numpy(pixels)))
-    with open_engine(bundle, engine=engine, precision=precision, similarity=True) as running:
+    with open_engine(
+        bundle, EngineRequest(engine=engine, precision=precision, similarity=True)
+    ) as running:
         found = running.infer(pixels)
     np.testing.assert_allclose(found.logits, expected.logits, atol=atol)
     np.testing.assert_allclose(found.similarity, expected.similarity[:, -1], atol=atol)

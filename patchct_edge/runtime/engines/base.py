@@ -69,7 +69,7 @@ class Engine(Closeable):
         self.submit(images)
         return self.result()
 
-    def timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
+    def infer_timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
         """Run one batch, no other under way; return the seconds of each stage as well."""
         began = time.perf_counter()
         outputs = self.infer(images)

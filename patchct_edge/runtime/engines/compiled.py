@@ -42,7 +42,9 @@ class CompiledEngine:
     model: str  # fingerprint
     graph: str  # sha256 of the ONNX file
 
-    def misfit(self, bundle: Bundle, library: str, device: str, capability: str) -> str | None:
+    def describe_mismatch(
+        self, bundle: Bundle, library: str, device: str, capability: str
+    ) -> str | None:
         """Return why this engine cannot run here, or None."""
         checks = (
             ("model", self.model, bundle.manifest.fingerprint),

@@ -16,7 +16,7 @@ X86 = ("x86_64", "amd64")
 TOPOLOGY = Path("/sys/devices/system/cpu")  # which logical cores share a physical one
 
 
-def missing() -> str | None:
+def check_library() -> str | None:
     """Return why this engine cannot run here, or None."""
     try:
         import onnxruntime

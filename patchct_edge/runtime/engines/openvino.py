@@ -17,7 +17,7 @@ NAME = "openvino"
 HALF = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
-def missing() -> str | None:
+def check_library() -> str | None:
     """Return why this engine cannot run here, or None."""
     try:
         import openvino
@@ -44,7 +44,7 @@ class OpenVINOEngine(Engine):
         try:
             import openvino as ov
         except ImportError:
-            raise EngineError(str(missing())) from None
+            raise EngineError(str(check_library())) from None
         core = ov.Core()
         try:
             with compile_cache(model) as cache:

@@ -1,4 +1,4 @@
-"""Which engine runs a bundle on this machine, and why the others were not taken."""
+"""Select the engine that runs a bundle on this machine, and say why the others were skipped."""
 
 from __future__ import annotations
 
@@ -20,160 +20,164 @@ from patchct_edge.runtime.engines.compiled import TENSORRT, CompiledEngine, has_
 
 # Fastest first (docs/results.md).
 ENGINES = (TENSORRT, openvino.NAME, onnxruntime.NAME, fake.NAME)
-_MISSING = {openvino.NAME: openvino.missing, onnxruntime.NAME: onnxruntime.missing}
+_LIBRARY_CHECKS = {
+    openvino.NAME: openvino.check_library,
+    onnxruntime.NAME: onnxruntime.check_library,
+}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An engine with a precision; `reason` says why it is not taken, None where it fits."""
+    """An engine with a precision; `skip_reason` is None where it can run here."""
 
     engine: str
     precision: str
-    reason: str | None
+    skip_reason: str | None
     compiled: CompiledEngine | None = None
 
     def __str__(self) -> str:
-        return f"{self.engine} {self.precision}: {self.reason or 'fits'}"
+        return f"{self.engine} {self.precision}: {self.skip_reason or 'fits'}"
 
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """What was asked for.
+    """What the user asked for; every default leaves the choice to the machine.
 
     Args:
-        engine, precision: all others are then ruled out. The fake engine is taken only when asked
-            for; a precision that did not pass its gate as well.
-        similarity: also return patch-label similarities.
-        trust: run a compiled engine that comes from another machine: it is code.
+        engine: take this engine only. The fake engine is never taken unless it is named here.
+        precision: take this precision only, even if its gate failed at export.
+        similarity: also return the patch-label similarity.
+        latency: run one batch at a time as fast as possible, instead of many overlapping ones.
+        trust: run a compiled engine that comes from another machine. An engine is code.
     """
 
     engine: str | None = None
     precision: str | None = None
     similarity: bool = False
+    latency: bool = False
     trust: bool = False
 
 
 ANY_ENGINE = EngineRequest()
 
 
-def iter_candidates(bundle: Bundle, wish: EngineRequest = ANY_ENGINE) -> Iterator[Candidate]:
-    """Yield every engine and precision, fastest first, each with the reason against it.
+def iter_candidates(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Iterator[Candidate]:
+    """Yield every engine and precision, fastest first, each with the reason to skip it, if any.
 
-    One by one: to ask for a library is to import it, which takes time.
+    A generator, because asking a library imports it, which takes time.
+
+    Raises:
+        UserError: the request names an unknown engine or precision.
     """
-    engine, precision = wish.engine, wish.precision
-    if engine is not None and engine not in ENGINES:
-        raise UserError("unknown engine", got=engine, expected=did_you_mean(engine, ENGINES))
-    if precision is not None:
-        check_precision(precision)
-    for name in ENGINES:
-        for each in GPU_SPEED_ORDER if name == TENSORRT else CPU_SPEED_ORDER:
-            reason = _ruled_out(bundle, name, each, wish)
-            if reason is not None or name == fake.NAME:
-                yield Candidate(name, each, reason)
-            elif name == TENSORRT:
+    if request.engine is not None and request.engine not in ENGINES:
+        expected = did_you_mean(request.engine, ENGINES)
+        raise UserError("unknown engine", got=request.engine, expected=expected)
+    if request.precision is not None:
+        check_precision(request.precision)
+    for engine in ENGINES:
+        for precision in GPU_SPEED_ORDER if engine == TENSORRT else CPU_SPEED_ORDER:
+            reason = _skip_reason(bundle, engine, precision, request)
+            if reason is not None or engine == fake.NAME:
+                yield Candidate(engine, precision, reason)
+            elif engine == TENSORRT:
                 from patchct_edge.runtime.engines.tensorrt.select import select_compiled  # 10 ms
 
-                found = select_compiled(bundle, each, similarity=wish.similarity, trust=wish.trust)
-                yield Candidate(name, each, found.reason, found.record)
+                selection = select_compiled(
+                    bundle, precision, similarity=request.similarity, trust=request.trust
+                )
+                yield Candidate(engine, precision, selection.skip_reason, selection.compiled)
             else:
-                yield Candidate(name, each, _MISSING[name]())
+                yield Candidate(engine, precision, _LIBRARY_CHECKS[engine]())
 
 
 def skipped_candidates(
-    found: Iterable[Candidate], wish: EngineRequest = ANY_ENGINE
+    candidates: Iterable[Candidate], request: EngineRequest = ANY_ENGINE
 ) -> list[Candidate]:
-    """Return those that do not fit and that nobody has ruled out by what was asked for."""
+    """Return the candidates that cannot run although the request does not rule them out."""
     return [
-        each
-        for each in found
-        if each.reason is not None
-        and each.engine != fake.NAME
-        and wish.engine in (None, each.engine)
-        and wish.precision in (None, each.precision)
+        candidate
+        for candidate in candidates
+        if candidate.skip_reason is not None
+        and candidate.engine != fake.NAME
+        and request.engine in (None, candidate.engine)
+        and request.precision in (None, candidate.precision)
     ]
 
 
-def runnable_candidates(bundle: Bundle, wish: EngineRequest = ANY_ENGINE) -> list[Candidate]:
-    """Return every engine and precision that fits, fastest first, at least one.
+def runnable_candidates(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> list[Candidate]:
+    """Return every engine and precision that can run here, fastest first, at least one.
 
     Raises:
-        EngineError: none fits; the reasons are listed.
+        EngineError: none can run; the error lists the reasons.
+        UserError: the request names an unknown engine or precision.
     """
-    found = list(iter_candidates(bundle, wish))
-    fits = [each for each in found if each.reason is None]
-    if not fits:
-        reasons = "".join(f"\n    {c}" for c in found if wish.engine in (None, c.engine))
-        raise EngineError(f"no engine can run {bundle.path} here", got=reasons)
-    return fits
+    candidates = list(iter_candidates(bundle, request))
+    runnable = [candidate for candidate in candidates if candidate.skip_reason is None]
+    if not runnable:
+        reasons = [str(c) for c in candidates if request.engine in (None, c.engine)]
+        raise EngineError(
+            f"no engine can run {bundle.path} here", got="".join(f"\n    {r}" for r in reasons)
+        )
+    return runnable
 
 
-def _ruled_out(bundle: Bundle, name: str, precision: str, wish: EngineRequest) -> str | None:
-    """Return what speaks against an engine before its library is asked."""
-    if wish.engine not in (None, name):
-        return f"--engine {wish.engine} was asked for"
-    if name == fake.NAME and wish.engine is None:
-        return "a fake, taken only with --engine fake"
-    if wish.precision not in (None, precision):
-        return f"--precision {wish.precision} was asked for"
-    if name == fake.NAME:
+def _skip_reason(bundle: Bundle, engine: str, precision: str, request: EngineRequest) -> str | None:
+    """Return the reason to skip an engine that is known without asking its library."""
+    if request.engine not in (None, engine):
+        return f"--engine {request.engine} was asked for"
+    if engine == fake.NAME and request.engine is None:
+        return "a fake for tests, taken only with --engine fake"
+    if request.precision not in (None, precision):
+        return f"--precision {request.precision} was asked for"
+    if engine == fake.NAME:
         return None
-    graph = INT8_FP16_GRAPH if (name, precision) == (TENSORRT, "int8") else precision
+    graph = INT8_FP16_GRAPH if (engine, precision) == (TENSORRT, "int8") else precision
     if graph_name(graph) not in bundle.manifest.files:
         return f"the bundle has no {graph} graph"
-    if name == TENSORRT and not has_compiled(bundle):
+    if engine == TENSORRT and not has_compiled(bundle):
         return f"not compiled; patchct compile {bundle.path} --engine tensorrt"
-    failed = bundle.failed_stages(graph)
-    if failed and wish.precision is None:
-        return f"its gate failed at export ({failed[0].gate})"
+    failed_stages = bundle.failed_stages(graph)
+    if failed_stages and request.precision is None:
+        return f"its gate failed at export ({failed_stages[0].gate})"
     return None
 
 
-def open_engine(
-    bundle: Bundle,
-    *,
-    engine: str | None = None,
-    precision: str | None = None,
-    similarity: bool = False,
-    latency: bool = False,
-    trust: bool = False,
-) -> Engine:
-    """Open the fastest engine that fits.
-
-    Args:
-        engine, precision, similarity, trust: as of a `EngineRequest`.
-        latency: one batch at a time, as fast as it can be, instead of many overlapping ones.
+def open_engine(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Engine:
+    """Open the fastest engine that fits this machine and the request.
 
     Raises:
-        EngineError: none fits; the reasons are listed.
-        BundleError: the graph was altered, or is not the one of the manifest.
+        EngineError: no engine can run; the error lists the reasons.
+        BundleError: the graph was altered, or does not fit the manifest.
+        UserError: the request names an unknown engine or precision.
     """
-    wish = EngineRequest(engine, precision, similarity, trust)
-    chosen = next((c for c in iter_candidates(bundle, wish) if c.reason is None), None)
-    if chosen is None:
-        chosen = runnable_candidates(bundle, wish)[0]  # raises, with the reasons
-    opened = _open(bundle, chosen, similarity, latency)
-    expected = bundle.preprocessing.size, len(bundle.labels)
-    if (opened.size, opened.labels) != expected:
-        opened.close()
+    candidates = iter_candidates(bundle, request)
+    candidate = next((c for c in candidates if c.skip_reason is None), None)
+    if candidate is None:
+        candidate = runnable_candidates(bundle, request)[0]  # raises, with the reasons
+    engine = _open_candidate(bundle, candidate, request)
+    size, labels = bundle.preprocessing.size, len(bundle.labels)
+    if (engine.size, engine.labels) != (size, labels):
+        engine.close()
         raise BundleError(
-            f"the {chosen.precision} graph of {bundle.path} does not fit its manifest",
-            got=f"{opened.size} px and {opened.labels} labels",
-            expected=f"{expected[0]} px and {expected[1]} labels",
-            fix="make a new bundle with patchct export",
+            f"the {candidate.precision} graph of {bundle.path} does not fit its manifest",
+            got=f"{engine.size} px and {engine.labels} labels",
+            expected=f"{size} px and {labels} labels",
+            fix="export the bundle again with patchct export",
         )
-    return opened
+    return engine
 
 
-def _open(bundle: Bundle, chosen: Candidate, similarity: bool, latency: bool) -> Engine:
-    if chosen.compiled is not None:
+def _open_candidate(bundle: Bundle, candidate: Candidate, request: EngineRequest) -> Engine:
+    if candidate.compiled is not None:
         from patchct_edge.runtime.engines.tensorrt.select import open_compiled
 
-        return open_compiled(bundle, chosen.compiled)
-    if chosen.engine == fake.NAME:
+        return open_compiled(bundle, candidate.compiled)
+    if candidate.engine == fake.NAME:
         rows, columns = bundle.manifest.grid
         return fake.FakeEngine(bundle.preprocessing.size, len(bundle.labels), rows * columns)
-    model = bundle.graph_path(chosen.precision)
-    if chosen.engine == onnxruntime.NAME:
-        return onnxruntime.ONNXRuntimeEngine(model, chosen.precision, similarity=similarity)
-    return openvino.OpenVINOEngine(model, chosen.precision, similarity=similarity, latency=latency)
+    graph, precision = bundle.graph_path(candidate.precision), candidate.precision
+    if candidate.engine == onnxruntime.NAME:
+        return onnxruntime.ONNXRuntimeEngine(graph, precision, similarity=request.similarity)
+    return openvino.OpenVINOEngine(
+        graph, precision, similarity=request.similarity, latency=request.latency
+    )

@@ -14,7 +14,7 @@ from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import on_one_line
 from patchct_edge.runtime.engines.base import Engine
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.runtime.tagging.pipeline import score_images
 from patchct_edge.runtime.tagging.writers import TagRow
 
@@ -57,13 +57,12 @@ class Tagger(Closeable):
             EngineError: no engine can run it here.
         """
         opened = Bundle(bundle)
-        found = open_engine(
-            opened, engine=engine, precision=precision, latency=latency, trust=trust
-        )
+        request = EngineRequest(engine, precision, latency=latency, trust=trust)
+        running = open_engine(opened, request)
         try:
-            return cls(opened, found, calibrated=calibrated)
+            return cls(opened, running, calibrated=calibrated)
         except BaseException:
-            found.close()
+            running.close()
             raise
 
     def tag(

@@ -64,7 +64,7 @@ def on_orin(monkeypatch):
     """A machine with a GPU, a library, and an engine that does what the fake one does."""
     monkeypatch.setattr(select, "import_tensorrt", lambda: TRT)
     monkeypatch.setattr(select, "query_device", lambda: ORIN)
-    monkeypatch.setattr(select, "target", lambda trt: ORIN)
+    monkeypatch.setattr(select, "target_device", lambda trt: ORIN)
     monkeypatch.setattr(select, "open_memory", lambda: None)
 
     def opened(trt, plan, about, memory):
@@ -134,19 +134,19 @@ def test_what_does_not_fit_is_told_with_the_command_that_mends_it(
     found = iter_candidates(changed, EngineRequest("tensorrt", "fp16"))
     chosen = [c for c in found if c.engine == "tensorrt" and c.precision == "fp16"]
     if reason is None:
-        assert [c.reason for c in chosen] == [None]
+        assert [c.skip_reason for c in chosen] == [None]
     else:
-        assert reason in chosen[0].reason
+        assert reason in chosen[0].skip_reason
         again = f"patchct compile {bundle.path} --engine tensorrt --precision fp16"
-        assert again in chosen[0].reason
+        assert again in chosen[0].skip_reason
 
 
 def test_an_engine_from_elsewhere_runs_only_when_it_is_trusted(bundle, record, on_orin, state):
     changed = add_compiled(bundle, record, b"plan")
     state.unlink()  # as on every other machine
     with pytest.raises(EngineError, match=r"compiled elsewhere.*--trust-engine"):
-        open_engine(changed, engine="tensorrt")
-    with open_engine(changed, trust=True) as engine:
+        open_engine(changed, EngineRequest("tensorrt"))
+    with open_engine(changed, EngineRequest(trust=True)) as engine:
         assert engine.record == EngineRecord("tensorrt", "fp16", "fp16", "tensorrt 10.3.0", "Orin")
     with open_engine(changed) as engine:  # the next that fits
         assert engine.record.engine != "tensorrt"
@@ -166,7 +166,7 @@ def test_the_gpu_comes_before_the_cpu_and_similarity_needs_its_own_engine(bundle
         assert engine.record.engine == "tensorrt"
         assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).logits.shape == (1, 3)
     with pytest.raises(EngineError, match=r"not compiled; .* --with-similarity"):
-        open_engine(changed, engine="tensorrt", similarity=True)
+        open_engine(changed, EngineRequest("tensorrt", similarity=True))
 
 
 def test_int8_that_failed_its_gate_is_not_taken_unasked(write_bundle, tmp_path, record, on_orin):
@@ -177,8 +177,8 @@ def test_int8_that_failed_its_gate_is_not_taken_unasked(write_bundle, tmp_path, 
     mine = dataclasses.replace(record, precision="int8", model=bundle.manifest.fingerprint)
     changed = add_compiled(bundle, mine, b"plan")
     with pytest.raises(EngineError, match=r"tensorrt int8: its gate failed at export"):
-        open_engine(changed, engine="tensorrt")
-    with open_engine(changed, engine="tensorrt", precision="int8") as engine:
+        open_engine(changed, EngineRequest("tensorrt"))
+    with open_engine(changed, EngineRequest("tensorrt", "int8")) as engine:
         assert engine.record.precision == "int8"
 
 
@@ -190,7 +190,7 @@ def test_a_machine_without_a_driver_says_so(bundle, record, monkeypatch):
     monkeypatch.setattr(select, "query_device", none)
     changed = add_compiled(bundle, record, b"plan")
     with pytest.raises(EngineError, match="tensorrt fp16: there is no NVIDIA driver"):
-        open_engine(changed, engine="tensorrt")
+        open_engine(changed, EngineRequest("tensorrt"))
 
 
 def test_the_record_can_be_read_by_a_person(bundle, record):

@@ -214,7 +214,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     module = importlib.import_module(f"patchct_edge.runtime.engines.{name}")
-    assert re.search(line, module.missing())
+    assert re.search(line, module.check_library())
     with pytest.raises(EngineError, match=f"{name} (?s:.*){line}"):
         ENGINES[name](Path("model.onnx"), "fp32")
 

@@ -53,7 +53,7 @@ def test_every_candidate_has_its_reason(
     for candidate in iter_candidates(bundles[passed], EngineRequest(engine, precision)):
         (on_gpu if candidate.engine == "tensorrt" else found).append(candidate)
     assert [c.precision for c in on_gpu] == ["int8", "fp16", "fp32"]
-    assert all(c.reason for c in on_gpu)
+    assert all(c.skip_reason for c in on_gpu)
     assert [str(c).partition(":")[0] for c in found] == [
         f"{name} {each}"
         for name in ("openvino", "onnxruntime", "fake")
@@ -61,9 +61,9 @@ def test_every_candidate_has_its_reason(
     ]
     for candidate, reason in zip(found, (*openvino, *onnxruntime, *fake), strict=True):
         if reason:
-            assert re.search(reason, candidate.reason)
+            assert re.search(reason, candidate.skip_reason)
         else:
-            assert candidate.reason is None
+            assert candidate.skip_reason is None
             assert str(candidate).endswith(": fits")
 
 
@@ -81,7 +81,7 @@ def test_every_candidate_has_its_reason(
     ids=str,
 )
 def test_the_first_that_fits_is_opened(bundles, passed, asked, expected):
-    with open_engine(bundles[passed], **asked) as engine:
+    with open_engine(bundles[passed], EngineRequest(**asked)) as engine:
         assert (engine.record.engine, engine.record.precision) == expected
 
 
@@ -109,13 +109,13 @@ def test_no_library_at_all_is_an_error_that_lists_the_reasons(bundles, monkeypat
 def test_only_the_engine_that_was_asked_for_is_explained(bundles, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match="onnxruntime int8") as caught:
-        open_engine(bundles[True], engine="onnxruntime")
+        open_engine(bundles[True], EngineRequest("onnxruntime"))
     assert "openvino" not in str(caught.value)
 
 
 def test_a_precision_that_the_bundle_lacks_fits_nowhere(bundles):
     with pytest.raises(EngineError, match="openvino fp16: the bundle has no fp16 graph"):
-        open_engine(bundles[True], precision="fp16")
+        open_engine(bundles[True], EngineRequest(precision="fp16"))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_precision_that_the_bundle_lacks_fits_nowhere(bundles):
 )
 def test_an_unknown_name_suggests_a_known_one(bundles, asked, message):
     with pytest.raises(UserError, match=message) as caught:
-        open_engine(bundles[True], **asked)
+        open_engine(bundles[True], EngineRequest(**asked))
     assert caught.value.exit_code == ExitCode.USAGE
 
 
@@ -143,7 +143,9 @@ def test_an_altered_graph_is_not_run(write_bundle, tmp_path):
 
 def test_similarity_and_latency_are_handed_on(bundles):
     for name in ("openvino", "onnxruntime"):
-        with open_engine(bundles[True], engine=name, similarity=True, latency=True) as engine:
+        with open_engine(
+            bundles[True], EngineRequest(engine=name, similarity=True, latency=True)
+        ) as engine:
             assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).similarity.shape == (1, 3, 4)
             assert engine.concurrency == 1
 
@@ -161,4 +163,4 @@ def test_a_graph_of_other_labels_or_pixels_is_not_run(
 ):
     opened = Bundle(write_bundle(tmp_path / "x.patchct", **changes))
     with pytest.raises(BundleError, match=f"(?s)does not fit.*got: *{got}.*expected: *{expected}"):
-        open_engine(opened, engine=engine)
+        open_engine(opened, EngineRequest(engine))

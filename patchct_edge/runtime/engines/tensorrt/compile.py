@@ -33,7 +33,7 @@ def compile_engine(
         EngineError: no GPU (TensorRT for RTX builds without one), or the library refuses the graph.
         BundleError: the bundle has no graph for this precision.
     """
-    where = target(trt)
+    where = target_device(trt)
     kind = INT8_FP16_GRAPH if precision == "int8" else precision
     graph = bundle.graph_path(kind)
     cache = timing_cache(trt, where)
@@ -59,7 +59,7 @@ def compile_engine(
     return record
 
 
-def target(trt: ModuleType) -> Device:
+def target_device(trt: ModuleType) -> Device:
     """Return the GPU to build for; TensorRT for RTX finishes its engines where they run."""
     try:
         found = query_device()

@@ -94,9 +94,9 @@ class TensorRTEngine(Engine):
         logits, *similarity = (np.concatenate(each) for each in outputs)
         return Outputs(logits, similarity[0] if similarity else None)
 
-    def timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
+    def infer_timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
         if len(images) > self._most:  # its parts overlap
-            return super().timed(images)
+            return super().infer_timed(images)
         times = [time.perf_counter()]
         slot, count = self._idle.pop(), max(len(images), self._least)
         for stage in (self._copy_in, self._compute, self._copy_out):

@@ -1,9 +1,8 @@
-"""Which compiled engine of a bundle runs on this machine, and why another does not."""
+"""Select the compiled engine of a bundle that runs on this machine, or say why none does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import ModuleType
+from typing import NamedTuple
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.errors import EngineError
@@ -15,7 +14,7 @@ from patchct_edge.runtime.engines.compiled import (
     read_compiled,
     read_plan,
 )
-from patchct_edge.runtime.engines.tensorrt.compile import target
+from patchct_edge.runtime.engines.tensorrt.compile import target_device
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
 from patchct_edge.runtime.engines.tensorrt.library import (
     import_tensorrt,
@@ -25,59 +24,66 @@ from patchct_edge.runtime.engines.tensorrt.library import (
 from patchct_edge.runtime.engines.tensorrt.memory import open_memory
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The engine that fits, or the reason why none does."""
+class Selection(NamedTuple):
+    """The compiled engine that fits, or the reason why none does: exactly one is None."""
 
-    record: CompiledEngine | None
-    reason: str | None
+    compiled: CompiledEngine | None
+    skip_reason: str | None
 
 
-def select_compiled(bundle: Bundle, precision: str, *, similarity: bool, trust: bool) -> Choice:
-    """Choose among the engines of one precision, the first that fits.
+def select_compiled(bundle: Bundle, precision: str, *, similarity: bool, trust: bool) -> Selection:
+    """Select the first engine of a precision that fits this machine.
 
-    The library and the driver are asked only where there is an engine for them.
+    The library and the driver are asked only if the bundle has an engine for them.
 
     Args:
-        similarity: it must return patch-label similarities.
-        trust: run one that was compiled elsewhere.
+        similarity: the engine must return the patch-label similarity.
+        trust: accept an engine that was compiled elsewhere.
     """
-    again = f"patchct compile {bundle.path} --engine tensorrt --precision {precision}"
+    recompile = f"patchct compile {bundle.path} --engine tensorrt --precision {precision}"
     if similarity:
-        again += " --with-similarity"
+        recompile += " --with-similarity"
     records = [
-        each
-        for each in read_compiled(bundle, TENSORRT)
-        if each.precision == precision and each.similarity >= similarity
+        record
+        for record in read_compiled(bundle, TENSORRT)
+        if record.precision == precision and record.similarity >= similarity
     ]
     if not records:
-        return Choice(None, f"not compiled; {again}")
+        return Selection(None, f"not compiled; {recompile}")
     try:
         trt = import_tensorrt()
-        query_device()  # before any object of the library is made
-        here = target(trt)
+        query_device()  # before any object of the library exists
+        device = target_device(trt)
     except EngineError as error:
-        return Choice(None, error.what)
+        return Selection(None, error.what)
     reasons = []
     for record in records:
-        misfit = record.misfit(bundle, library_version(trt), here.name, here.compute_capability)
-        if misfit is not None:
-            reasons.append(f"{misfit}; {again}")
+        mismatch = record.describe_mismatch(
+            bundle, library_version(trt), device.name, device.compute_capability
+        )
+        if mismatch is not None:
+            reasons.append(f"{mismatch}; {recompile}")
         elif not (trust or is_trusted(bundle, record)):
-            reasons.append(f"compiled elsewhere, and an engine is code; --trust-engine, or {again}")
+            reasons.append(
+                f"compiled elsewhere, and an engine is code; --trust-engine, or {recompile}"
+            )
         else:
-            return Choice(record, None)
-    return Choice(None, reasons[0])
+            return Selection(record, None)
+    return Selection(None, reasons[0])
 
 
-def open_compiled(bundle: Bundle, record: CompiledEngine) -> Engine:
-    """Open an engine that was chosen.
+def open_compiled(bundle: Bundle, compiled: CompiledEngine) -> Engine:
+    """Open a selected engine on the first GPU.
 
     Raises:
         EngineError: the library refuses it, or the GPU has too little memory left.
     """
-    trt: ModuleType = import_tensorrt()
-    about = EngineRecord(
-        TENSORRT, record.precision, record.compute_precision, record.library, query_device().name
+    trt = import_tensorrt()
+    record = EngineRecord(
+        TENSORRT,
+        compiled.precision,
+        compiled.compute_precision,
+        compiled.library,
+        query_device().name,
     )
-    return TensorRTEngine(trt, read_plan(bundle, record), about, open_memory())
+    return TensorRTEngine(trt, read_plan(bundle, compiled), record, open_memory())

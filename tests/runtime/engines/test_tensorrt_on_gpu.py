@@ -19,7 +19,7 @@ from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import EngineError
 from patchct_edge.evaluation.accuracy import compute_accuracy
 from patchct_edge.evaluation.predictions import predict
-from patchct_edge.runtime.engines.select import open_engine
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions
 from patchct_edge.runtime.engines.tensorrt.compile import compile_engine
 from patchct_edge.runtime.engines.tensorrt.library import import_tensorrt, query_device
@@ -64,7 +64,7 @@ def trained(gpu, tmp_path_factory):
 def scores_of(bundle, data, engine, precision, limit=None):
     preprocessing = bundle.preprocessing
     images = np.stack([preprocessing.read(path) for path in data.paths[:limit]])
-    with open_engine(bundle, engine=engine, precision=precision) as running:
+    with open_engine(bundle, EngineRequest(engine, precision)) as running:
         parts = [running.infer(images[n : n + 32]).logits for n in range(0, len(images), 32)]
     return bundle.calibration(precision).scores(np.concatenate(parts))
 
@@ -82,7 +82,7 @@ def test_map_is_that_of_the_fp32_graph(trained, precision, drop):
     bundle, data = trained
     found = {}
     for engine, kind in (("tensorrt", precision), ("onnxruntime", "fp32")):
-        with open_engine(bundle, engine=engine, precision=kind) as running:
+        with open_engine(bundle, EngineRequest(engine, kind)) as running:
             said = predict(running, bundle.preprocessing, data)
             found[engine] = compute_accuracy(said, bundle.calibration(kind)).map
     assert found["onnxruntime"] - found["tensorrt"] <= drop
@@ -91,7 +91,7 @@ def test_map_is_that_of_the_fp32_graph(trained, precision, drop):
 def test_a_batch_is_what_its_pictures_are_alone(tiny):
     size = tiny.preprocessing.size
     images = np.random.default_rng(0).integers(0, 256, (70, size, size, 3), dtype=np.uint8)
-    with open_engine(tiny, engine="tensorrt", precision="fp16") as engine:
+    with open_engine(tiny, EngineRequest("tensorrt", "fp16")) as engine:
         together = engine.infer(images).logits
         alone = np.concatenate([engine.infer(image[None]).logits for image in images])
     np.testing.assert_allclose(together, alone, atol=2e-2)
@@ -100,7 +100,7 @@ def test_a_batch_is_what_its_pictures_are_alone(tiny):
 def test_ten_thousand_inferences_leak_nothing(tiny):
     size = tiny.preprocessing.size
     images = np.zeros((8, size, size, 3), np.uint8)
-    with open_engine(tiny, engine="tensorrt", precision="fp16") as engine:
+    with open_engine(tiny, EngineRequest("tensorrt", "fp16")) as engine:
         for _ in range(200):
             engine.infer(images)
         before = free_on_gpu(), resident()
@@ -113,7 +113,7 @@ def test_ten_thousand_inferences_leak_nothing(tiny):
 
 def test_opening_and_closing_a_hundred_times_leaks_nothing(tiny):
     for n in range(105):
-        with open_engine(tiny, engine="tensorrt", precision="fp16") as engine:
+        with open_engine(tiny, EngineRequest("tensorrt", "fp16")) as engine:
             engine.infer(np.zeros((1, engine.size, engine.size, 3), np.uint8))
             if n == 5:  # the library's own start is behind
                 before = free_on_gpu(), resident()
