@@ -176,9 +176,9 @@ def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
 
 def _draw(bundle: Path, data: Path, target: Path) -> None:
     from patchct_edge.bundle import Bundle
-    from patchct_edge.explain import map_rows
     from patchct_edge.explain.figure import write_png
     from patchct_edge.explain.maps import explain_photo
+    from patchct_edge.explain.overlay import draw_map_figure
     from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     opened = Bundle(bundle)
@@ -189,7 +189,7 @@ def _draw(bundle: Path, data: Path, target: Path) -> None:
         opened, EngineRequest(precision="int8", similarity=True, latency=True)
     ) as engine:
         pictures = [explain_photo(opened, engine, sample.path) for sample in crowded]
-    write_png(map_rows.TITLE, map_rows.NOTE, map(map_rows.photo_row, pictures), target)
+    write_png(draw_map_figure(pictures), target)
 
 
 def _say(result: Accuracy, out: Path, bundle: Path, seconds: float) -> None:

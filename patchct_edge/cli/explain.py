@@ -17,7 +17,7 @@ from patchct_edge.errors import ExitCode, ImageError, UserError, did_you_mean
 if TYPE_CHECKING:
     from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import Dataset
-    from patchct_edge.explain.figure import FigureRow
+    from patchct_edge.explain.figure import Figure
     from patchct_edge.explain.maps import Explanation
     from patchct_edge.runtime.engines.base import Engine
 
@@ -120,7 +120,7 @@ def _writer(
     bundle: Bundle, engine: Engine, labels: Sequence[str], target: Path
 ) -> Callable[[Iterable[Explanation]], None]:
     """Return what writes explained photos, by the suffix of the file."""
-    from patchct_edge.explain import map_rows, numbers
+    from patchct_edge.explain import numbers, overlay
 
     if target.suffix == ".json":
         about = {
@@ -135,9 +135,7 @@ def _writer(
         logger.info(f"labels: {', '.join(shown)}")
         columns = [bundle.labels.index(label) for label in shown]
         return lambda pictures: numbers.write_npy(columns, pictures, target)
-    return lambda pictures: _write_sheet(
-        map_rows.TITLE, map_rows.NOTE, map(map_rows.photo_row, pictures), target
-    )
+    return lambda pictures: _write_figure(overlay.draw_map_figure(pictures), target)
 
 
 def _draw_prototypes(
@@ -147,23 +145,21 @@ def _draw_prototypes(
     from patchct_edge.explain import prototypes
 
     with console.counting("searching", len(data)) as progress:
-        found = prototypes.strongest_patches(
-            bundle, engine, data, labels or bundle.labels, progress
-        )
-    for failure in found.failed:
+        result = prototypes.find_prototypes(bundle, engine, data, labels or bundle.labels, progress)
+    for failure in result.unreadable:
         logger.warning(failure)
-    rows = prototypes.prototype_rows(found, bundle, data)
     with _writing(target):
-        _write_sheet(prototypes.TITLE, prototypes.NOTE, rows, target)
+        _write_figure(prototypes.draw_prototype_figure(result, bundle, data), target)
     logger.info(f"wrote {target}")
-    return not found.failed
+    return not result.unreadable
 
 
-def _write_sheet(title: str, note: str, rows: Iterable[FigureRow], target: Path) -> None:
-    from patchct_edge.explain.figure import write_html, write_png
+def _write_figure(figure: Figure, target: Path) -> None:
+    from patchct_edge.explain.figure import write_png
+    from patchct_edge.explain.page import write_html
 
     write = write_html if target.suffix == ".html" else write_png
-    write(title, note, rows, target)
+    write(figure, target)
 
 
 def _check_usage(

@@ -1,4 +1,8 @@
-"""Where in a photo each label is: the navigators of its patches, as numbers."""
+"""Where in a photo each label is: the navigators of its patches, as numbers.
+
+A navigator (equations (1) and (2) of `patchct_edge.navigators`) says which share of a patch goes to
+a label, or which share of a label comes from a patch.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,15 @@ from patchct_edge.runtime.engines.base import Engine
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """One label in one photo. The grids are float32 (rows, columns) of patches.
+    """One label in one photo; the grids are float32 (rows, columns) of patches.
 
     Args:
         score: 0..1.
         is_tag: whether the score reaches the label's threshold.
         similarity: the cosine of each patch and the label, -1..1.
-        backward: B(n|m), from the label to the patches: sums to 1, however weak the label is.
-        forward: F(m|n), what share of a patch goes to this label, 0..1; over all labels of the
-            model it sums to 1 at every patch.
+        backward: B(n|m), label to patch; sums to 1, however low the score is.
+        forward: F(m|n), patch to label, 0..1; at every patch it sums to 1 over all labels of the
+            model.
     """
 
     label: str
@@ -37,26 +41,32 @@ class LabelMap:
     forward: Float32s
 
     @property
-    def strongest(self) -> tuple[int, int]:
-        """Row and column of the strongest patch of the map."""
+    def strongest_patch(self) -> tuple[int, int]:
+        """Row and column of the patch with the largest B(n|m)."""
         row, column = np.unravel_index(self.backward.argmax(), self.backward.shape)
         return int(row), int(column)
 
     @property
-    def peak(self) -> float:
-        """Similarity of the strongest patch."""
-        return float(self.similarity[self.strongest])
+    def peak_similarity(self) -> float:
+        """Similarity of the strongest patch, -1..1."""
+        return float(self.similarity[self.strongest_patch])
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields; grids are lists of rows, rounded to six digits."""
-        grids = ("similarity", "backward", "forward")
-        rows = {name: getattr(self, name).astype(float).round(6).tolist() for name in grids}
+        grids = {
+            "similarity": self.similarity,
+            "backward": self.backward,
+            "forward": self.forward,
+        }
         return {
             "label": self.label,
             "score": round(self.score, 4),
             "tag": self.is_tag,
-            "strongest": {"patch": self.strongest, "similarity": round(self.peak, 4)},
-            **rows,
+            "strongest": {
+                "patch": self.strongest_patch,
+                "similarity": round(self.peak_similarity, 4),
+            },
+            **{name: grid.astype(float).round(6).tolist() for name, grid in grids.items()},
         }
 
 
@@ -65,10 +75,11 @@ class Explanation:
     """A photo and the maps of its labels, the highest score first.
 
     Args:
-        photo: uint8 (height, width, 3), upright and whole, maybe decoded at a part of its size.
-        preprocessing: how the engine saw it.
-        maps: of the tags, or of the labels that were asked for.
-        similarity: float32 (M, rows, columns), of every label of the model.
+        photo: uint8 (height, width, 3), upright and uncropped, possibly decoded at a lower
+            resolution than the file's.
+        preprocessing: how the photo became the engine's input.
+        maps: of the tags, or of the requested labels.
+        similarity: float32 (M, rows, columns), of all M labels of the model.
     """
 
     path: Path
@@ -85,10 +96,11 @@ def explain_photo(
 
     Args:
         engine: opened with `similarity=True`.
-        labels: those to map in place of the tags, whatever their scores.
+        labels: map these, whatever their scores; the tags if empty.
 
     Raises:
         ImageError: the photo cannot be decoded.
+        ValueError: the engine was opened without similarity.
     """
     preprocessing = bundle.preprocessing
     photo = images.decode(path, at_least=2 * preprocessing.size)  # as Preprocessing.read
@@ -98,32 +110,37 @@ def explain_photo(
     calibration = bundle.calibration(engine.record.precision)
     scores, similarity = calibration.scores(logits)[0], similarities[0]
     tags = {tag.label for tag in tags_from_scores(scores, bundle.labels, calibration.thresholds)}
-    backward, forward = label_maps(similarity, scores, bundle.manifest.tau)
+    backward, forward = compute_navigators(similarity, scores, bundle.manifest.tau)
     grid = bundle.manifest.grid
-    every = (
+    maps = [
         LabelMap(
             label,
             float(scores[m]),
             label in tags,
-            *(each[m].reshape(grid) for each in (similarity, backward, forward)),
+            similarity[m].reshape(grid),
+            backward[m].reshape(grid),
+            forward[m].reshape(grid),
         )
         for m, label in enumerate(bundle.labels)
-    )
-    chosen = [each for each in every if each.label in (labels or tags)]
-    chosen.sort(key=lambda each: -each.score)
-    return Explanation(path, photo, preprocessing, tuple(chosen), similarity.reshape(-1, *grid))
+        if label in (labels or tags)
+    ]
+    maps.sort(key=lambda label_map: -label_map.score)
+    return Explanation(path, photo, preprocessing, tuple(maps), similarity.reshape(-1, *grid))
 
 
-def label_maps(similarity: Float32s, scores: Float32s, tau: float) -> tuple[Float32s, Float32s]:
-    """Return the maps of all labels, B(n|m) and F(m|n), both float32 (M, N).
+def compute_navigators(
+    similarity: Float32s, scores: Float32s, tau: float
+) -> tuple[Float32s, Float32s]:
+    """Return B(n|m) and F(m|n) of all labels, both float32 (M, N).
 
-    `report.pointing` judges the same B(n|m).
+    `evaluation.pointing` scores the same B(n|m).
 
     Args:
-        similarity: float32 (M, N).
-        scores: float32 (M,), 0..1: with equation (4) they weigh the labels of F.
+        similarity: float32 (M, N), -1..1.
+        scores: float32 (M,), 0..1; by equation (4) they weigh the labels in F.
+        tau: temperature, above 0.
     """
-    weights = np.maximum(scores, np.finfo(np.float32).tiny)  # scores that all underflow to 0
+    weights = np.maximum(scores, np.finfo(np.float32).tiny)  # if all scores underflow to 0
     backward = navigators.backward(similarity, tau)
     forward = navigators.forward(similarity, tau, navigators.inference_q(weights))
     return np.asarray(backward, np.float32), np.asarray(forward, np.float32)

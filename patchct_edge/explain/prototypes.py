@@ -1,9 +1,12 @@
-"""The patches of a data set that carry each label most: the learned prototypes made visible."""
+"""The patches of a dataset that are most similar to each label: what its prototype has learned.
+
+A prototype is the embedding that stands for a label; an image's patches are compared with it.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,117 +15,145 @@ from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
-from patchct_edge.explain.figure import FigureRow, Line, Tile
+from patchct_edge.explain.figure import CaptionLine, Figure, FigureRow, Tile
 from patchct_edge.explain.overlay import draw_outline, patch_box
+from patchct_edge.progress import Advance, ignore_progress
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.tagging.pipeline import score_images
 
-KEPT = 16  # patches of a label
-SIDE = 90  # px of a crop
-HAS, LACKS, UNSURE = "#009e73", "#e69f00", "#999999"
-TITLE = "The patches that carry each label most"
+PATCHES_PER_LABEL = 16
+CROP_SIDE_PX = 90
+EDGE_WIDTH_PX = 4
+PRESENT_COLOR, ABSENT_COLOR, DIFFICULT_COLOR = "#009e73", "#e69f00", "#999999"
+TITLE = "The patches most similar to each label"
 NOTE = (
-    "The patches of highest similarity (the cosine of patch and label, -1 to 1), at most one from "
-    "a photo, each outlined among its neighbours. ✓ and a green edge: the photo has the label; ✗ "
-    "and an orange edge: it has not; ? and a grey edge: the label is marked difficult there."
+    "The patches of highest similarity (cosine of patch and label, -1 to 1), at most one per "
+    "photo, each outlined among its neighbors. ✓ and a green edge: the photo has the label; ✗ "
+    "and an orange edge: it does not; ? and a gray edge: the label is marked difficult there."
 )
 
 
 class PatchMatch(NamedTuple):
-    """A patch of a data set; places compare by similarity first."""
+    """A patch of a dataset and its similarity to a label, by which matches are ordered.
+
+    Args:
+        similarity: -1..1.
+        sample: index into the samples of the dataset.
+        patch: index into the patches of the image, row by row.
+    """
 
     similarity: float
-    image: int
+    sample: int
     patch: int
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """The strongest places of each label, highest similarity first, and what could not be read."""
+    """The most similar patches of each label, highest first.
 
-    places: dict[str, list[PatchMatch]]
-    failed: tuple[str, ...]
+    Args:
+        matches: by label.
+        unreadable: path and error of each image that cannot be decoded.
+    """
+
+    matches: dict[str, list[PatchMatch]]
+    unreadable: tuple[str, ...]
 
 
-def strongest_patches(
+def find_prototypes(
     bundle: Bundle,
     engine: Engine,
-    data: Dataset,
+    dataset: Dataset,
     labels: Sequence[str],
-    progress: Callable[[int], None] = lambda done: None,
+    advance: Advance = ignore_progress,
 ) -> Prototypes:
-    """Find the patches of highest similarity of each label; memory is that of the places.
+    """Find the patches of a dataset that are most similar to each label.
+
+    Only the best patches stay in memory, however large the dataset is.
 
     Args:
         engine: opened with `similarity=True`.
-        labels: of the model.
-        progress: called with the number of images done.
+        labels: a subset of the model's.
 
     Raises:
-        UserError: no image could be read.
+        UserError: no image can be decoded.
+        ValueError: the engine was opened without similarity.
     """
-    columns = [bundle.labels.index(label) for label in labels]
+    indices = [bundle.labels.index(label) for label in labels]
     heaps: list[list[PatchMatch]] = [[] for _ in labels]
-    failed = []
-    for n, scored in enumerate(score_images(data.paths, engine, bundle.preprocessing)):
-        if scored.error is not None:
-            failed.append(f"{scored.path}: {scored.error}")
-        elif scored.similarity is None:
+    unreadable = []
+    for n, image in enumerate(score_images(dataset.paths, engine, bundle.preprocessing)):
+        if image.error is not None:
+            unreadable.append(f"{image.path}: {image.error}")
+        elif image.similarity is None:
             raise ValueError("the engine was opened without similarity")
         else:
-            for heap, similarities in zip(heaps, scored.similarity[columns], strict=True):
+            for heap, similarities in zip(heaps, image.similarity[indices], strict=True):
                 patch = int(similarities.argmax())
-                push = heapq.heappush if len(heap) < KEPT else heapq.heappushpop
+                push = heapq.heappush if len(heap) < PATCHES_PER_LABEL else heapq.heappushpop
                 push(heap, PatchMatch(float(similarities[patch]), n, patch))
-        progress(n + 1)
-    if len(failed) == len(data):
-        raise UserError("no image of the data set could be read", got=failed[0])
-    places = {
-        label: sorted(heap, key=lambda place: (-place.similarity, place.image))
+        advance(n + 1)
+    if len(unreadable) == len(dataset):
+        raise UserError("no image of the dataset can be read", got=unreadable[0])
+    matches = {
+        label: sorted(heap, key=lambda match: (-match.similarity, match.sample))
         for label, heap in zip(labels, heaps, strict=True)
     }
-    return Prototypes(places, tuple(failed))
+    return Prototypes(matches, tuple(unreadable))
 
 
-def prototype_rows(found: Prototypes, bundle: Bundle, data: Dataset) -> Iterator[FigureRow]:
-    """Yield a row of crops for each label, one photo in memory at a time."""
-    for label, places in found.places.items():
-        yield FigureRow(label, tuple(_tile(label, place, bundle, data) for place in places))
+def draw_prototype_figure(prototypes: Prototypes, bundle: Bundle, dataset: Dataset) -> Figure:
+    """Return a figure with a row of crops for each label, one photo in memory at a time."""
+    return Figure(TITLE, NOTE, _draw_rows(prototypes, bundle, dataset))
 
 
-def _tile(label: str, place: PatchMatch, bundle: Bundle, data: Dataset) -> Tile:
-    sample = data.samples[place.image]
-    sign, colour = _truth(label, sample)
-    crop = draw_outline(_crop(sample, place.patch, bundle), (0, 0, SIDE, SIDE), colour, 4)
-    return Tile(crop, (Line(f"{sign} {place.similarity:.2f}"),))
+def _draw_rows(prototypes: Prototypes, bundle: Bundle, dataset: Dataset) -> Iterator[FigureRow]:
+    for label, matches in prototypes.matches.items():
+        tiles = (_draw_tile(label, match, bundle, dataset) for match in matches)
+        yield FigureRow(label, tuple(tiles))
 
 
-def _truth(label: str, sample: Sample) -> tuple[str, str]:
+def _draw_tile(label: str, match: PatchMatch, bundle: Bundle, dataset: Dataset) -> Tile:
+    sample = dataset.samples[match.sample]
+    sign, color = _truth_sign(label, sample)
+    crop = _crop_around(sample, match.patch, bundle)
+    edges = (0, 0, CROP_SIDE_PX, CROP_SIDE_PX)
+    caption = CaptionLine(f"{sign} {match.similarity:.2f}")
+    return Tile(draw_outline(crop, edges, color, EDGE_WIDTH_PX), (caption,))
+
+
+def _truth_sign(label: str, sample: Sample) -> tuple[str, str]:
+    """Return the sign and the color that say whether a photo has a label."""
     if label in sample.difficult:
-        return "?", UNSURE
-    return ("✓", HAS) if label in sample.labels else ("✗", LACKS)
+        return "?", DIFFICULT_COLOR
+    return ("✓", PRESENT_COLOR) if label in sample.labels else ("✗", ABSENT_COLOR)
 
 
-def _crop(sample: Sample, patch: int, bundle: Bundle) -> RGB:
-    """Return a patch with its neighbours, as the engine saw them, and the patch outlined.
+def _crop_around(sample: Sample, patch: int, bundle: Bundle) -> RGB:
+    """Return a patch with its neighbors, cut from the photo, and the patch outlined.
 
     Raises:
-        ImageError: the photo cannot be decoded any more.
+        ImageError: the photo can no longer be decoded.
     """
     preprocessing, grid = bundle.preprocessing, bundle.manifest.grid
     photo = images.decode(sample.path, at_least=2 * preprocessing.size)
     height, width = photo.shape[:2]
     left, top, right, bottom = patch_box(divmod(patch, grid[1]), grid, preprocessing, width, height)
-    x0, x1 = _around(left, right, width)
-    y0, y1 = _around(top, bottom, height)
-    crop = images.resize(photo, SIDE, SIDE, "bicubic", (x0, y0, x1, y1))
-    across, down = SIDE / (x1 - x0), SIDE / (y1 - y0)
-    inner = (left - x0) * across, (top - y0) * down, (right - x0) * across, (bottom - y0) * down
-    return draw_outline(crop, inner)
+    x0, x1 = _widen(left, right, width)
+    y0, y1 = _widen(top, bottom, height)
+    crop = images.resize(photo, CROP_SIDE_PX, CROP_SIDE_PX, "bicubic", (x0, y0, x1, y1))
+    x_scale, y_scale = CROP_SIDE_PX / (x1 - x0), CROP_SIDE_PX / (y1 - y0)
+    patch_in_crop = (
+        (left - x0) * x_scale,
+        (top - y0) * y_scale,
+        (right - x0) * x_scale,
+        (bottom - y0) * y_scale,
+    )
+    return draw_outline(crop, patch_in_crop)
 
 
-def _around(start: float, end: float, limit: float) -> tuple[float, float]:
-    """Return the edges of a patch and its neighbours, moved or cut to lie within 0..limit."""
-    side = min(3 * (end - start), limit)
-    first = min(max(0.0, (start + end - side) / 2), limit - side)
-    return first, first + side
+def _widen(start: float, end: float, limit: float) -> tuple[float, float]:
+    """Return an interval of three times the length, moved or cut to lie within 0..limit."""
+    length = min(3 * (end - start), limit)
+    first = min(max(0.0, (start + end - length) / 2), limit - length)
+    return first, first + length

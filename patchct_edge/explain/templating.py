@@ -1,4 +1,4 @@
-"""The pages of this package: jinja2 with all text escaped, imported only here; pictures in them."""
+"""jinja2 for the HTML pages: the only import of it, with all text escaped."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def template_environment(package: str) -> Environment:
-    """Return what makes pages of the templates in a package.
+def load_templates(package: str) -> Environment:
+    """Load the templates of a package, with a filter `data_uri` that embeds an RGB image.
 
     Raises:
         MissingLibraryError: jinja2 is not installed.
@@ -23,17 +23,17 @@ def template_environment(package: str) -> Environment:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
         raise MissingLibraryError("jinja2", "report") from None
-    made = Environment(
+    templates = Environment(
         loader=PackageLoader(package),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters["data_uri"] = _data_uri
-    return made
+    templates.filters["data_uri"] = _encode_data_uri
+    return templates
 
 
-def _data_uri(pixels: RGB) -> str:
-    """Return a picture as what stands in a page."""
+def _encode_data_uri(pixels: RGB) -> str:
+    """Return an image as a JPEG in a `data:` address."""
     return "data:image/jpeg;base64," + base64.b64encode(images.encode(pixels, "JPEG")).decode()

@@ -11,7 +11,7 @@ from patchct_edge import images
 from patchct_edge.arrays import RGB
 from patchct_edge.errors import ImageError
 from patchct_edge.evaluation.comparison import PhotoChange
-from patchct_edge.explain.templating import template_environment
+from patchct_edge.explain.templating import load_templates
 from patchct_edge.files import write_atomically
 from patchct_edge.report import plots
 from patchct_edge.report.label_curves import label_curves, polyline
@@ -37,7 +37,7 @@ def write_report(report: Report, target: Path, *, photos: bool = True) -> Path:
     Raises:
         MissingLibraryError: matplotlib or jinja2 is not installed.
     """
-    made = template_environment("patchct_edge.report")
+    made = load_templates("patchct_edge.report")
     made.filters.update(percent=_percent, signed=_signed)
     curves = report.curves
     page = made.get_template("report.html").render(

@@ -1,4 +1,4 @@
-"""Maps over photos: a patch lands where the engine saw it, and colours say what they should."""
+"""Maps over photos: patches lie where the engine saw them, colors follow scores and labels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PHOTO = np.full((60, 80, 3), 100, np.uint8)
 SQUASH = Preprocessing(32)
 
 
-def label_map(similarity, score=1.0, forward=None):
-    """A map whose navigators follow a grid of similarities."""
+def make_label_map(similarity, score=1.0, forward=None):
+    """Return a map whose navigators follow a grid of similarities."""
     similarity = np.asarray(similarity, np.float32)
     backward = np.exp(similarity / 0.1)
     backward /= backward.sum()
@@ -31,7 +31,7 @@ def label_map(similarity, score=1.0, forward=None):
     return LabelMap("dog", score, score >= 0.5, similarity, backward, forward)
 
 
-def one_patch(grid, patch):
+def mark_patch(grid, patch):
     cells = np.zeros(grid, np.uint8)
     cells[patch] = 255
     return cells
@@ -54,8 +54,8 @@ def test_a_patch_lands_where_the_engine_saw_it(fit, shape, box):
     expected = np.zeros(shape, np.uint8)
     left, top, right, bottom = box
     expected[top:bottom, left:right] = 255
-    found = spread_over_photo(one_patch(grid, patch), preprocessing, width, height, "nearest")
-    np.testing.assert_array_equal(found, expected)
+    pixels = spread_over_photo(mark_patch(grid, patch), preprocessing, width, height, "nearest")
+    np.testing.assert_array_equal(pixels, expected)
 
 
 @given(
@@ -69,10 +69,10 @@ def test_a_patch_lands_where_the_engine_saw_it(fit, shape, box):
 def test_a_patch_covers_its_box_in_any_photo(fit, width, height, size, grid, data):
     patch = data.draw(st.tuples(*(st.integers(0, count - 1) for count in grid)))
     preprocessing = Preprocessing(size, fit)
-    found = spread_over_photo(one_patch(grid, patch), preprocessing, width, height, "nearest")
-    assert found.shape == (height, width)
+    pixels = spread_over_photo(mark_patch(grid, patch), preprocessing, width, height, "nearest")
+    assert pixels.shape == (height, width)
     left, top, right, bottom = patch_box(patch, grid, preprocessing, width, height)
-    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if rows.size:  # within a pixel, which half a pixel of the cut may become
         assert left - 1 <= columns[0] <= columns[-1] + 1 <= right + 1
         assert top - 1 <= rows[0] <= rows[-1] + 1 <= bottom + 1
@@ -88,74 +88,74 @@ def test_a_patch_covers_its_box_in_any_photo(fit, width, height, size, grid, dat
     interpolation=st.sampled_from(["nearest", "bilinear"]),
 )
 def test_an_even_grid_covers_what_the_engine_saw(fit, width, height, interpolation):
-    found = spread_over_photo(
+    pixels = spread_over_photo(
         np.full((3, 4), 200, np.uint8), Preprocessing(24, fit), width, height, interpolation
     )
     seen = min(width, height) ** 2 if fit == "crop" else width * height
-    assert (found == 200).sum() == seen
-    assert (found == 0).sum() == width * height - seen
+    assert (pixels == 200).sum() == seen
+    assert (pixels == 0).sum() == width * height - seen
 
 
-def warmth(pixels):
-    """Red against blue, by patch of 3 x 4: 0 where a picture is grey."""
+def measure_warmth(pixels):
+    """Return red minus blue of each of 3 x 4 patches: 0 where an image is gray."""
     difference = pixels[..., 0].astype(float) - pixels[..., 2]
     return difference.reshape(3, 20, 4, 20).mean(axis=(1, 3))
 
 
-@pytest.mark.parametrize("place", [(0, 0), (1, 2), (2, 1)])
-def test_a_heat_map_is_warm_at_the_strongest_patch(place):
+@pytest.mark.parametrize("patch", [(0, 0), (1, 2), (2, 1)])
+def test_a_heat_map_is_warm_at_the_strongest_patch(patch):
     similarity = np.zeros((3, 4))
-    similarity[place] = 0.6
-    found = draw_heat_map(PHOTO, SQUASH, label_map(similarity))
-    assert found.shape == PHOTO.shape
-    assert found.dtype == np.uint8
-    blocks = warmth(found)
-    assert np.unravel_index(blocks.argmax(), blocks.shape) == place
-    assert blocks[place] > 50
-    assert np.median(blocks) < 10
-    assert (found == 255).all(-1).any()  # the outline
+    similarity[patch] = 0.6
+    pixels = draw_heat_map(PHOTO, SQUASH, make_label_map(similarity))
+    assert pixels.shape == PHOTO.shape
+    assert pixels.dtype == np.uint8
+    warmth = measure_warmth(pixels)
+    assert np.unravel_index(warmth.argmax(), warmth.shape) == patch
+    assert warmth[patch] > 50
+    assert np.median(warmth) < 10
+    assert (pixels == 255).all(-1).any()  # the outline
 
 
 def test_a_label_of_low_score_has_a_pale_map():
     similarity = np.zeros((3, 4))
     similarity[1, 1] = 0.6
     strong, weak = (
-        warmth(draw_heat_map(PHOTO, SQUASH, label_map(similarity, s))) for s in (0.9, 0.03)
+        measure_warmth(draw_heat_map(PHOTO, SQUASH, make_label_map(similarity, score)))
+        for score in (0.9, 0.03)
     )
     assert strong[1, 1] > 50
     assert weak.max() < 5
 
 
-def test_regions_have_the_colour_of_the_label_that_a_patch_goes_to():
-    left = label_map([[0.6, 0, 0]], forward=[[0.99, 0.5, 0.01]])
-    right = label_map([[0, 0, 0.6]], forward=[[0.01, 0.4, 0.99]])
-    found = draw_regions(
-        np.full((20, 60, 3), 128, np.uint8), Preprocessing(24), [left, right]
-    ).astype(int)
-    first, none, second = (found[10, x] for x in (10, 30, 50))
+def test_a_region_has_the_color_of_the_label_that_its_patch_goes_to():
+    left = make_label_map([[0.6, 0, 0]], forward=[[0.99, 0.5, 0.01]])
+    right = make_label_map([[0, 0, 0.6]], forward=[[0.01, 0.4, 0.99]])
+    photo = np.full((20, 60, 3), 128, np.uint8)
+    pixels = draw_regions(photo, Preprocessing(24), [left, right]).astype(int)
+    first, none, second = (pixels[10, x] for x in (10, 30, 50))
     assert first[0] > first[2] + 80  # orange
     assert second[2] > second[0] + 80  # sky blue
-    assert (none == none[0]).all()  # no label has its share there
+    assert (none == none[0]).all()  # neither label reaches a uniform share there
 
 
-def test_a_map_that_is_even_everywhere_is_one_region():
-    found = draw_regions(PHOTO, SQUASH, [label_map(np.full((2, 2), 0.4))])
-    assert (found == found[0, 0]).all()
-    assert found[0, 0, 0] > found[0, 0, 2]
+def test_a_uniform_map_is_one_region():
+    pixels = draw_regions(PHOTO, SQUASH, [make_label_map(np.full((2, 2), 0.4))])
+    assert (pixels == pixels[0, 0]).all()
+    assert pixels[0, 0, 0] > pixels[0, 0, 2]
 
 
 @pytest.mark.parametrize(
     "box", [(-5, -5, 3, 3), (76, 50, 95, 70), (-9, -9, -2, -2), (90, 90, 99, 99), (5, 5, 5, 5)]
 )
-def test_an_outline_at_the_edge_stays_in_the_picture(box):
+def test_an_outline_at_the_edge_stays_in_the_image(box):
     before = PHOTO.copy()
-    found = draw_outline(PHOTO, box)
-    assert found.shape == PHOTO.shape
+    outlined = draw_outline(PHOTO, box)
+    assert outlined.shape == PHOTO.shape
     np.testing.assert_array_equal(PHOTO, before)
 
 
-def test_an_outline_leaves_what_is_within():
-    found = draw_outline(PHOTO, (20, 10, 40, 30))
-    assert (found[10, 20:40] == 255).all()
-    assert (found[12:28, 22:38] == 100).all()
-    assert (found[:9] == 100).all()
+def test_an_outline_leaves_the_pixels_inside():
+    outlined = draw_outline(PHOTO, (20, 10, 40, 30))
+    assert (outlined[10, 20:40] == 255).all()
+    assert (outlined[12:28, 22:38] == 100).all()
+    assert (outlined[:9] == 100).all()
