@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test lint bench fuzz soak clean
+.PHONY: demo test lint package docs bench fuzz soak clean
 
 demo: .venv/installed
 	$(BIN)/patchct demo --out demo
@@ -15,8 +15,18 @@ test: .venv/installed lint
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/vocabulary.py
+	$(BIN)/vermin --quiet --no-tips --target=3.10- --violations patchct_edge
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The wheel in a fresh environment, and wheels of every dependency for Python 3.10 on both machines.
+package: .venv/installed
+	$(BIN)/pytest -m network tests/packaging
+
+# The documentation as a site, in the folder `site`; warnings are errors.
+docs: .venv/installed
+	$(BIN)/mkdocs build --strict
 
 # How fast, beside what one would do without this product. MADE="RUN X.patchct PHOTOS" or a stand-in.
 bench: .venv/installed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from patchct_edge.runtime.tagging.tagger import Tagger as Tagger
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Tagger", "__version__"]
 
 
