@@ -314,7 +314,9 @@ def export_cli(
     bundle = tmp_path_factory.mktemp("exported") / "squares.patchct"
     # INT8 differs among CPUs: the gates leave room for a few of the 60 tags.
     options = ("--checkpoint", "last", "--max-flips", 5, "--max-map-drop", 5)
-    return bundle, run_cli("export", trained_run, "--out", bundle, "--calib", squares, *options)
+    return bundle, run_cli(
+        "export", trained_run, "--out", bundle, "--quant-data", squares, *options
+    )
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ class Bundle:
             raise BundleError(
                 f"{self.path} has no {precision} graph",
                 expected=" or ".join(self.precisions()),
-                fix="patchct export RUN --out X.patchct --calib DATA",
+                fix="patchct export RUN --out X.patchct --quant-data DATA",
             )
         self.verify(name)
         return self.path / name

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 def calibrate(
     bundle: options.BundlePath,
-    data: options.Data,
+    data: options.DataPath,
     objective: Annotated[
         str, typer.Option(help="Of each threshold: f1, precision=P or recall=R.")
     ] = "f1",
@@ -48,7 +48,9 @@ def calibrate(
 
     wanted = Objective.parse(objective)
     opened = Bundle(bundle)
-    found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
+    found = options.read_dataset(
+        data, prefer="val", split=split, labels=opened.labels, images=images
+    )
     wish = EngineRequest(engine, precision, trust=trust_engine)
     chosen = {each.precision: each.engine for each in reversed(runnable_candidates(opened, wish))}
     every = list(iter_candidates(opened, EngineRequest(engine, trust=trust_engine)))

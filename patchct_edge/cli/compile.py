@@ -1,4 +1,4 @@
-"""patchct compile: an engine for the GPU of this machine."""
+"""patchct compile: build engines for the GPU of this machine."""
 
 from __future__ import annotations
 
@@ -21,32 +21,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class CompiledFor(str, Enum):
+class Compiler(str, Enum):
     """Engines that compile ahead of time."""
 
     TENSORRT = "tensorrt"
 
 
 def compile_(
-    bundle: options.BundlePath,
-    engine: Annotated[CompiledFor, typer.Option(help="Library to compile with.")] = (
-        CompiledFor.TENSORRT
-    ),
+    bundle_path: options.BundlePath,
+    engine: Annotated[Compiler, typer.Option(help="Library to compile with.")] = Compiler.TENSORRT,
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, int8, or several: fp16,int8.")
+        str, typer.Option(help="Precision: fp32, fp16 or int8; several as fp16,int8.")
     ] = "fp16",
     batch: Annotated[
         str,
-        typer.Option(help="Images a batch: smallest,usual,largest; or the largest alone."),
+        typer.Option(help="Images per batch: smallest,usual,largest; or the largest alone."),
     ] = "1,8,32",
     workspace: Annotated[
         int, typer.Option(min=1, help="Memory that one layer may use, MiB.")
     ] = 1024,
-    with_similarity: Annotated[
-        bool, typer.Option("--with-similarity", help="Keep what explaining needs; a bit slower.")
+    with_maps: Annotated[
+        bool,
+        typer.Option("--with-maps", help="Keep the output that heat maps need; slightly slower."),
     ] = False,
 ) -> None:
-    """Compile a bundle's graphs for this machine's GPU; the engines go into the bundle."""
+    """Compile a bundle's graphs for this machine's GPU and store the engines in the bundle."""
     from patchct_edge.bundle import Bundle
     from patchct_edge.bundle.precisions import check_precision
     from patchct_edge.runtime.engines.tensorrt.build import BuildOptions
@@ -54,42 +53,46 @@ def compile_(
     from patchct_edge.runtime.engines.tensorrt.library import import_tensorrt
 
     trt = import_tensorrt()
-    opened = Bundle(bundle)
+    bundle = Bundle(bundle_path)
     names = [check_precision(name.strip()) for name in precision.split(",")]
-    chosen = BuildOptions(_batches(batch), workspace, with_similarity)
+    build_options = BuildOptions(_parse_batches(batch), workspace, with_maps)
     for name in names:
-        with console.phases(f"{engine.value} {name}") as shown, _stoppable(shown) as progress:
-            record = compile_engine(trt, opened, name, chosen, progress)
-        opened = Bundle(bundle)
+        with (
+            console.phases(f"{engine.value} {name}") as progress,
+            _stop_on_signals(progress) as stoppable_progress,
+        ):
+            record = compile_engine(trt, bundle, name, build_options, stoppable_progress)
+        bundle = Bundle(bundle_path)
         logger.info(
             f"compiled {record.name} in {record.build_seconds:.0f} s "
-            f"({record.library}, {record.device}, batches {chosen.batches})"
+            f"({record.library}, {record.device}, batches {build_options.batches})"
         )
 
 
 @contextmanager
-def _stoppable(progress: Progress) -> Iterator[Progress]:
+def _stop_on_signals(progress: Progress) -> Iterator[Progress]:
     """Let Ctrl-C and SIGTERM end a build at its next step.
 
-    Raised as usual, the interrupt would come up inside the library's call, and be lost there.
+    Raised as usual, the interrupt would surface inside the library's call, and be lost there.
     """
-    stopped = threading.Event()
+    stop_requested = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    old_handlers = [signal.signal(number, lambda *_: stop_requested.set()) for number in numbers]
 
-    def step(phase: str, done: int, steps: int) -> None:
-        progress(phase, done, steps)
-        if stopped.is_set():
+    def report_step(phase: str, done: int, total: int) -> None:
+        progress(phase, done, total)
+        if stop_requested.is_set():
             raise KeyboardInterrupt
 
     try:
-        yield step
+        yield report_step
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(numbers, old_handlers, strict=True):
             signal.signal(number, handler)
 
 
-def _batches(text: str) -> tuple[int, int, int]:
+def _parse_batches(text: str) -> tuple[int, int, int]:
+    """Parse "smallest,usual,largest", or the largest alone."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:

@@ -14,7 +14,7 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.cli.doctor import LIBRARIES
-from patchct_edge.cli.export import export_with_table
+from patchct_edge.cli.export import export_and_print
 from patchct_edge.cli.train import TrainProgress
 from patchct_edge.errors import MissingLibraryError, UserError
 
@@ -139,7 +139,7 @@ def _train(data: Path, out: Path, size: Size) -> None:
     )
     labels, prompts = read_labels_file(data.with_name("labels.txt"))
     training, validation = (
-        options.read_data(data, prefer=split, labels=labels, prompts=prompts)
+        options.read_dataset(data, prefer=split, labels=labels, prompts=prompts)
         for split in ("train", "val")
     )
     with console.progress() as progress:
@@ -155,7 +155,7 @@ def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:
     gates = Gates(max_map_drop=100, max_flips=math.inf) if quick else Gates()
     # The last epoch, not the best: no scene may choose what it then judges.
     choice = ExportOptions(("fp32", "int8"), PhotoSources(data), "last", gates)
-    export_with_table(run, bundle, choice, lambda message: None)
+    export_and_print(run, bundle, choice, lambda message: None)
 
 
 def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
@@ -165,7 +165,7 @@ def _tag(bundle: Path, data: Path, target: Path) -> Accuracy:
     from patchct_edge.runtime.tagging.writers import open_writer
 
     with Tagger.open(bundle, precision="int8") as tagger:
-        scenes = options.read_data(data, prefer="val", labels=tagger.bundle.labels)
+        scenes = options.read_dataset(data, prefer="val", labels=tagger.bundle.labels)
         with open_writer(target, "jsonl") as sink:
             for row in tagger.tag_files(scenes.paths):
                 sink.write(row)
@@ -182,7 +182,7 @@ def _draw(bundle: Path, data: Path, target: Path) -> None:
     from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     opened = Bundle(bundle)
-    scenes = options.read_data(data, prefer="val", labels=opened.labels)
+    scenes = options.read_dataset(data, prefer="val", labels=opened.labels)
     # Scenes with several labels show best that each map finds its own digit.
     crowded = sorted(scenes.samples, key=lambda sample: -len(sample.labels))[:SHEET]
     with open_engine(

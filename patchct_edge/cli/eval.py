@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     bundle: options.BundlePath,
-    data: options.Data,
+    data: options.DataPath,
     split: options.Split = None,
     images: options.Images = None,
     boxes: options.Boxes = None,
@@ -40,7 +40,9 @@ def evaluate(
     from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     opened = Bundle(bundle)
-    found = options.read_data(data, prefer="val", split=split, labels=opened.labels, images=images)
+    found = options.read_dataset(
+        data, prefer="val", split=split, labels=opened.labels, images=images
+    )
     boxed = None if boxes is None else read_boxes(boxes, opened.labels)
     with (
         open_engine(

@@ -72,7 +72,7 @@ def explain(
     data = (
         None
         if prototypes is None
-        else options.read_data(
+        else options.read_dataset(
             prototypes, prefer="val", split=split, labels=opened.labels, images=images
         )
     )
@@ -223,6 +223,6 @@ def _photos(inputs: list[str], target: Path) -> list[Path]:
             expected=f"at most {MOST}",
             fix="-o maps.html",
         )
-    if options.is_one_of(target, found):
+    if options.is_same_file(target, found):
         raise UserError(f"-o would write over {target}", got="one of the photos", fix="another -o")
     return found

@@ -1,4 +1,4 @@
-"""patchct export: a run as a bundle of ONNX graphs."""
+"""patchct export: turn a training run into a bundle of ONNX graphs."""
 
 from __future__ import annotations
 
@@ -24,36 +24,42 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoint(str, Enum):
-    """Of a run."""
+    """Which weights of a run to export."""
 
     BEST = "best"
     LAST = "last"
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `patchct train`.", metavar="RUN")],
+    run: Annotated[Path, typer.Argument(help="Run folder of patchct train.", metavar="RUN")],
     out: Annotated[Path, typer.Option(help="Bundle to write.", metavar="X.patchct")],
-    calib: Annotated[
+    quant_data: Annotated[
         Path | None,
         typer.Option(
-            help="Photos for INT8 and for the comparison: a data set or a folder; none by default.",
+            help="Photos that set the INT8 ranges, and on which the stages are compared: a dataset "
+            "or a folder; none by default.",
             metavar="DATA",
         ),
     ] = None,
     val: Annotated[
         Path | None,
         typer.Option(
-            help="Data set to compare on; the val split of --calib by default.", metavar="DATA"
+            help="Dataset to compare the stages on; the val split of --quant-data by default.",
+            metavar="DATA",
         ),
     ] = None,
     images: options.Images = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="fp32,fp16,int8; all by default, without int8 where --calib is missing."),
+        typer.Option(
+            help="Graphs to write: fp32,fp16,int8; all by default, no int8 without --quant-data."
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split to compare on; val by default.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to compare the stages on; val by default.")
+    ] = None,
     checkpoint: Annotated[
-        Checkpoint, typer.Option(help="Weights of which epoch.")
+        Checkpoint, typer.Option(help="Epoch to export: best by val mAP, or last.")
     ] = Checkpoint.BEST,
     sensitivity: Annotated[
         bool,
@@ -62,45 +68,49 @@ def export(
         ),
     ] = False,
     max_fp32_difference: Annotated[
-        float, typer.Option(help="Gate: largest score difference of FP32, 0..1.")
+        float, typer.Option(min=0, max=1, help="Gate: largest score difference of FP32, 0..1.")
     ] = Gates.max_fp32_difference,
     max_fp16_difference: Annotated[
-        float, typer.Option(help="Gate: largest score difference of FP16, 0..1.")
+        float, typer.Option(min=0, max=1, help="Gate: largest score difference of FP16, 0..1.")
     ] = Gates.max_fp16_difference,
     max_map_drop: Annotated[
-        float, typer.Option(help="Gate: largest mAP drop of INT8, points of 100.")
+        float,
+        typer.Option(min=0, max=100, help="Gate: largest mAP drop of INT8, points of 0..100."),
     ] = Gates.max_map_drop,
     max_flips: Annotated[
         float,
-        typer.Option(min=0, max=100, help="Gate: most tags that INT8 changes, percent."),
+        typer.Option(min=0, max=100, help="Gate: most tags that INT8 may change, percent."),
     ] = Gates.max_flips,
 ) -> None:
-    """Export a run: graphs in FP32, FP16 and INT8, each compared with the one before."""
+    """Export a run as a bundle: FP32, FP16 and INT8 graphs, each compared with the one before."""
     from patchct_edge.export.export import ExportOptions, StageGateError
     from patchct_edge.export.quantization_images import PhotoSources
 
     gates = Gates(max_fp32_difference, max_fp16_difference, max_map_drop, max_flips)
-    photos = PhotoSources(calib, val, split, images)
-    choice = ExportOptions(_precisions(precision, calib), photos, checkpoint.value, gates)
+    photos = PhotoSources(quant_data, val, split, images)
+    precisions = _parse_precisions(precision, quant_data)
+    export_options = ExportOptions(precisions, photos, checkpoint.value, gates)
     try:
-        manifest = export_with_table(run, out, choice, logger.info)
+        manifest = export_and_print(run, out, export_options, logger.info)
     except StageGateError:
         if sensitivity:
             print_sensitivity(out.with_name(f"{out.name}.failed"), photos)
         raise
     if sensitivity:
         print_sensitivity(out, photos)
-    logger.info(f"wrote {out} (model {manifest.fingerprint}); patchct tag PHOTOS --model {out}")
+    logger.info(
+        f"wrote {out} (model {manifest.fingerprint}); next: patchct tag PHOTOS --model {out}"
+    )
 
 
-def export_with_table(
-    run: Path, out: Path, choice: ExportOptions, report: Callable[[str], None]
+def export_and_print(
+    run: Path, out: Path, export_options: ExportOptions, report: Callable[[str], None]
 ) -> Manifest:
-    """Export, and show the stages whether or not they pass."""
+    """Export a run and print its stages, whether or not their gates pass."""
     from patchct_edge.export.export import StageGateError, export_bundle
 
     try:
-        manifest = export_bundle(run, out, choice, report)
+        manifest = export_bundle(run, out, export_options, report)
     except StageGateError as error:
         print_stages(error.stages)
         raise
@@ -109,40 +119,38 @@ def export_with_table(
 
 
 def print_stages(stages: Sequence[Stage]) -> None:
-    """Show what each stage changed, and its gate."""
+    """Print what each stage changed, and whether its gate passed."""
     if not stages:
         return
     console.print_table(
         ("stage", "against", "max", "mean", "flips%", "mAP", "95 % range", "drop", "gate"),
-        [_row(stage) for stage in stages],
+        [_stage_row(stage) for stage in stages],
     )
-    pictures, labelled = stages[0].images, stages[0].map is not None
+    labeled = "" if stages[0].map is not None else " without labels"
     logger.info(
-        f"{pictures} pictures{'' if labelled else ' without labels'}; max and mean difference of "
-        "scores (0..1), tags that flip, mAP and its drop in points of 100. Gates:"
+        f"measured on {stages[0].images} images{labeled}; max, mean: difference of scores, 0..1; "
+        "flips%: tags that changed; mAP and its drop in points of 0..100; the gates:"
     )
     for gate in dict.fromkeys(stage.gate for stage in stages):
         names = ", ".join(stage.name for stage in stages if stage.gate == gate)
         logger.info(f"  {names}: {gate}")
 
 
-def print_sensitivity(bundle: Path, sources: PhotoSources) -> None:
-    """Show what it costs to quantise each group of layers alone, the worst first."""
+def print_sensitivity(bundle_path: Path, sources: PhotoSources) -> None:
+    """Print what it costs to quantize each group of layers alone, the worst first."""
     from patchct_edge.bundle import Bundle
-    from patchct_edge.bundle.precisions import graph_name
     from patchct_edge.export.quantization_images import read_export_images
     from patchct_edge.export.sensitivity import measure_sensitivity
 
-    opened = Bundle(bundle)
-    photos = read_export_images(sources, opened.labels, opened.preprocessing)
-    if photos.calibration is None:
-        raise UserError("--sensitivity needs photos to calibrate with", fix="--calib DATA")
-    graph = opened.path / graph_name("fp32")
-    found = []
-    for stage in measure_sensitivity(graph, photos.calibration, photos.parity):
-        logger.info(f"sensitivity: {stage.name}")
-        found.append(stage)
-    found.sort(key=lambda stage: -stage.flips)
+    bundle = Bundle(bundle_path)
+    images = read_export_images(sources, bundle.labels, bundle.preprocessing)
+    if images.calibration is None:
+        raise UserError("--sensitivity needs photos to quantize with", fix="--quant-data DATA")
+    stages = []
+    for stage in measure_sensitivity(bundle.graph_path("fp32"), images.calibration, images.parity):
+        logger.info(f"measured {stage.name}")
+        stages.append(stage)
+    stages.sort(key=lambda stage: -stage.flips)
     console.print_table(
         ("only this in INT8", "max", "mean", "flips%", "mAP", "drop"),
         [
@@ -154,12 +162,12 @@ def print_sensitivity(bundle: Path, sources: PhotoSources) -> None:
                 console.percent(stage.map),
                 console.percent(stage.map_drop),
             )
-            for stage in found
+            for stage in stages
         ],
     )
 
 
-def _row(stage: Stage) -> tuple[str, ...]:
+def _stage_row(stage: Stage) -> tuple[str, ...]:
     interval = "-"
     if stage.map is not None:
         interval = f"{console.percent(stage.map_low, 1)}..{console.percent(stage.map_high, 1)}"
@@ -176,12 +184,12 @@ def _row(stage: Stage) -> tuple[str, ...]:
     )
 
 
-def _precisions(text: str | None, calib: Path | None) -> list[str]:
+def _parse_precisions(text: str | None, quant_data: Path | None) -> list[str]:
     from patchct_edge.bundle.precisions import PRECISIONS
 
     if text is None:
-        if calib is None:
-            logger.warning("without --calib: no INT8, and the stages are compared on noise")
+        if quant_data is None:
+            logger.warning("no --quant-data: INT8 is skipped; the stages are compared on noise")
             return ["fp32", "fp16"]
         return list(PRECISIONS)
     names = [name.strip() for name in text.split(",") if name.strip()]

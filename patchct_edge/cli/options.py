@@ -1,4 +1,4 @@
-"""What several commands share: options, the data sets they read, the files they may write."""
+"""What several commands share: options, reading datasets, checks of the files to write."""
 
 from __future__ import annotations
 
@@ -19,50 +19,62 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Data = Annotated[
+DataPath = Annotated[
     Path,
-    typer.Argument(help="CSV with columns image,labels; COCO JSON; or VOC folder.", metavar="DATA"),
+    typer.Argument(
+        help="Dataset: a CSV with columns image,labels; a COCO JSON; or a VOC folder.",
+        metavar="DATA",
+    ),
 ]
-BundlePath = Annotated[Path, typer.Argument(help="The bundle.", metavar="X.patchct")]
+BundlePath = Annotated[Path, typer.Argument(help="Bundle to read.", metavar="X.patchct")]
+ModelPath = Annotated[
+    Path, typer.Option("--model", help="Bundle of the model.", metavar="X.patchct")
+]
 Engine = Annotated[
     str | None,
-    typer.Option(help="tensorrt, openvino, onnxruntime or fake; the fastest that fits by default."),
+    typer.Option(
+        help="Engine: tensorrt, openvino, onnxruntime or fake; the fastest that fits by default."
+    ),
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="fp32, fp16 or int8; the fastest that fits by default.")
+    str | None,
+    typer.Option(help="Precision: fp32, fp16 or int8; the fastest that fits by default."),
 ]
 TrustEngine = Annotated[
     bool,
     typer.Option(
-        "--trust-engine", help="Run an engine that was compiled on another machine: it is code."
+        "--trust-engine",
+        help="Run an engine compiled on another machine. It can execute code: trust its source.",
     ),
 ]
 Uncalibrated = Annotated[
     bool,
-    typer.Option("--uncalibrated", help="As before patchct calibrate: every threshold 0.5."),
+    typer.Option("--uncalibrated", help="Ignore calibration: raw scores, threshold 0.5."),
 ]
 Split = Annotated[
-    str | None, typer.Option(help="Split of the data set, or 'all'; the one that fits by default.")
+    str | None,
+    typer.Option(help="Split of the dataset to read, or 'all'; the one that fits by default."),
 ]
 Images = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the image files of a COCO JSON; around it by default.", metavar="DIR"
+        help="Image folder of a COCO JSON; searched for beside the JSON by default.",
+        metavar="DIR",
     ),
 ]
 Boxes = Annotated[
     Path | None,
     typer.Option(
-        help="CSV image,label,xmin,ymin,xmax,ymax: do the heat maps point there? "
-        "Not asked by default.",
+        help="Check the heat maps against boxes: a CSV image,label,xmin,ymin,xmax,ymax; "
+        "no check by default.",
         metavar="FILE",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def read_data(
-    source: Path,
+def read_dataset(
+    path: Path,
     *,
     prefer: str,
     split: str | None = None,
@@ -70,26 +82,30 @@ def read_data(
     prompts: Mapping[str, str] | None = None,
     images: Path | None = None,
 ) -> Dataset:
-    """Read a data set and pass its warnings on."""
-    from patchct_edge.datasets import read_dataset
+    """Read a dataset and log its warnings; see `patchct_edge.datasets.read_dataset`."""
+    from patchct_edge import datasets
 
-    data = read_dataset(source, split=split, labels=labels, images=images, prefer=prefer)
-    return dataclasses.replace(print_warnings(data), prompts=dict(prompts or {}))
+    dataset = datasets.read_dataset(path, split=split, labels=labels, images=images, prefer=prefer)
+    return dataclasses.replace(log_warnings(dataset), prompts=dict(prompts or {}))
 
 
-def print_warnings(data: Dataset) -> Dataset:
-    """Pass the warnings of a data set on."""
-    for warning in data.warnings:
+def log_warnings(dataset: Dataset) -> Dataset:
+    """Log the warnings of a dataset, and return it without them."""
+    for warning in dataset.warnings:
         logger.warning(warning)
-    return dataclasses.replace(data, warnings=())
+    return dataclasses.replace(dataset, warnings=())
 
 
 def check_outside_bundles(target: Path) -> None:
-    """Refuse a file among those of a bundle, which would be one no more."""
+    """Refuse to write inside a bundle: its hashes would no longer match."""
     from patchct_edge.bundle.bundle import enclosing_bundle
 
     if enclosing_bundle(target) is not None:
-        raise UserError(f"cannot write {target}", got="a file within a bundle", fix="another -o")
+        raise UserError(
+            f"cannot write {target}",
+            got="a path inside a bundle",
+            fix="choose another -o, outside the bundle",
+        )
 
 
 def check_writable(target: Path) -> None:
@@ -103,12 +119,12 @@ def check_writable(target: Path) -> None:
             fix=f"mkdir -p {quote(str(folder))}",
         )
     if os.path.isdir(target) or not os.access(folder, os.W_OK):  # noqa: PTH112
-        got = "a folder" if target.is_dir() else f"{folder} may not be written"
-        raise UserError(f"cannot write {target}", got=got, fix="another -o")
+        got = "a folder" if target.is_dir() else f"no permission to write in {folder}"
+        raise UserError(f"cannot write {target}", got=got, fix="choose another -o")
 
 
-def is_one_of(target: Path, paths: Iterable[Path | str]) -> bool:
-    """Whether a file that is there is the same as one of `paths`, by whatever name."""
+def is_same_file(target: Path, paths: Iterable[Path | str]) -> bool:
+    """Return whether `target` exists and is one of `paths`, under whatever name."""
     return is_file(target) and any(
         is_file(path) and os.path.samefile(path, target)  # noqa: PTH121
         for path in paths
@@ -116,4 +132,5 @@ def is_one_of(target: Path, paths: Iterable[Path | str]) -> bool:
 
 
 def is_file(path: Path | str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113  (Path.is_file fails on a name too long)
+    """Return whether a path is a file; False, not an error, for a name that is too long."""
+    return os.path.isfile(path)  # noqa: PTH113  (Path.is_file fails there)

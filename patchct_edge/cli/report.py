@@ -88,7 +88,7 @@ def report(
     options.check_writable(output)
     *paths, source = what
     bundles = [Bundle(path) for path in paths]
-    data = options.read_data(
+    data = options.read_dataset(
         source, prefer="val", split=split, labels=bundles[0].labels, images=images
     )
     boxed = None if boxes is None else read_boxes(boxes, bundles[0].labels)

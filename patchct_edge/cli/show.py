@@ -1,56 +1,68 @@
-"""patchct show: what a bundle holds, and whether it is whole."""
+"""patchct show: print what a bundle holds, and verify its files."""
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from patchct_edge.cli import options
 from patchct_edge.cli.export import print_stages
 
+if TYPE_CHECKING:
+    from patchct_edge.bundle import Bundle
+    from patchct_edge.runtime.engines.select import Candidate
+
 logger = logging.getLogger(__name__)
 
 
 def show(
-    bundle: options.BundlePath,
+    bundle_path: options.BundlePath,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the sha256 of every file.")
+        bool, typer.Option("--verify", help="Check every file against its sha256.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show labels, preprocessing, parity figures and the engines that fit this machine."""
+    """Show a bundle: labels, preprocessing, export gates, and the engines that fit this machine."""
     from patchct_edge.bundle import Bundle
     from patchct_edge.runtime.engines.select import iter_candidates
 
-    opened = Bundle(bundle)
+    bundle = Bundle(bundle_path)
     if verify:
-        opened.verify()
-    manifest = opened.manifest
-    found = [each for each in iter_candidates(opened) if each.engine != "fake"]
+        bundle.verify()
+    candidates = [candidate for candidate in iter_candidates(bundle) if candidate.engine != "fake"]
     if as_json:
         engines = [
-            {"engine": c.engine, "precision": c.precision, "reason": c.skip_reason} for c in found
+            {
+                "engine": candidate.engine,
+                "precision": candidate.precision,
+                "reason": candidate.skip_reason,
+            }
+            for candidate in candidates
         ]
-        text = {**manifest.to_json(), "engines": engines}
-        typer.echo(json.dumps(text, indent=2, ensure_ascii=False))
+        content = {**bundle.manifest.to_json(), "engines": engines}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    sizes = {name: opened.file_path(name).stat().st_size for name in manifest.files}
+    _print_bundle(bundle, candidates)
+    if verify:
+        logger.info("every file matches its sha256")
+
+
+def _print_bundle(bundle: Bundle, candidates: list[Candidate]) -> None:
+    manifest = bundle.manifest
     preprocessing, (rows, columns) = manifest.preprocessing, manifest.grid
     typer.echo(f"model    {manifest.fingerprint}  ({manifest.producer})")
     typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")
-    typer.echo(f"prompts  {manifest.prompts[0]} ...  (encoder: {manifest.label_source})")
+    typer.echo(f"prompts  {manifest.prompts[0]} ...  (label encoder: {manifest.label_source})")
     typer.echo(
         f"input    {preprocessing.size} x {preprocessing.size} RGB, "
         f"{preprocessing.fit}, {preprocessing.interpolation}"
     )
     typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
-    for name, size in sizes.items():
-        typer.echo(f"file     {name}  {size / 1e6:.1f} MB")
-    for candidate in found:
+    for name in manifest.files:
+        typer.echo(f"file     {name}  {bundle.file_path(name).stat().st_size / 1e6:.1f} MB")
+    for candidate in candidates:
         typer.echo(f"engine   {candidate}")
     print_stages(manifest.stages)
-    if verify:
-        logger.info("every file is as it was written")

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    data: options.Data,
+    data: options.DataPath,
     out: Annotated[Path, typer.Option(help="Run folder to write.", metavar="RUN")],
     val: Annotated[
         Path | None,
@@ -117,7 +117,9 @@ def train(
         )
     if state.best_map is not None:
         shown = f"{state.best_map * 100:.2f} (epoch {state.best_epoch})"
-        logger.info(f"best val mAP {shown}; patchct export {out} --out NAME.patchct --calib DATA")
+        logger.info(
+            f"best val mAP {shown}; patchct export {out} --out NAME.patchct --quant-data DATA"
+        )
 
 
 class TrainProgress:
@@ -203,10 +205,10 @@ def _data_sets(
     elif config.label_encoder.endswith(".npz"):
         names = tuple(read_table_names(Path(config.label_encoder)))
     whole = read_all_splits(source, images)
-    training = options.print_warnings(select_split(whole, prefer="train", labels=names))
+    training = options.log_warnings(select_split(whole, prefer="train", labels=names))
     names = training.label_set
     if val is not None:
-        validation = options.read_data(val, prefer="val", labels=names, images=images)
+        validation = options.read_dataset(val, prefer="val", labels=names, images=images)
     elif whole.has_split("val"):
         validation = select_split(whole, prefer="val", labels=names)
     else:

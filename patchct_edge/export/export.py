@@ -65,7 +65,7 @@ def export_bundle(run: Path, target: Path, options: ExportOptions, report: Repor
         raise UserError(
             "INT8 needs photos to calibrate with",
             got=source and f"{source}, without a train split",
-            fix="--calib DATA (a data set or a folder of photos), or --precision fp32,fp16",
+            fix="--quant-data DATA (a data set or a folder of photos), or --precision fp32,fp16",
         )
     tau, grid = float(model.tau.detach()), model.image.grid
 

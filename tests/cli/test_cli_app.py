@@ -46,8 +46,8 @@ HELP = {
         "default: best",
         f"FP32, 0..1. [default: {Gates().max_fp32_difference:g}]",
         f"FP16, 0..1. [default: {Gates().max_fp16_difference:g}]",
-        f"points of 100. [default: {Gates().max_map_drop:g}]",
-        f"INT8 changes, percent. [default: {Gates().max_flips}]",
+        f"points of 0..100. [default: {Gates().max_map_drop:g}]",
+        f"INT8 may change, percent. [default: {Gates().max_flips}]",
     ],
     "tag": [
         "default: jsonl",
@@ -55,8 +55,8 @@ HELP = {
         "stdout by default",
         "all by default",
         "the fastest that fits by default",
-        "list on stdin",
-        "Images a batch; the engine's choice",
+        "a list from stdin",
+        "Images per batch; the engine's choice",
     ],
     "stream": [
         "test://pattern",
@@ -69,7 +69,7 @@ HELP = {
     ],
     "eval": ["val split by default", "the fastest that fits by default"],
     "explain": [
-        "list on stdin",
+        "a list from stdin",
         "maps.png or prototypes.png by default",
         "the tags by default",
         "the fastest that fits by default",

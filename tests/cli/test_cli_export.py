@@ -55,9 +55,9 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("--precision int8", ["INT8 needs photos", "fix:", "--calib DATA"]),
+        ("--precision int8", ["INT8 needs photos", "fix:", "--quant-data DATA"]),
         ("--precision fp32,int9", ["unknown precision", "got:", "'int8'?"]),
-        ("--calib nowhere.csv", ["no such data set", "got:", "fix:"]),
+        ("--quant-data nowhere.csv", ["no such data set", "got:", "fix:"]),
     ],
 )
 def test_what_is_refused(run_cli, trained_run, tmp_path, monkeypatch, words, expected):

@@ -165,7 +165,7 @@ def test_the_gpu_comes_before_the_cpu_and_similarity_needs_its_own_engine(bundle
     with open_engine(changed) as engine:
         assert engine.record.engine == "tensorrt"
         assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).logits.shape == (1, 3)
-    with pytest.raises(EngineError, match=r"not compiled; .* --with-similarity"):
+    with pytest.raises(EngineError, match=r"not compiled; .* --with-maps"):
         open_engine(changed, EngineRequest("tensorrt", similarity=True))
 
 

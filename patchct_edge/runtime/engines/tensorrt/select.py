@@ -42,7 +42,7 @@ def select_compiled(bundle: Bundle, precision: str, *, similarity: bool, trust: 
     """
     recompile = f"patchct compile {bundle.path} --engine tensorrt --precision {precision}"
     if similarity:
-        recompile += " --with-similarity"
+        recompile += " --with-maps"
     records = [
         record
         for record in read_compiled(bundle, TENSORRT)
