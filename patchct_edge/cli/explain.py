@@ -32,7 +32,10 @@ def explain(
     model: Annotated[Path, typer.Option(help="The bundle.", metavar="X.patchct")],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="Files, folders, patterns, or - for a list on stdin.", metavar="IMAGE"),
+        typer.Argument(
+            help="Photos: files, folders, patterns, or - to read a list from stdin.",
+            metavar="IMAGE",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -224,5 +227,5 @@ def _photos(inputs: list[str], target: Path) -> list[Path]:
             fix="-o maps.html",
         )
     if options.is_same_file(target, found):
-        raise UserError(f"-o would write over {target}", got="one of the photos", fix="another -o")
+        raise UserError(f"-o would overwrite {target}", got="one of the photos", fix="another -o")
     return found

@@ -52,6 +52,7 @@ def show(
 
 def _print_bundle(bundle: Bundle, candidates: list[Candidate]) -> None:
     manifest = bundle.manifest
+    sizes = {name: bundle.file_path(name).stat().st_size for name in manifest.files}
     preprocessing, (rows, columns) = manifest.preprocessing, manifest.grid
     typer.echo(f"model    {manifest.fingerprint}  ({manifest.producer})")
     typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")
@@ -61,8 +62,8 @@ def _print_bundle(bundle: Bundle, candidates: list[Candidate]) -> None:
         f"{preprocessing.fit}, {preprocessing.interpolation}"
     )
     typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
-    for name in manifest.files:
-        typer.echo(f"file     {name}  {bundle.file_path(name).stat().st_size / 1e6:.1f} MB")
+    for name, size in sizes.items():
+        typer.echo(f"file     {name}  {size / 1e6:.1f} MB")
     for candidate in candidates:
         typer.echo(f"engine   {candidate}")
     print_stages(manifest.stages)

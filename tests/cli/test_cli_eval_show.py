@@ -118,7 +118,7 @@ def test_show_as_json(run_cli, bundle):
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_show_verifies_every_file(run_cli, bundle, tmp_path, form):
     whole = run_cli("show", bundle.path, "--verify", *form)
-    assert form or "every file is as it was written" in whole.stderr
+    assert form or "every file matches its sha256" in whole.stderr
     copy = tmp_path / "x.patchct"
     shutil.copytree(bundle.path, copy)
     with (copy / "model.fp16.onnx").open("ab") as file:

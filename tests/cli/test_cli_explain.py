@@ -201,7 +201,7 @@ def test_a_photo_is_never_written_over(explain, photos):
         file.write(data)
     os.symlink("q.png", "link.png")  # noqa: PTH211
     for words in (["q.png", "-o", "q.png"], [".", "-o", "q.png"], ["q.png", "-o", "link.png"]):
-        assert "-o would write over" in explain(*words, code=2).stderr
+        assert "-o would overwrite" in explain(*words, code=2).stderr
     with open("q.png", "rb") as file:
         assert file.read() == data
 

@@ -24,7 +24,7 @@ def test_what_is_said_of_an_export(export_cli):
         "comparing 40 pictures",
         "graph, fp32: max difference <= 0.0001",
         "fp16: max difference <= 0.01",
-        "int8, int8-fp16: mAP drop <= 5 points, flips <= 5.0%",
+        "int8, int8-fp16: mAP drop <= 5 points, flips <= 5%",
         f"wrote {bundle} (model {Bundle(bundle).manifest.fingerprint})",
     ):
         assert words in result.stderr

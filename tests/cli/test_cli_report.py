@@ -224,7 +224,7 @@ def test_reports_of_several_devices_stand_side_by_side(run_cli, page, tmp_path):
         (["{bundle}"], ["a report is of one bundle or two"]),
         (["{bundle}", "{photos}", "-o", "report.pdf"], ["a report is a page", ".html"]),
         (["{bundle}", "{photos}", "-o", "nowhere/r.html"], ["cannot write", "mkdir -p nowhere"]),
-        (["{bundle}", "{photos}", "-o", "{bundle}/r.html"], ["a file within a bundle"]),
+        (["{bundle}", "{photos}", "-o", "{bundle}/r.html"], ["a path inside a bundle"]),
         (["{bundle}", "{photos}", "--max-flips", "101"], ["--max-flips"]),
         (["--merge", "{photos}"], ["is no report"]),
         (["{bundle}", "{tiny}", "{photos}"], ["not the same labels"]),

@@ -180,7 +180,7 @@ def test_a_photo_is_never_written_over(tag, photos, tmp_path, monkeypatch, words
         Path(name).write_bytes(data)
     Path("link").symlink_to("raw")
     result = tag(*words.split(), code=2)
-    assert f"-o would write over {Path(words.split()[-1])}" in result.stderr
+    assert f"-o would overwrite {Path(words.split()[-1])}" in result.stderr
     assert [Path(name).read_bytes() for name in ("q.png", "a.jpg", "raw")] == [data] * 3
 
 
@@ -188,7 +188,7 @@ def test_no_file_of_a_bundle_is_written_over(tag, photos, tiny_bundle, tmp_path)
     (tmp_path / "link").symlink_to(tiny_bundle)
     for folder in (tiny_bundle, tmp_path / "link"):
         said = tag(photos / "amber.png", "-o", folder / "manifest.json", code=2).stderr
-        assert "a file within a bundle" in said
+        assert "a path inside a bundle" in said
     Bundle(tiny_bundle).verify()
 
 
