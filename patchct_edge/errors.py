@@ -72,14 +72,16 @@ class GateError(UserError):
 
 
 class MissingLibraryError(EngineError):
-    """A library that belongs to an extra which is not installed."""
+    """An optional library that is not installed.
 
-    def __init__(self, library: str, extra: str) -> None:
-        super().__init__(
-            f"{library} is not installed",
-            expected=f"the extra '{extra}'",
-            fix=f"pip install 'patchct-edge[{extra}]'",
-        )
+    Args:
+        package: its name on the package index.
+    """
+
+    def __init__(self, package: str) -> None:
+        from patchct_edge.requirements import install_command  # reads metadata: 10 ms
+
+        super().__init__(f"{package} is not installed", fix=install_command(package))
 
 
 @dataclass(frozen=True)

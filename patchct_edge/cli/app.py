@@ -138,7 +138,7 @@ def _as_user_error(error: Exception) -> UserError | None:
         return error
     if isinstance(error, ModuleNotFoundError):
         library = EXTRAS.get((error.name or "").partition(".")[0])
-        return MissingLibraryError(library.name, library.extra) if library else None
+        return MissingLibraryError(library.name) if library else None
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         target = error.filename or "the output"
         return UserError(f"cannot write {target}: {error.strerror}", fix="free space there")

@@ -98,7 +98,7 @@ def _check_libraries() -> None:
     """Refuse to begin where a library is missing: the last is needed after the training only."""
     for library in NEEDED:
         if find_spec(library.module) is None:
-            raise MissingLibraryError(library.name, "demo")
+            raise MissingLibraryError(library.name)
 
 
 def _check_out(out: Path) -> None:

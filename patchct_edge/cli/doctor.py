@@ -11,6 +11,7 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.profiling import machine
+from patchct_edge.requirements import find_requirement
 
 
 class Library(NamedTuple):
@@ -84,10 +85,7 @@ def _version(distribution: str) -> str | None:
 def _install(library: Library) -> str:
     if library.name == "tensorrt" and machine.JETSON.exists():
         return "apt install nvidia-jetpack; python3 -m venv --system-site-packages"
-    if not library.extra and library in GPU_LIBRARIES:
-        return f"pip install {library.name}"
-    extra = f"[{library.extra}]" if library.extra else ""
-    return f"pip install 'patchct-edge{extra}'" if extra else "pip install patchct-edge"
+    return f"pip install '{find_requirement(library.name)}'"
 
 
 def _cpu() -> str:

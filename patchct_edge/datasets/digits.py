@@ -106,7 +106,7 @@ def read_handwriting() -> tuple[Handwriting, Handwriting]:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError:
-        raise MissingLibraryError("scikit-learn", "demo") from None
+        raise MissingLibraryError("scikit-learn") from None
     digits, classes = load_digits(return_X_y=True)
     digits = np.pad(digits.reshape(-1, 8, 8) / 16, ((0, 0), (PAD, PAD), (PAD, PAD)))
     # Not by the seed of the scenes: scenes of several seeds can be mixed and val stays unseen.

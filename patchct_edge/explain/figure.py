@@ -70,7 +70,7 @@ def write_png(figure: Figure, path: Path) -> None:
     try:
         import matplotlib.offsetbox  # noqa: F401
     except ImportError:
-        raise MissingLibraryError("matplotlib", "report") from None
+        raise MissingLibraryError("matplotlib") from None
     note = textwrap.wrap(figure.note, NOTE_WIDTH_LETTERS)
     head = [_text(figure.title, TITLE_SIZE_PT), *map(_text, note)]
     rows = [_pack_down(_pack_row(row), TILE_GAP_PX) for row in figure.rows]

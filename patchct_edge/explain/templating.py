@@ -22,7 +22,7 @@ def load_templates(package: str) -> Environment:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
-        raise MissingLibraryError("jinja2", "report") from None
+        raise MissingLibraryError("jinja2") from None
     templates = Environment(
         loader=PackageLoader(package),
         autoescape=True,

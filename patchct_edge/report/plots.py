@@ -204,7 +204,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         from matplotlib import rc_context
         from matplotlib.figure import Figure  # not pyplot: a notebook keeps its own backend
     except ImportError:
-        raise MissingLibraryError("matplotlib", "report") from None
+        raise MissingLibraryError("matplotlib") from None
     file = io.StringIO()
     with rc_context(RC):  # type: ignore[arg-type]
         figure = Figure(figsize=SIZE, layout="constrained")

@@ -256,7 +256,7 @@ def test_an_error_that_is_a_bug_shows_its_traceback():
 
 
 @pytest.mark.parametrize("library", LIBRARIES[1:], ids=lambda library: library.name)
-def test_a_missing_extra_is_named_with_the_line_that_installs_it(monkeypatch, capsys, library):
+def test_a_missing_library_is_named_with_the_line_that_installs_it(monkeypatch, capsys, library):
     monkeypatch.setitem(sys.modules, library.module, None)
     for name in (library.module, f"{library.module}.nothing"):
         with pytest.raises(typer.Exit) as caught:
@@ -264,7 +264,7 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(monkeypatch, ca
         assert caught.value.exit_code == 3
         said = capsys.readouterr().err
         assert said.startswith(f"error: {library.name} is not installed\n")
-        assert f"pip install 'patchct-edge[{library.extra}]'" in said
+        assert f"pip install '{library.name}" in said
 
 
 @pytest.mark.parametrize("name", ["patchct_edge.gone", "nothing_of_that_name"])

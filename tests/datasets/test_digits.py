@@ -178,7 +178,7 @@ def test_the_smallest_scene_has_room_for_the_largest_digit(tmp_path):
     assert len(boxes_of(tmp_path)) == 100
 
 
-def test_without_scikit_learn_the_extra_is_named(tmp_path, monkeypatch):
+def test_a_missing_scikit_learn_is_named_with_its_version_range(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingLibraryError, match=r"patchct-edge\[demo\]"):
+    with pytest.raises(MissingLibraryError, match="pip install 'scikit-learn>="):
         digits.make_scenes(tmp_path, train=1, val=1)

@@ -21,7 +21,9 @@ def check_library() -> str | None:
     try:
         import onnxruntime
     except ImportError:
-        return "onnxruntime is not installed; pip install 'patchct-edge[onnxruntime]'"
+        from patchct_edge.requirements import install_command  # reads metadata: 10 ms
+
+        return f"onnxruntime is not installed; {install_command('onnxruntime')}"
     del onnxruntime
     return None
 
@@ -42,7 +44,7 @@ class ONNXRuntimeEngine(BlockingEngine):
         try:
             import onnxruntime
         except ImportError:
-            raise MissingLibraryError("onnxruntime", "onnxruntime") from None
+            raise MissingLibraryError("onnxruntime") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _cores()
         try:

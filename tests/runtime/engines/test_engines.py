@@ -205,7 +205,7 @@ def test_a_file_that_is_no_onnx_is_refused(name: str, tmp_path: Path, data: byte
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("onnxruntime", r"pip install 'patchct-edge\[onnxruntime\]'"),
+        ("onnxruntime", r"pip install 'onnxruntime>=1"),
         ("openvino", "pip install openvino"),
     ],
 )

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from patchct_edge.errors import EngineError
+from patchct_edge.errors import EngineError, MissingLibraryError
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")  # the former is taken where both are here
 OLDEST = (10, 3)  # of TensorRT; what JetPack 6 brings
@@ -128,9 +128,7 @@ def init_driver() -> Any:
     try:
         from cuda.bindings import driver
     except ImportError:
-        raise EngineError(
-            "cuda-bindings is not installed", fix="pip install 'patchct-edge[tensorrt]'"
-        ) from None
+        raise MissingLibraryError("cuda-bindings") from None
     try:
         answer = driver.cuInit(0)
     except RuntimeError as error:  # libcuda.so is missing, or lacks a function
