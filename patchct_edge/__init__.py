@@ -1,4 +1,4 @@
-"""PatchCT Edge: multi-label image taggers, from labelled photos to compiled engines.
+"""PatchCT Edge: multi-label image taggers, from labeled photos to compiled engines.
 
 from patchct_edge import Tagger
 
@@ -8,19 +8,38 @@ with Tagger.open("x.patchct") as tagger:
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from patchct_edge.bundle import Bundle as Bundle
+    from patchct_edge.export.export import export_bundle as export_bundle
     from patchct_edge.runtime.tagging.tagger import Tagger as Tagger
+    from patchct_edge.train.loop import train_model as train_model
 
 __version__ = "0.2.0"
-__all__ = ["Tagger", "__version__"]
+__all__ = [
+    "Bundle",
+    "Tagger",
+    "__version__",
+    "export_bundle",
+    "train_model",
+]
+
+# Imported on first use: `patchct --help` must not wait for NumPy, nor a device need PyTorch.
+_MODULES = {
+    "Bundle": "patchct_edge.bundle",
+    "Tagger": "patchct_edge.runtime.tagging.tagger",
+    "export_bundle": "patchct_edge.export.export",
+    "train_model": "patchct_edge.train.loop",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Deferred, so that `patchct --help` does not wait for NumPy.
-    if name == "Tagger":
-        from patchct_edge.runtime.tagging.tagger import Tagger
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
 
-        return Tagger
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
