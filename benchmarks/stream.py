@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.loop import Control
 from patchct_edge.runtime.stream.run import run_stream
+from patchct_edge.runtime.stream.settings import CameraSettings, JSONLSettings, StreamSettings
 from patchct_edge.runtime.tagging.tagger import Tagger
 
 BARE, FITTED, FLOODED = "bare engine", "fitting and engine", "more than can be tagged"
@@ -82,13 +82,15 @@ def streamed(model: Path, sources: list[str], seconds: float) -> dict[str, float
     """Run a stream for so long; return rate and latency, the first tenth of its rows left out."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
-        cameras = tuple(settings.Camera(each, f"c{n}") for n, each in enumerate(sources))
-        given = settings.Stream(str(model), cameras, (settings.JSONL(path=str(path)),))
-        orders = Control()
-        threading.Timer(seconds, orders.stop.set).start()
-        summary = run_stream(given, orders, again=lambda: given, note=print)
+        cameras = tuple(CameraSettings(source=each, name=f"c{n}") for n, each in enumerate(sources))
+        given = StreamSettings(
+            model=str(model), cameras=cameras, sinks=(JSONLSettings(path=str(path)),)
+        )
+        control = Control()
+        threading.Timer(seconds, control.stop_requested.set).start()
+        summary = run_stream(given, control, again=lambda: given, note=print)
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows = [row for row in rows if "frame" in row]
+    rows = [row for row in rows if row["type"] == "frame"]
     rows = rows[len(rows) // 10 :]
     times = [datetime.fromisoformat(row["time"]).timestamp() for row in rows]
     p50, p99 = np.percentile([row["latency_ms"] for row in rows], (50, 99))

@@ -1,11 +1,12 @@
-"""patchct stream: the tags of cameras and videos, as they come."""
+"""patchct stream: tag cameras and videos around the clock."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +15,16 @@ import typer
 
 from patchct_edge.cli import options
 from patchct_edge.errors import ExitCode, UserError
+from patchct_edge.runtime.stream import defaults
 
 if TYPE_CHECKING:
-    from patchct_edge.runtime.stream import settings
+    from patchct_edge.runtime.stream.loop import Control
     from patchct_edge.runtime.stream.run import Summary
+    from patchct_edge.runtime.stream.settings import Roi, StreamSettings
 
 logger = logging.getLogger(__name__)
 
-BESIDE_CONFIG = ("config", "check", "frames")  # options that go with a file of settings
+ALLOWED_WITH_CONFIG = ("config", "check", "frames")
 
 
 def stream(
@@ -35,225 +38,275 @@ def stream(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="The bundle; no default without --config.", metavar="X.patchct"),
+        typer.Option(help="The bundle; required without --config.", metavar="X.patchct"),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file of cameras, outputs and thresholds, in place of SOURCE and the "
-            "options; none by default.",
+            help="TOML file of cameras, sinks and thresholds, in place of SOURCE and the other "
+            "options.",
             metavar="FILE",
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Look at the settings, open no camera, and end.")
+        bool, typer.Option("--check", help="Check the settings and exit without opening a camera.")
     ] = False,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="End after so many tagged frames; never by default.")
+        int | None,
+        typer.Option(min=1, help="Stop after this many tagged frames; run on by default."),
     ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Tag at most so many frames a second; all by default.")
+    max_fps: Annotated[
+        float | None, typer.Option(help="Frames per second to tag at most; all by default.")
     ] = None,
     roi: Annotated[
         str | None,
         typer.Option(
-            help="Part of the frame to look at, in fractions or pixels; all by default.",
+            help="Region of the frame to tag, in fractions or pixels; all of it by default.",
             metavar="X,Y,W,H",
         ),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="Asked of the camera, such as 1280x720; its own by default.", metavar="WxH"
+            help="Frame size to request from the camera, such as 1280x720; its own by default.",
+            metavar="WxH",
         ),
     ] = None,
-    rate: Annotated[
+    capture_fps: Annotated[
         float | None,
-        typer.Option(help="Frames a second, asked of the camera; of a folder, 1 by default."),
+        typer.Option(
+            help="Frames per second to request from the camera; images per second of a folder, "
+            "1 by default."
+        ),
     ] = None,
     pixel_format: Annotated[
         str | None,
-        typer.Option(help="Asked of a V4L2 camera, such as mjpeg; its own by default."),
+        typer.Option(
+            help="Format to request from a V4L2 camera, such as mjpeg; its own by default."
+        ),
     ] = None,
-    udp: Annotated[bool, typer.Option("--udp", help="RTSP over UDP; over TCP by default.")] = False,
+    udp: Annotated[
+        bool, typer.Option("--udp", help="Receive RTSP over UDP instead of TCP.")
+    ] = False,
     loop: Annotated[
-        bool, typer.Option("--loop", help="A file or folder begins again at its end.")
+        bool, typer.Option("--loop", help="Start a file or folder again when it ends.")
     ] = False,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Play a file at its own speed, dropping frames.")
+        bool,
+        typer.Option(
+            "--realtime", help="Play a file at its own speed and drop frames as a camera does."
+        ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File of rows and events; stdout by default."),
+        typer.Option("-o", "--output", help="File for rows and events; stdout by default."),
     ] = None,
     events_only: Annotated[
-        bool, typer.Option("--events-only", help="No rows of frames, only what changed.")
+        bool, typer.Option("--events-only", help="Write events, but no rows of frames.")
     ] = False,
     mqtt: Annotated[
         str | None,
         typer.Option(
-            help="Broker for tags and events; none by default.", metavar="mqtt://HOST/TOPIC"
+            help="MQTT broker for tags and events; none by default.", metavar="mqtt://HOST/TOPIC"
         ),
     ] = None,
     webhook: Annotated[
         str | None,
-        typer.Option(help="Where events are posted as JSON; none by default.", metavar="URL"),
+        typer.Option(help="Address to post events to as JSON; none by default.", metavar="URL"),
     ] = None,
     snapshots: Annotated[
         Path | None,
-        typer.Option(help="Folder for a JPEG of every label that turns on; none by default."),
+        typer.Option(help="Folder for a JPEG of each label that turns on; none by default."),
     ] = None,
     video: Annotated[
         Path | None,
         typer.Option(help="Video file with the tags drawn in, .mp4 or .mkv; none by default."),
     ] = None,
-    smooth: Annotated[
-        float, typer.Option(help="Time constant of the smoothing of scores, seconds.")
-    ] = 0.5,
-    hold: Annotated[
-        float, typer.Option(help="Seconds for which scores must ask for a change.")
-    ] = 0.5,
-    stall: Annotated[
-        float, typer.Option(help="Seconds without a new picture until a camera is reopened.")
-    ] = 10.0,
+    smoothing: Annotated[
+        float, typer.Option(help="Time constant of the smoothing of scores, in seconds.")
+    ] = defaults.SMOOTHING_S,
+    min_duration: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for which a score must stay beyond its threshold before the label "
+            "changes."
+        ),
+    ] = defaults.MIN_DURATION_S,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(help="Seconds without a new picture after which the camera is reopened."),
+    ] = defaults.STALL_TIMEOUT_S,
     engine: options.Engine = None,
     precision: options.Precision = None,
     uncalibrated: options.Uncalibrated = False,
 ) -> ExitCode:
-    """Tag a camera, a stream or a video: a row a frame, and an event where a label turns on or
-    off."""
-    from patchct_edge.runtime.stream import settings
-    from patchct_edge.runtime.stream.validate import validate as checked
-
-    read: Callable[[], settings.Stream]  # again on SIGHUP
+    """Tag a camera, a stream or a video: a row for each frame, and an event when a label turns on
+    or off."""
+    read_settings: Callable[[], StreamSettings]  # called again on SIGHUP
     if config is not None:
-        from patchct_edge.runtime.stream.settings_file import stream_from_file
+        from patchct_edge.runtime.stream.settings_file import read_settings_file
 
-        _refuse_others(context)
-        read = partial(stream_from_file, config)
+        _refuse_other_options(context)
+        read_settings = partial(read_settings_file, config)
     else:
         if source is None or model is None:
-            raise UserError(
-                "what to look at, and with what?", expected="SOURCE and --model, or --config"
-            )
-        camera = settings.Camera(
-            source,
-            fps=fps,
-            roi=None if roi is None else _roi(roi),
-            size=size,
-            rate=rate,
-            pixel_format=pixel_format,
-            transport="udp" if udp else "tcp",
-            loop=loop,
-            realtime=realtime,
-        )
-        rows = settings.JSONL(None if output is None else str(output), events_only)
-        given = settings.Stream(
-            str(model),
-            (camera,),
-            (rows, *_outputs(mqtt, webhook, snapshots, video)),
-            engine,
-            precision,
-            uncalibrated,
-            smooth,
-            hold,
-            stall,
-        )
-        read = lambda: given  # noqa: E731
+            raise UserError("nothing to stream: give SOURCE and --model, or --config")
+        from patchct_edge.runtime.stream.validate import build_settings
+
+        camera = {
+            "source": source,
+            "max_fps": max_fps,
+            "roi": None if roi is None else _parse_roi(roi),
+            "size": size,
+            "capture_fps": capture_fps,
+            "pixel_format": pixel_format,
+            "transport": "udp" if udp else "tcp",
+            "loop": loop,
+            "realtime": realtime,
+        }
+        values = {
+            "model": str(model),
+            "cameras": [camera],
+            "sinks": [
+                {
+                    "kind": "jsonl",
+                    "path": None if output is None else str(output),
+                    "events_only": events_only,
+                },
+                *_list_other_sinks(mqtt, webhook, snapshots, video),
+            ],
+            "engine": engine,
+            "precision": precision,
+            "uncalibrated": uncalibrated,
+            "smoothing": smoothing,
+            "min_duration": min_duration,
+            "stall_timeout": stall_timeout,
+        }
+        settings = build_settings(values, _describe_option)
+        read_settings = lambda: settings  # noqa: E731
     if check:
-        found = read()
-        checked(found)
-        logger.info(f"nothing wrong: {len(found.cameras)} cameras, {len(found.outputs)} outputs")
+        _check(read_settings())
         return ExitCode.OK
-    return _run(read, frames)
+    return _run(read_settings, frames)
 
 
-def _outputs(
+def _check(settings: StreamSettings) -> None:
+    """Report that the settings are valid, or raise their faults."""
+    from patchct_edge.runtime.stream.validate import validate
+
+    validate(settings)
+    counts = (("camera", len(settings.cameras)), ("sink", len(settings.sinks)))
+    parts = [f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts]
+    logger.info(f"settings are valid: {', '.join(parts)}")
+
+
+def _list_other_sinks(
     mqtt: str | None, webhook: str | None, snapshots: Path | None, video: Path | None
-) -> list[settings.Output]:
-    """Return the outputs that were asked for."""
-    from patchct_edge.runtime.stream import settings
+) -> list[dict[str, str]]:
+    """Return the settings of the sinks that were asked for beside the rows."""
+    targets = (
+        ("mqtt", "url", mqtt),
+        ("webhook", "url", webhook),
+        ("snapshots", "folder", snapshots),
+        ("video", "path", video),
+    )
+    return [
+        {"kind": kind, field: str(target)} for kind, field, target in targets if target is not None
+    ]
 
-    found: list[settings.Output] = []
-    found += [settings.MQTT(mqtt)] if mqtt is not None else []
-    found += [settings.Webhook(webhook)] if webhook is not None else []
-    found += [settings.Snapshots(str(snapshots))] if snapshots is not None else []
-    found += [settings.Video(str(video))] if video is not None else []
-    return found
+
+def _describe_option(location: Sequence[int | str]) -> str:
+    """Return the option that a setting comes from: each has the name of its field."""
+    return "--" + str(location[-1]).replace("_", "-")
 
 
-def _run(read: Callable[[], settings.Stream], frames: int | None) -> ExitCode:
-    """Run until the sources end or a signal says so."""
+def _run(read_settings: Callable[[], StreamSettings], max_frames: int | None) -> ExitCode:
+    """Run until the sources end, enough frames are tagged or a signal asks for the end."""
     from patchct_edge.runtime.stream.loop import Control
     from patchct_edge.runtime.stream.run import run_stream
 
-    orders, interrupted = Control(), []
+    control = Control()
+    with _signals_handled(control) as interrupts:
+        summary = run_stream(
+            read_settings(), control, again=read_settings, note=logger.info, frames=max_frames
+        )
+    _print_summary(summary)
+    if interrupts:
+        return ExitCode.INTERRUPTED
+    complete = summary.complete or summary.stopped
+    return ExitCode.SOME_INPUTS_FAILED if summary.errors or not complete else ExitCode.OK
 
-    def interrupt(*_: Any) -> None:
-        interrupted.append(True)
-        orders.stop.set()
 
-    in_terminal = os.isatty(0)
+@contextmanager
+def _signals_handled(control: Control) -> Iterator[list[int]]:
+    """Stop on SIGTERM and SIGINT, reload on SIGHUP; yield a list that SIGINT is appended to.
+
+    SIGHUP also comes when the terminal is closed: then there is nobody to reload for.
+    """
+    interrupts: list[int] = []
+    started_in_terminal = os.isatty(0)
+
+    def stop(number: int, _: Any) -> None:
+        if number == signal.SIGINT:
+            interrupts.append(number)
+        control.stop_requested.set()
 
     def hang_up(*_: Any) -> None:
-        closed = in_terminal and not os.isatty(0)
-        (orders.stop if closed else orders.reload).set()
+        terminal_closed = started_in_terminal and not os.isatty(0)
+        (control.stop_requested if terminal_closed else control.reload_requested).set()
 
-    handlers = {
-        signal.SIGTERM: lambda *_: orders.stop.set(),
-        signal.SIGINT: interrupt,
-        signal.SIGHUP: hang_up,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    handlers: dict[int, Callable[..., None]] = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        handlers[signal.SIGHUP] = hang_up
+    earlier = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        summary = run_stream(read(), orders, again=read, note=logger.info, frames=frames)
+        yield interrupts
     finally:
-        for number, handler in before.items():
+        for number, handler in earlier.items():
             signal.signal(number, handler)
-    _tell(summary)
-    if interrupted:
-        return ExitCode.INTERRUPTED
-    whole = summary.complete or summary.stopped
-    return ExitCode.SOME_INPUTS_FAILED if summary.errors or not whole else ExitCode.OK
 
 
-def _tell(summary: Summary) -> None:
-    """Say what became of frames and messages."""
+def _print_summary(summary: Summary) -> None:
+    """Print what became of frames and messages."""
     import numpy as np
 
     for name, counts in summary.cameras.items():
-        found = [f"{count} {what}" for what, count in counts.to_json().items() if count]
-        logger.info(f"{name}: {', '.join(found) or 'no frame'}")
+        logger.info(f"{name}: {_format_counts(counts.to_json()) or 'no frames'}")
     if len(summary.latencies):
         p50, p99 = 1000 * np.percentile(summary.latencies, (50, 99))
         logger.info(f"capture to tags: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
-    for name, delivered in summary.outlets.items():
-        found = [f"{count} {what}" for what, count in delivered.to_json().items() if count]
-        logger.info(f"{name}: {', '.join(found) or 'nothing'}")
+    for name, delivered in summary.sinks.items():
+        logger.info(f"{name}: {_format_counts(delivered.to_json()) or 'no messages'}")
     for name, error in summary.errors.items():
         logger.info(f"warning: {name}: {error}")
 
 
-def _refuse_others(context: typer.Context) -> None:
-    """Refuse options that a file of settings stands for."""
-    given = [
+def _format_counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _refuse_other_options(context: typer.Context) -> None:
+    """Refuse options beside --config that belong into its file."""
+    names = [
         name
         for name in context.params
-        if name not in BESIDE_CONFIG and context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
+        if name not in ALLOWED_WITH_CONFIG
+        and context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
     ]
-    if given:
+    if names:
+        refused = ("SOURCE" if name == "source" else _describe_option([name]) for name in names)
         raise UserError(
-            "--config stands for all other options",
-            got=", ".join(given),
-            fix="put it into the file",
+            "--config replaces all other options",
+            got=", ".join(refused),
+            fix="put their values into the file",
         )
 
 
-def _roi(text: str) -> settings.Roi:
+def _parse_roi(text: str) -> Roi:
     try:
         x, y, width, height = map(float, text.split(","))
     except ValueError:
         raise UserError(
-            "no region of interest", got=text, expected="x,y,width,height, such as 0.25,0,0.5,1"
+            "not a region of interest", got=text, expected="x,y,width,height, such as 0.25,0,0.5,1"
         ) from None
     return x, y, width, height

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from streams import event_name
 
 from patchct_edge import images
 
@@ -48,8 +49,8 @@ def test_rows_come_as_they_are_made_and_the_summary_on_stderr(start):
     out, err = child.communicate(timeout=20)
     rows = [json.loads(line) for line in out.splitlines()]
     assert child.returncode == 0
-    assert rows[0]["event"] == "camera connected"
-    assert sum("frame" in row for row in rows) == 10
+    assert event_name(rows[0]) == "camera connected"
+    assert sum(row["type"] == "frame" for row in rows) == 10
     assert "10 tagged" in err
     assert "capture to tags" in err
 
@@ -68,7 +69,7 @@ def test_a_signal_ends_it_within_a_second_with_all_written(start, tmp_path, numb
     assert time.monotonic() - began < 1
     assert child.returncode == code
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    tagged = sum("frame" in row for row in rows)
+    tagged = sum(row["type"] == "frame" for row in rows)
     assert f"{tagged} tagged" in err
 
 
@@ -83,10 +84,10 @@ def test_hangup_reloads_thresholds_and_model_without_losing_the_stream(
     write_bundle(model, labels=("rot", "gruen", "blau"))
     child.send_signal(signal.SIGHUP)
     rows = next_rows(child, 100)
-    labels = [row["label"] for row in rows if row.get("event") == "label on"]
+    labels = [row["label"] for row in rows if event_name(row) == "label on"]
     assert set(labels) & {"rot", "gruen", "blau"}
-    assert not any(row.get("event", "").startswith("camera") for row in rows)
-    numbers = [row["frame"] for row in rows if "frame" in row]
+    assert not any(row["type"] == "camera" for row in rows)
+    numbers = [row["frame"] for row in rows if row["type"] == "frame"]
     assert numbers == sorted(numbers)
 
 
@@ -163,12 +164,12 @@ def test_a_folder_is_tagged_to_its_end(run_cli, tiny_bundle, tmp_path):
         "-o",
         tmp_path / "rows.jsonl",
         "--events-only",
-        "--hold",
+        "--min-duration",
         0,
     )
     assert "3 captured, 3 tagged" in found.stderr
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [row["event"] for row in rows] == [
+    assert [event_name(row) for row in rows] == [
         "camera connected",
         "label on",
         "camera ended",
@@ -192,11 +193,11 @@ def test_a_file_that_is_no_video_is_exit_code_1(start, tmp_path):
         (["htp://host/"], "did you mean 'http'"),
         ([PATTERN, "--roi", "1,2,3"], "such as 0.25,0,0.5,1"),
         ([PATTERN, "--roi", "0.5,0,0.6,1"], "beyond the frame"),
-        ([PATTERN, "--fps", "-1"], "above 0"),
+        ([PATTERN, "--max-fps", "-1"], "--max-fps: got -1.0, expected a number greater than 0"),
         ([PATTERN, "--webhook", "ftp://x"], "http://..."),
         ([PATTERN, "-o", "no/such/folder/x"], "no folder"),
         ([PATTERN, "--mqtt", "broker"], "mqtt://HOST/TOPIC"),
-        ([], "SOURCE and --model"),
+        ([], "nothing to stream: give SOURCE and --model, or --config"),
     ],
 )
 def test_a_mistake_is_told_with_exit_code_2(run_cli, tiny_bundle, words, said):

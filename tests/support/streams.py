@@ -14,7 +14,7 @@ class Running:
     """A stream in a thread of its own; `rows` reads what it has written so far."""
 
     def __init__(self, given, path, frames=None):
-        self.orders, self.notes, self._path = Control(), [], path
+        self.control, self.notes, self._path = Control(), [], path
         self.summary = self.error = None
         self.given = given  # what a reload reads
         self._thread = threading.Thread(target=self._run, args=(given, frames))
@@ -23,7 +23,7 @@ class Running:
     def _run(self, given, frames):
         try:
             self.summary = run_stream(
-                given, self.orders, again=lambda: self.given, note=self.notes.append, frames=frames
+                given, self.control, again=lambda: self.given, note=self.notes.append, frames=frames
             )
         except Exception as error:
             self.error = error
@@ -34,7 +34,7 @@ class Running:
         return [json.loads(line) for line in self._path.read_text().splitlines()]
 
     def events(self, name):
-        return [row for row in self.rows() if row.get("event") == name]
+        return [row for row in self.rows() if event_name(row) == name]
 
     def wait_for(self, condition, seconds=20.0):
         until = time.monotonic() + seconds
@@ -45,14 +45,14 @@ class Running:
 
     def is_back(self, frames=10):
         """Whether so many frames were tagged since the camera was connected again."""
-        kinds = [row.get("event", "frame") for row in self.rows()]
+        kinds = [event_name(row) for row in self.rows()]
         if kinds.count("camera connected") < 2:
             return False
         return kinds[kinds[::-1].index("camera connected") * -1 - 1 :].count("frame") >= frames
 
     def end(self):
         """Stop it, and return its summary."""
-        self.orders.stop.set()
+        self.control.stop_requested.set()
         return self.join()
 
     def join(self, seconds=30.0):
@@ -61,6 +61,11 @@ class Running:
         if self.error is not None:
             raise self.error
         return self.summary
+
+
+def event_name(row):
+    """Return the type and state of a row, such as "frame", "label on" or "camera lost"."""
+    return " ".join(row[key] for key in ("type", "state") if key in row)
 
 
 def balanced(counts):

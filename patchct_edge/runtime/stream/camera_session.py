@@ -10,8 +10,13 @@ from typing import Any
 from patchct_edge.arrays import RGB, Floats
 from patchct_edge.bundle import Tag
 from patchct_edge.errors import on_one_line
-from patchct_edge.runtime.stream import settings
-from patchct_edge.runtime.stream.events import CameraEvent, FrameRow, LabelEvent, Message
+from patchct_edge.runtime.stream.events import (
+    CameraEvent,
+    ChangeReason,
+    FrameRow,
+    LabelEvent,
+    Message,
+)
 from patchct_edge.runtime.stream.sinks.base import SinkWorker
 from patchct_edge.runtime.stream.smoothing import Change, Hysteresis, LabelSmoother
 from patchct_edge.runtime.stream.sources.camera import Camera
@@ -160,7 +165,7 @@ class CameraSession:
     def _tell(
         self,
         changes: Sequence[Change],
-        reason: settings.Reason,
+        reason: ChangeReason,
         frame: Frame | None = None,
         rgb: RGB | None = None,
     ) -> None:

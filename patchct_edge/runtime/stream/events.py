@@ -1,4 +1,7 @@
-"""What a stream tells: a row for every tagged frame, and events of labels and cameras."""
+"""Messages of a stream: a row for each frame, and events of labels and cameras.
+
+As JSON, each has a "type": "frame", "label" or "camera".
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from patchct_edge.bundle import Tag
-from patchct_edge.runtime.stream.settings import Reason
 from patchct_edge.runtime.tagging.writers import DIGITS
 
-State = Literal["connected", "lost", "ended"]
-MILLISECONDS = 3  # digits of a second, of a position
+CameraState = Literal["connected", "lost", "ended"]
+ChangeReason = Literal["score", "lost"]
+POSITION_DIGITS = 3  # a position is in seconds, to the millisecond
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,11 @@ class FrameRow:
     """The tags of one frame, or why there are none.
 
     Args:
-        frame: number of the frame in its camera's stream, from 1; drops leave gaps.
+        frame: number of the frame in its camera's stream, from 1; dropped frames leave gaps.
         wall: when it was captured, in seconds since 1970.
         position: seconds on the stream's own clock since its first frame.
         latency: seconds from capture to tags.
+        error: type and message of what went wrong.
     """
 
     camera: str
@@ -35,18 +39,20 @@ class FrameRow:
     error: tuple[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        """Return `{"type": "frame", "camera", "frame", "time", ...}` with tags or the error."""
+        row: dict[str, Any] = {
+            "type": "frame",
             "camera": self.camera,
             "frame": self.frame,
             "time": timestamp(self.wall),
-            "position": round(self.position, MILLISECONDS),
+            "position": round(self.position, POSITION_DIGITS),
             "latency_ms": round(self.latency * 1000, 1),
         }
         if self.error is not None:
             kind, message = self.error
-            return {**found, "error": {"type": kind, "message": message}}
+            return {**row, "error": {"type": kind, "message": message}}
         tags = [{"label": tag.label, "score": round(tag.score, DIGITS)} for tag in self.tags]
-        return {**found, "tags": tags}
+        return {**row, "tags": tags}
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,11 @@ class LabelEvent:
     """A label turned on or off.
 
     Args:
-        since: seconds since 1970 from which on the scores said so; `wall` is when it was decided.
-        position: as of `FrameRow`; None where no frame decided.
-        reason: "score", or "lost": the camera is gone and nothing is known any more.
+        score: the smoothed score, 0..1.
+        wall: when the change was decided, in seconds since 1970.
+        since: when the score passed the threshold, in seconds since 1970.
+        reason: "score", or "lost": the camera is gone and its labels are no longer known.
+        position: see `FrameRow`; None where no frame decided.
     """
 
     camera: str
@@ -65,50 +73,56 @@ class LabelEvent:
     score: float
     wall: float
     since: float
-    reason: Reason = "score"
+    reason: ChangeReason = "score"
     position: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        found = {
+        """Return `{"type": "label", "camera", "label", "state": "on" or "off", ...}`."""
+        event = {
+            "type": "label",
             "camera": self.camera,
-            "event": "label on" if self.on else "label off",
             "label": self.label,
+            "state": "on" if self.on else "off",
             "score": round(self.score, DIGITS),
             "time": timestamp(self.wall),
             "since": timestamp(self.since),
             "reason": self.reason,
         }
         if self.position is None:
-            return found
-        return {**found, "position": round(self.position, MILLISECONDS)}
+            return event
+        return {**event, "position": round(self.position, POSITION_DIGITS)}
 
 
 @dataclass(frozen=True)
 class CameraEvent:
-    """A camera delivers, was lost, or has ended; `reason` says why, without passwords.
+    """A camera was connected, was lost or has ended.
 
     Args:
+        wall: when that happened, in seconds since 1970.
+        reason: why, without passwords.
         after: number of the frame before it.
     """
 
     camera: str
-    state: State
+    state: CameraState
     wall: float
     reason: str | None = None
     after: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        found = {
+        """Return `{"type": "camera", "camera", "state", "time"}`, and "reason" if there is one."""
+        event = {
+            "type": "camera",
             "camera": self.camera,
-            "event": f"camera {self.state}",
+            "state": self.state,
             "time": timestamp(self.wall),
         }
-        return found if self.reason is None else {**found, "reason": self.reason}
+        return event if self.reason is None else {**event, "reason": self.reason}
 
 
 Message = FrameRow | LabelEvent | CameraEvent
 
 
 def timestamp(wall: float) -> str:
-    """Return seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
+    """Format seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(wall, timezone.utc).isoformat(timespec="milliseconds")

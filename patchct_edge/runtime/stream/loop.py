@@ -52,8 +52,8 @@ class PendingFrame(NamedTuple):
 class Control:
     """What signals ask of the loop."""
 
-    stop: threading.Event = field(default_factory=threading.Event)
-    reload: threading.Event = field(default_factory=threading.Event)
+    stop_requested: threading.Event = field(default_factory=threading.Event)
+    reload_requested: threading.Event = field(default_factory=threading.Event)
 
 
 class Loop:
@@ -76,18 +76,18 @@ class Loop:
         cameras: Sequence[Camera],
         couriers: Sequence[SinkWorker],
         arrived: threading.Condition,
-        orders: Control,
+        control: Control,
         *,
         stall: float,
         note: Callable[[str], None],
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._couriers, self._arrived, self._orders = couriers, arrived, orders
+        self._couriers, self._arrived, self._control = couriers, arrived, control
         self._stall, self._note, self._alive = stall, note, alive
         self._model, self._loader, self._reloading = load(None), Loader(load), False
         rule, labels = self._model.rule, self._model.tagger.bundle.labels
         # A file waits for a slow outlet, but not where a camera would have to wait with it.
-        stop = None if any(each.drops for each in cameras) else orders.stop
+        stop = None if any(each.drops for each in cameras) else control.stop_requested
         self._watched = [
             CameraSession(each, rule, labels, couriers, stop, note) for each in cameras
         ]
@@ -103,7 +103,7 @@ class Loop:
     def run(self, frames: float = float("inf")) -> None:
         """Tag until told to stop, all sources have ended, or `frames` frames were tagged."""
         self._left = frames
-        while not self._orders.stop.is_set():
+        while not self._control.stop_requested.is_set():
             if self._engine_works or not self._loader.hangs:
                 self._alive()
             self._look_after_model()
@@ -136,7 +136,7 @@ class Loop:
         """Wait for frames, not for long, and take them."""
         wait = self._engine_due - time.monotonic()
         if not self._engine_works and (wait > 0 or self._loader.busy):
-            self._orders.stop.wait(min(TICK, max(0.0, wait) or TICK))
+            self._control.stop_requested.wait(min(TICK, max(0.0, wait) or TICK))
             return []
         with self._arrived:
             self._arrived.wait_for(lambda: any(each.news for each in self._watched), TICK)
@@ -238,8 +238,8 @@ class Loop:
 
     def _look_after_model(self) -> None:
         """Have thresholds and model read again on reload; take over a model that is open by now."""
-        if self._orders.reload.is_set() and not self._loader.busy:
-            self._orders.reload.clear()
+        if self._control.reload_requested.is_set() and not self._loader.busy:
+            self._control.reload_requested.clear()
             self._reloading = True
             self._loader.begin(self._model)
         try:

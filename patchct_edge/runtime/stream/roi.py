@@ -6,13 +6,11 @@ from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import UserError
 from patchct_edge.images import Box
-from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.settings import Roi
 from patchct_edge.runtime.stream.sources.frame import Frame
 
 
-def crop_and_fit(
-    frame: Frame, preprocessing: Preprocessing, roi: settings.Roi | None
-) -> tuple[RGB, RGB]:
+def crop_and_fit(frame: Frame, preprocessing: Preprocessing, roi: Roi | None) -> tuple[RGB, RGB]:
     """Return a frame as uint8 (H, W, 3) RGB, and its region as the engine wants it.
 
     Raises:
@@ -23,7 +21,7 @@ def crop_and_fit(
     return rgb, preprocessing.apply(rgb, roi_box(rgb, roi))
 
 
-def roi_box(rgb: RGB, roi: settings.Roi | None) -> Box | None:
+def roi_box(rgb: RGB, roi: Roi | None) -> Box | None:
     """Return the box (left, top, right, bottom) in pixels of a region of a frame.
 
     Raises:

@@ -14,15 +14,26 @@ import numpy as np
 from patchct_edge.arrays import Floats
 from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.bundle import CALIBRATION_NAME
-from patchct_edge.runtime.stream import settings, systemd
+from patchct_edge.runtime.stream import systemd
+from patchct_edge.runtime.stream.defaults import OFF_THRESHOLD_FACTOR
 from patchct_edge.runtime.stream.loop import Control, Loop, Model
+from patchct_edge.runtime.stream.settings import (
+    CameraSettings,
+    JSONLSettings,
+    MQTTSettings,
+    SinkSettings,
+    SnapshotsSettings,
+    StreamSettings,
+    VideoSettings,
+    WebhookSettings,
+)
 from patchct_edge.runtime.stream.sinks.base import DeliveryCounts, Sink, SinkWorker
 from patchct_edge.runtime.stream.sinks.jsonl import JSONLSink
 from patchct_edge.runtime.stream.sinks.mqtt import MQTTSink
 from patchct_edge.runtime.stream.sinks.snapshots import SnapshotsSink
 from patchct_edge.runtime.stream.sinks.video import VideoSink
 from patchct_edge.runtime.stream.sinks.webhook import WebhookSink
-from patchct_edge.runtime.stream.smoothing import OFF_SHARE, Hysteresis
+from patchct_edge.runtime.stream.smoothing import Hysteresis
 from patchct_edge.runtime.stream.sources.camera import Camera, FrameCounts
 from patchct_edge.runtime.stream.validate import validate
 from patchct_edge.runtime.tagging.tagger import Tagger
@@ -38,14 +49,14 @@ class Summary:
     """What became of a stream.
 
     Args:
-        cameras, outlets: their counts, by name.
+        cameras, sinks: their counts, by name.
         errors: of cameras that ended otherwise than they should, by name.
         stopped: it was told to end or its reader has gone; it did not end by itself.
         latencies: of the last frames from capture to tags, seconds.
     """
 
     cameras: dict[str, FrameCounts]
-    outlets: dict[str, DeliveryCounts]
+    sinks: dict[str, DeliveryCounts]
     errors: dict[str, str]
     stopped: bool
     latencies: Sequence[float]
@@ -54,14 +65,14 @@ class Summary:
     def complete(self) -> bool:
         """Whether no frame failed, and every message was delivered."""
         failed = any(counts.failed for counts in self.cameras.values())
-        return not failed and all(each.complete for each in self.outlets.values())
+        return not failed and all(each.complete for each in self.sinks.values())
 
 
 def run_stream(
-    given: settings.Stream,
-    orders: Control,
+    given: StreamSettings,
+    control: Control,
     *,
-    again: Callable[[], settings.Stream],
+    again: Callable[[], StreamSettings],
     note: Callable[[str], None],
     frames: int | None = None,
 ) -> Summary:
@@ -77,18 +88,18 @@ def run_stream(
     """
     validate(given)
     arrived = threading.Condition()
-    cameras = [Camera(each, given.stall, arrived) for each in given.cameras]
+    cameras = [Camera(each, given.stall_timeout, arrived) for each in given.cameras]
     couriers: list[SinkWorker] = []
     try:
-        for each in given.outputs:
+        for each in given.sinks:
             couriers.append(SinkWorker(_outlet(each, given.cameras), note))
         loop = Loop(
             _Opener(given, again, note),
             cameras,
             couriers,
             arrived,
-            orders,
-            stall=given.stall,
+            control,
+            stall=given.stall_timeout,
             note=note,
             alive=systemd.heartbeat(),
         )
@@ -104,10 +115,10 @@ def run_stream(
             stopped = time.monotonic()
             loop.close()
     except BaseException:
-        orders.stop.set()  # a mistake is told at once
+        control.stop_requested.set()  # a mistake is told at once
         raise
     finally:
-        _deliver_the_rest(couriers, orders.stop)
+        _deliver_the_rest(couriers, control.stop_requested)
     until = stopped + CUT
     for camera in cameras:  # one that hangs within a library ends with the process
         camera.join(max(0.0, until - time.monotonic()))
@@ -116,7 +127,7 @@ def run_stream(
         {camera.name: camera.counts for camera in cameras},
         _by_name(couriers),
         {camera.name: camera.error for camera in cameras if camera.error},
-        orders.stop.is_set() or any(courier.gone for courier in couriers),
+        control.stop_requested.is_set() or any(courier.gone for courier in couriers),
         loop.latencies,
     )
 
@@ -156,17 +167,17 @@ def _wait(
         time.sleep(LOOK)
 
 
-def _outlet(given: settings.Output, cameras: Sequence[settings.Camera]) -> Sink:
+def _outlet(given: SinkSettings, cameras: Sequence[CameraSettings]) -> Sink:
     match given:
-        case settings.JSONL():
+        case JSONLSettings():
             return JSONLSink(given)
-        case settings.MQTT():
+        case MQTTSettings():
             return MQTTSink(given, [camera.name for camera in cameras])
-        case settings.Webhook():
+        case WebhookSettings():
             return WebhookSink(given)
-        case settings.Snapshots():
+        case SnapshotsSettings():
             return SnapshotsSink(given)
-        case settings.Video():
+        case VideoSettings():
             return VideoSink(given, given.camera or cameras[0].name)
 
 
@@ -175,8 +186,8 @@ class _Opener:
 
     def __init__(
         self,
-        given: settings.Stream,
-        again: Callable[[], settings.Stream],
+        given: StreamSettings,
+        again: Callable[[], StreamSettings],
         note: Callable[[str], None],
     ) -> None:
         self._given, self._again, self._note = given, again, note
@@ -210,12 +221,12 @@ class _Opener:
             )
         self._given = given
         if _fixed(given) != self._running:
-            self._note("cameras, outputs and stall stay as they are until a restart")
+            self._note("cameras, sinks and stall_timeout stay as they are until a restart")
         return Model(tagger, rule_of(given, bundle.labels, tagger.thresholds))
 
 
-def _fixed(given: settings.Stream) -> object:
-    return given.cameras, given.outputs, given.stall
+def _fixed(given: StreamSettings) -> object:
+    return given.cameras, given.sinks, given.stall_timeout
 
 
 def _graphs(bundle: Bundle) -> object:
@@ -223,12 +234,12 @@ def _graphs(bundle: Bundle) -> object:
     return dataclasses.replace(bundle.manifest, files=files)
 
 
-def rule_of(given: settings.Stream, labels: Sequence[str], calibrated: Floats) -> Hysteresis:
+def rule_of(given: StreamSettings, labels: Sequence[str], calibrated: Floats) -> Hysteresis:
     """Return when labels turn on and off: as calibrated, and as `thresholds` say otherwise."""
     on = np.array(calibrated, np.float64)
-    off = OFF_SHARE * on
+    off = OFF_THRESHOLD_FACTOR * on
     for label, threshold in given.thresholds.items():
         m = list(labels).index(label)
         on[m] = threshold.on
-        off[m] = OFF_SHARE * threshold.on if threshold.off is None else threshold.off
-    return Hysteresis(on, off, given.smooth, given.hold)
+        off[m] = OFF_THRESHOLD_FACTOR * threshold.on if threshold.off is None else threshold.off
+    return Hysteresis(on, off, given.smoothing, given.min_duration)

@@ -10,8 +10,6 @@ import numpy as np
 
 from patchct_edge.arrays import Bools, Float64s, Floats, Indices
 
-OFF_SHARE = 0.8  # of the threshold at which a label turns on
-
 
 class Change(NamedTuple):
     """A label turned on or off."""
@@ -35,8 +33,8 @@ class Hysteresis:
 
     on: Floats
     off: Floats
-    smooth: float
-    hold: float
+    smoothing: float
+    min_duration: float
 
 
 class LabelSmoother:
@@ -67,7 +65,7 @@ class LabelSmoother:
         asked = np.where(self.on, self.scores < self.rule.off, self.scores >= self.rule.on)
         self._began[asked & np.isnan(self._since)] = position if moment is None else moment
         self._since = np.where(asked, np.fmin(self._since, position), np.nan)
-        due = asked & (position - self._since >= self.rule.hold)
+        due = asked & (position - self._since >= self.rule.min_duration)
         self.on = self.on ^ due
         changes = [self._change(int(m), float(self._began[m])) for m in np.flatnonzero(due)]
         self._since[due] = np.nan
@@ -85,8 +83,8 @@ class LabelSmoother:
 
     def _smooth(self, scores: Floats, position: float) -> None:
         weight = 1.0
-        if self._last is not None and self.rule.smooth > 0:
-            weight = 1 - math.exp(-max(0.0, position - self._last) / self.rule.smooth)
+        if self._last is not None and self.rule.smoothing > 0:
+            weight = 1 - math.exp(-max(0.0, position - self._last) / self.rule.smoothing)
         self.scores = self.scores + weight * (np.asarray(scores, np.float64) - self.scores)
         self._last = position
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streams import Running
 
-from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.settings import CameraSettings, JSONLSettings, StreamSettings
 
 
 @pytest.fixture
@@ -13,20 +13,27 @@ def stream(tiny_bundle, tmp_path):
     """Start a stream over sources (or cameras' settings) with the fake engine."""
     started = []
 
-    def start(*sources, frames=None, outputs=(), path=tmp_path / "rows.jsonl", **changes):
+    def start(*sources, frames=None, sinks=(), path=tmp_path / "rows.jsonl", **changes):
         cameras = tuple(
-            each if isinstance(each, settings.Camera) else settings.Camera(str(each), f"c{n}")
+            each
+            if isinstance(each, CameraSettings)
+            else CameraSettings(source=str(each), name=f"c{n}")
             for n, each in enumerate(sources)
         )
-        values = {"model": str(tiny_bundle), "engine": "fake", "smooth": 0.0, "hold": 0.0}
+        values = {
+            "model": str(tiny_bundle),
+            "engine": "fake",
+            "smoothing": 0.0,
+            "min_duration": 0.0,
+        }
         values |= changes
-        given = settings.Stream(
-            cameras=cameras, outputs=(settings.JSONL(path=str(path)), *outputs), **values
+        given = StreamSettings(
+            cameras=cameras, sinks=(JSONLSettings(path=str(path)), *sinks), **values
         )
         started.append(Running(given, path, frames))
         return started[-1]
 
     yield start
     for each in started:
-        each.orders.stop.set()
+        each.control.stop_requested.set()
         each._thread.join(10)

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.camera_session import CameraSession
 from patchct_edge.runtime.stream.events import CameraEvent, LabelEvent
+from patchct_edge.runtime.stream.settings import CameraSettings
 from patchct_edge.runtime.stream.smoothing import Hysteresis
 from patchct_edge.runtime.stream.sources.camera import Camera
 from patchct_edge.runtime.stream.sources.frame import Frame, Source, SourceError
@@ -56,7 +56,7 @@ def door():
         raise SourceError(f"refused for the {len(opened)}th time")
 
     camera = Camera(
-        settings.Camera("rtsp://host/", "door"),
+        CameraSettings(source="rtsp://host/", name="door"),
         STALL,
         threading.Condition(),
         opener=opener,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
 import time
 
 import numpy as np
 import pytest
-from streams import balanced
+from streams import balanced, event_name
 
 from patchct_edge import images
 from patchct_edge.runtime.engines.fake import FakeEngine
-from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.settings import CameraSettings, ThresholdSettings, WebhookSettings
 from patchct_edge.runtime.stream.sinks.jsonl import JSONLSink
 from patchct_edge.runtime.tagging.tagger import Tagger
 
@@ -35,7 +34,7 @@ def folder(tmp_path):
 def test_a_folder_is_tagged_whole_and_in_order(stream, folder):
     running = stream(folder)
     counts = running.join().cameras["c0"]
-    frames = [row for row in running.rows() if "frame" in row]
+    frames = [row for row in running.rows() if row["type"] == "frame"]
     assert [row["tags"][0]["label"] for row in frames] == [LABELS[n // 4] for n in range(12)]
     assert [row["frame"] for row in frames] == list(range(1, 13))
     assert [row["position"] for row in frames] == list(range(12))
@@ -45,7 +44,7 @@ def test_a_folder_is_tagged_whole_and_in_order(stream, folder):
 def test_events_tell_what_turned_on_and_off(stream, folder):
     running = stream(folder)
     running.join()
-    told = [(row["event"], row.get("label")) for row in running.rows() if "event" in row]
+    told = [(event_name(row), row.get("label")) for row in running.rows() if row["type"] != "frame"]
     assert told == [
         ("camera connected", None),
         ("label on", "red"),
@@ -63,14 +62,16 @@ def test_events_tell_what_turned_on_and_off(stream, folder):
 def test_the_hold_counts_in_the_time_of_the_source(stream, folder, hold, told):
     # At two pictures a second a colour lasts 1.5 s from its first picture to the next colour's
     # second; the last one has been gone for less than that when the folder ends.
-    running = stream(settings.Camera(str(folder), "c0", rate=2.0), hold=hold)
+    running = stream(
+        CameraSettings(source=str(folder), name="c0", capture_fps=2.0), min_duration=hold
+    )
     running.join()
     found = [row for row in running.rows() if row.get("reason") == "score"]
-    assert [row["event"] for row in found][:1] == (["label on"] if told > 1 else [])
+    assert [event_name(row) for row in found][:1] == (["label on"] if told > 1 else [])
 
 
 def test_thresholds_of_single_labels_are_taken(stream, folder):
-    running = stream(folder, thresholds={"green": settings.Threshold(1.0)})
+    running = stream(folder, thresholds={"green": ThresholdSettings(on=1.0)})
     running.join()
     assert not any("green" in json.dumps(row) for row in running.rows())
 
@@ -81,15 +82,17 @@ def test_a_region_of_the_frame_is_looked_at(stream, tmp_path):
     (tmp_path / "halves").mkdir()
     images.save(picture, tmp_path / "halves" / "a.png")
     for n, roi in enumerate([(0.5, 0.0, 0.5, 1.0), (20.0, 0.0, 20.0, 40.0)]):
-        camera = settings.Camera(str(tmp_path / "halves"), "c", roi=roi)
+        camera = CameraSettings(source=str(tmp_path / "halves"), name="c", roi=roi)
         running = stream(camera, path=tmp_path / f"{n}.jsonl")
         running.join()
-        (row,) = [row for row in running.rows() if "frame" in row]
+        (row,) = [row for row in running.rows() if row["type"] == "frame"]
         assert [tag["label"] for tag in row["tags"]] == ["blue"]
 
 
 def test_frames_that_fail_are_told_once_and_leave_the_stream_incomplete(stream):
-    camera = settings.Camera("test://pattern?fps=50&size=64x48", "c0", roi=(0.0, 0.0, 400.0, 10.0))
+    camera = CameraSettings(
+        source="test://pattern?fps=50&size=64x48", name="c0", roi=(0.0, 0.0, 400.0, 10.0)
+    )
     running = stream(camera)
     running.wait_for(lambda: len(running.rows()) > 20)
     summary = running.end()
@@ -121,7 +124,7 @@ def test_told_to_end_it_turns_its_labels_off(stream):
     on, off = ({row["label"] for row in running.events(f"label {way}")} for way in ("on", "off"))
     assert on == off != set()
     last = running.rows()[-1]
-    assert (last["event"], last["reason"]) == ("camera ended", "the stream was stopped")
+    assert (event_name(last), last["reason"]) == ("camera ended", "the stream was stopped")
     assert summary.stopped
     assert summary.complete
 
@@ -148,7 +151,7 @@ def test_a_dead_camera_does_not_touch_the_others(stream):
 
 
 def test_fps_caps_the_work(stream):
-    camera = settings.Camera("test://pattern?fps=100&size=64x48", "c0", fps=20)
+    camera = CameraSettings(source="test://pattern?fps=100&size=64x48", name="c0", max_fps=20)
     running = stream(camera)
     running.wait_for(lambda: len(running.rows()) > 30)
     counts = running.end().cameras["c0"]
@@ -185,8 +188,8 @@ def test_an_engine_that_fails_for_long_turns_the_labels_off(stream, monkeypatch)
         return compute(self, pixels)
 
     monkeypatch.setattr(FakeEngine, "compute", moody)
-    slow = settings.Camera("test://pattern?fps=50&size=64x48", "slow", fps=0.5)
-    running = stream("test://pattern?fps=50&size=64x48", slow, stall=1.0)
+    slow = CameraSettings(source="test://pattern?fps=50&size=64x48", name="slow", max_fps=0.5)
+    running = stream("test://pattern?fps=50&size=64x48", slow, stall_timeout=1.0)
     running.wait_for(lambda: len(running.events("label on")) == 6)
     broken.append(True)
     running.wait_for(lambda: len(running.events("label off")) == 6)
@@ -205,17 +208,17 @@ def test_a_model_that_opens_slowly_holds_up_neither_frames_nor_the_end(stream, m
         return opened(*words, **named)
 
     monkeypatch.setattr(Tagger, "open", slow)
-    running.given = dataclasses.replace(running.given, precision="fp32")
-    running.orders.reload.set()
+    running.given = running.given.model_copy(update={"precision": "fp32"})
+    running.control.reload_requested.set()
     rows = len(running.rows())
     running.wait_for(lambda: len(running.rows()) > rows + 50)
     assert not any("reloaded" in note for note in running.notes)
     go_on.set()
     running.wait_for(lambda: any("reloaded: model" in note for note in running.notes))
     go_on.clear()
-    running.given = dataclasses.replace(running.given, precision="fp16")
-    running.orders.reload.set()
-    running.wait_for(lambda: not running.orders.reload.is_set())
+    running.given = running.given.model_copy(update={"precision": "fp16"})
+    running.control.reload_requested.set()
+    running.wait_for(lambda: not running.control.reload_requested.is_set())
     began = time.monotonic()
     counts = running.end().cameras["c0"]
     assert time.monotonic() - began < 1
@@ -232,19 +235,19 @@ def test_a_slow_outlet_of_a_file_does_not_hold_the_camera_beside_it(stream, fold
 
     monkeypatch.setattr(JSONLSink, "capacity", 20)
     monkeypatch.setattr(JSONLSink, "deliver", slow)
-    camera = settings.Camera("test://pattern?fps=50&size=64x48", "live")
-    files = settings.Camera(str(folder), "files", loop=True)
+    camera = CameraSettings(source="test://pattern?fps=50&size=64x48", name="live")
+    files = CameraSettings(source=str(folder), name="files", loop=True)
     summary = stream(camera, files, frames=1000).join()
     live = summary.cameras["live"]
     assert live.dropped < 0.2 * live.captured
-    assert any(counts.dropped for counts in summary.outlets.values())
+    assert any(counts.dropped for counts in summary.sinks.values())
 
 
 def reloaded(running, **changes):
     """Reload with other settings; return what was said of it."""
     told = len(running.notes)
-    running.given = dataclasses.replace(running.given, **changes)
-    running.orders.reload.set()
+    running.given = running.given.model_copy(update=changes)
+    running.control.reload_requested.set()
     running.wait_for(lambda: any("reloaded" in note for note in running.notes[told:]))
     return " ".join(running.notes[told:])
 
@@ -252,8 +255,8 @@ def reloaded(running, **changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"thresholds": {"gren": settings.Threshold(0.5)}}, "did you mean 'green'"),
-        ({"thresholds": {"green": settings.Threshold(1.5)}}, "green: got on 1.5"),
+        ({"thresholds": {"gren": ThresholdSettings(on=0.5)}}, "did you mean 'green'"),
+        ({"thresholds": {"green": ThresholdSettings(on=0.5, off=0.6)}}, "green: got on 0.5"),
         ({"engine": "fak"}, "did you mean 'fake'"),
         ({"model": "nowhere.patchct"}, "nowhere.patchct"),
     ],
@@ -279,8 +282,8 @@ def test_reloaded_thresholds_outlive_an_engine_that_fails(stream, monkeypatch):
     monkeypatch.setattr(FakeEngine, "compute", moody)
     running = stream("test://pattern?fps=50&size=64x48")
     running.wait_for(lambda: any(row.get("tags") for row in running.rows()))
-    never = {label: settings.Threshold(1.0) for label in LABELS}
-    assert "a restart" in reloaded(running, thresholds=never, stall=3.0)
+    never = {label: ThresholdSettings(on=1.0) for label in LABELS}
+    assert "a restart" in reloaded(running, thresholds=never, stall_timeout=3.0)
     broken.append("device lost")
     running.wait_for(lambda: any("error" in row for row in running.rows()))
     failed = len(running.rows())
@@ -304,9 +307,9 @@ def test_scores_that_are_no_numbers_are_never_tags(stream, monkeypatch):
 
 
 def test_an_outlet_that_fails_does_not_hold_the_camera(stream, tmp_path):
-    hook = settings.Webhook("http://127.0.0.1:9/")
-    running = stream("test://pattern?fps=0&size=64x48", outputs=[hook])
+    hook = WebhookSettings(url="http://127.0.0.1:9/")
+    running = stream("test://pattern?fps=0&size=64x48", sinks=[hook])
     running.wait_for(lambda: len(running.rows()) > 200)
     summary = running.end()
     assert summary.cameras["c0"].failed == 0
-    assert summary.outlets["webhook http://127.0.0.1:9"].delivered == 0
+    assert summary.sinks["webhook http://127.0.0.1:9"].delivered == 0

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.loop import Control
 from patchct_edge.runtime.stream.run import run_stream
+from patchct_edge.runtime.stream.settings import CameraSettings, JSONLSettings, StreamSettings
 
 FRAMES = int(os.environ.get("PATCHCT_SOAK_FRAMES", "4000"))
 RATE = 2000  # frames a second that the pattern delivers
@@ -36,13 +36,13 @@ def test_nothing_grows_and_no_frame_is_lost(tiny_bundle, tmp_path, capsys):
 
 def soak(model: Path, folder: Path, frames: int) -> dict[str, object]:
     """Tag `frames` frames; return what was seen, with `faults` in words."""
-    given = settings.Stream(
-        str(model),
-        (settings.Camera(f"test://pattern?fps={RATE}&size=64x48", "pattern"),),
-        (settings.JSONL(path=str(folder / "rows.jsonl"), max_mb=1, keep=2),),
+    given = StreamSettings(
+        model=str(model),
+        cameras=(CameraSettings(source=f"test://pattern?fps={RATE}&size=64x48", name="pattern"),),
+        sinks=(JSONLSettings(path=str(folder / "rows.jsonl"), max_mb=1, keep_files=2),),
         engine="fake",
-        smooth=0.1,
-        hold=0.1,
+        smoothing=0.1,
+        min_duration=0.1,
     )
     samples: list[tuple[int, int, int]] = []
     over = threading.Event()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import FrameRow, Message
+from patchct_edge.runtime.stream.settings import JSONLSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
 from patchct_edge.runtime.stream.trouble import Trouble
 from patchct_edge.runtime.tagging.writers import encode_json_line
@@ -31,11 +31,11 @@ class JSONLSink(Sink):
 
     patient = True
 
-    def __init__(self, given: settings.JSONL) -> None:
+    def __init__(self, given: JSONLSettings) -> None:
         super().__init__()
         self._events_only = given.events_only
         self._path = None if given.path is None else Path(given.path)
-        self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep
+        self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep_files
         self.name = f"jsonl {given.path or 'stdout'}"
         self._rotation = Trouble(lambda text: self.say(text))
         torn = self._path is not None and _is_torn(self._path)

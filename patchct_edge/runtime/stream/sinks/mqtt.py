@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from patchct_edge.arrays import RGB
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import CameraEvent, FrameRow, LabelEvent, Message
+from patchct_edge.runtime.stream.settings import MQTTSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
 from patchct_edge.runtime.stream.sources.address import find_secrets, mqtt_topic, redact
 
@@ -42,7 +42,7 @@ class MQTTSink(Sink):
         cameras: their names; what a process that died has left of their state is overwritten.
     """
 
-    def __init__(self, given: settings.MQTT, cameras: Sequence[str]) -> None:
+    def __init__(self, given: MQTTSettings, cameras: Sequence[str]) -> None:
         super().__init__()
         from paho.mqtt import client as mqtt
 

@@ -11,8 +11,8 @@ from patchct_edge import images
 from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
 from patchct_edge.files import write_atomically
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import LabelEvent, Message
+from patchct_edge.runtime.stream.settings import SnapshotsSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
 
 SUFFIX = ".jpg"
@@ -29,9 +29,9 @@ class SnapshotsSink(Sink):
 
     capacity = 8  # each with a picture of several megabytes
 
-    def __init__(self, given: settings.Snapshots) -> None:
+    def __init__(self, given: SnapshotsSettings) -> None:
         super().__init__()
-        self._folder, self._keep = Path(given.folder), given.keep
+        self._folder, self._keep = Path(given.folder), given.keep_files
         self.name = f"snapshots {given.folder}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from patchct_edge import images
 from patchct_edge.arrays import RGB
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import FrameRow, Message
+from patchct_edge.runtime.stream.settings import VideoSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
 from patchct_edge.runtime.stream.sources.video import VideoWriter
 
@@ -27,7 +27,7 @@ class VideoSink(Sink):
     capacity = 8  # each with a picture of several megabytes
     patient = True
 
-    def __init__(self, given: settings.Video, camera: str) -> None:
+    def __init__(self, given: VideoSettings, camera: str) -> None:
         super().__init__()
         asked = Path(given.path)
         path = _free(asked)

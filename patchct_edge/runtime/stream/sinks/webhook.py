@@ -9,9 +9,9 @@ from http.client import HTTPException
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from patchct_edge.arrays import RGB
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.events import FrameRow, Message
+from patchct_edge.runtime.stream.settings import WebhookSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
 from patchct_edge.runtime.stream.sources.address import find_secrets
 
@@ -35,7 +35,7 @@ class WebhookSink(Sink):
     Given up after `ATTEMPTS`, or at once where the server refuses it (4xx) or is elsewhere (3xx).
     """
 
-    def __init__(self, given: settings.Webhook) -> None:
+    def __init__(self, given: WebhookSettings) -> None:
         super().__init__()
         self._url, self._headers = _request_of(given.url)
         parts = urlsplit(self._url)

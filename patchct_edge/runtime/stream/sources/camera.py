@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from patchct_edge.errors import EngineError, UserError, on_one_line
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
-from patchct_edge.runtime.stream.events import CameraEvent, State
+from patchct_edge.runtime.stream.events import CameraEvent, CameraState
+from patchct_edge.runtime.stream.settings import CameraSettings
 from patchct_edge.runtime.stream.sources.address import parse_address, redact
 from patchct_edge.runtime.stream.sources.frame import Frame, Source
 from patchct_edge.runtime.stream.sources.mailbox import Mailbox
@@ -19,8 +19,8 @@ from patchct_edge.runtime.stream.sources.open import open_source
 
 SETTLED = 10.0  # seconds of frames after which a camera counts as working
 LOOK = 1.0  # seconds between two looks whether a picture still changes
-EARLY = 0.05  # share of a step of `fps` by which a frame may come early: times are rounded
-Open = Callable[[settings.Camera, float, threading.Event], Source]
+EARLY = 0.05  # share of a step of `max_fps` by which a frame may come early: times are rounded
+Open = Callable[[CameraSettings, float, threading.Event], Source]
 
 
 @dataclass
@@ -32,7 +32,7 @@ class FrameCounts:
     tagged: int = 0
     failed: int = 0  # no tags: the engine, or a picture that could not be converted
     dropped: int = 0  # overtaken by a newer one
-    skipped: int = 0  # beyond `fps`
+    skipped: int = 0  # beyond `max_fps`
     corrupt: int = 0  # packets and frames that the decoder refused
     connects: int = 0
 
@@ -56,7 +56,7 @@ class Camera:
 
     def __init__(
         self,
-        given: settings.Camera,
+        given: CameraSettings,
         stall: float,
         arrived: threading.Condition,
         *,
@@ -74,7 +74,7 @@ class Camera:
         self._stop = threading.Event()
         self._source: Source | None = None
         self._heard = time.monotonic()  # when this thread last gave a sign of life
-        self._told: tuple[State, str | None] | None = None
+        self._told: tuple[CameraState, str | None] | None = None
         self._due: float | None = None  # position at which the next frame is wanted
         self._alike = FrozenFeedDetector(stall)
         live = self._address.live or self._address.kind == "pattern"
@@ -173,10 +173,10 @@ class Camera:
         self.counts.dropped = self.mailbox.dropped
 
     def _wanted(self, position: float) -> bool:
-        """Whether `fps` leaves room for a frame: on a grid, so that 10 of 30 a second are 10."""
-        if self.settings.fps is None:
+        """Whether `max_fps` leaves room for a frame: on a grid, so 10 of 30 a second are 10."""
+        if self.settings.max_fps is None:
             return True
-        step = 1 / self.settings.fps
+        step = 1 / self.settings.max_fps
         due = position if self._due is None else self._due
         if position < due - EARLY * step:
             return False
@@ -196,7 +196,7 @@ class Camera:
             self.done = True
             self._arrived.notify_all()
 
-    def _tell(self, state: State, reason: str | None = None) -> None:
+    def _tell(self, state: CameraState, reason: str | None = None) -> None:
         """Leave an event; one that says what the last one said is not worth another."""
         if (state, reason) == self._told:
             return

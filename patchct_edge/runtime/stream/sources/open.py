@@ -7,7 +7,7 @@ import threading
 from urllib.parse import parse_qsl, urlsplit
 
 from patchct_edge.errors import UserError
-from patchct_edge.runtime.stream.settings import Camera
+from patchct_edge.runtime.stream.settings import CameraSettings
 from patchct_edge.runtime.stream.sources import gstreamer
 from patchct_edge.runtime.stream.sources.address import Address, parse_address
 from patchct_edge.runtime.stream.sources.folder import FolderSource, PatternSource
@@ -18,7 +18,7 @@ PATTERN = {"fps": "30", "size": "640x480"}
 FOLDER_RATE = 1.0  # images a second
 
 
-def open_source(camera: Camera, timeout: float, stop: threading.Event) -> Source:
+def open_source(camera: CameraSettings, timeout: float, stop: threading.Event) -> Source:
     """Open what a camera's settings name.
 
     Args:
@@ -35,7 +35,7 @@ def open_source(camera: Camera, timeout: float, stop: threading.Event) -> Source
         case "file":
             return VideoSource(target, str(address), live=False, loop=camera.loop)
         case "folder":
-            return FolderSource(target, camera.rate or FOLDER_RATE, camera.loop)
+            return FolderSource(target, camera.capture_fps or FOLDER_RATE, camera.loop)
         case "pattern":
             rate, size = parse_pattern(target)
             return PatternSource(rate, size, stop)
@@ -43,7 +43,7 @@ def open_source(camera: Camera, timeout: float, stop: threading.Event) -> Source
             return gstreamer.GStreamerSource(target, timeout, stop)
         case "csi":
             width, height = parse_size(camera.size or "1280x720")
-            rate = round(camera.rate or 30)
+            rate = round(camera.capture_fps or 30)
             return gstreamer.GStreamerSource(
                 gstreamer.CSI.format(sensor=target, width=width, height=height, rate=rate),
                 timeout,
@@ -60,10 +60,10 @@ def open_source(camera: Camera, timeout: float, stop: threading.Event) -> Source
             )
 
 
-def _v4l2(camera: Camera, address: Address, timeout: float) -> Source:
+def _v4l2(camera: CameraSettings, address: Address, timeout: float) -> Source:
     asked = {
         "video_size": camera.size,
-        "framerate": None if camera.rate is None else f"{camera.rate:g}",
+        "framerate": None if camera.capture_fps is None else f"{camera.capture_fps:g}",
         "input_format": camera.pixel_format,
     }
     options = {name: value for name, value in asked.items() if value is not None}

@@ -14,10 +14,15 @@ import time
 from contextlib import suppress
 
 import pytest
-from streams import closed
+from streams import closed, event_name
 
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import LabelEvent
+from patchct_edge.runtime.stream.settings import (
+    CameraSettings,
+    MQTTSettings,
+    ThresholdSettings,
+    WebhookSettings,
+)
 from patchct_edge.runtime.stream.sinks.base import SinkWorker
 from patchct_edge.runtime.stream.sinks.mqtt import QUEUE, MQTTSink
 
@@ -137,12 +142,12 @@ def listen():
 
 
 def outlet(port, user=""):
-    return settings.MQTT(f"mqtt://{user}127.0.0.1:{port}/house")
+    return MQTTSettings(url=f"mqtt://{user}127.0.0.1:{port}/house")
 
 
 def test_the_present_state_is_retained_and_events_arrive(stream, broker, listen):
     early = listen(broker.port)
-    running = stream(PATTERN, outputs=[outlet(broker.port)])
+    running = stream(PATTERN, sinks=[outlet(broker.port)])
     running.wait_for(lambda: running.events("label on"))
     early.wait_for("house/c0/tags", TAGS)
     late = listen(broker.port)  # it sees what the broker kept
@@ -152,8 +157,8 @@ def test_the_present_state_is_retained_and_events_arrive(stream, broker, listen)
     summary = running.end()
     early.wait_for("house/status", "offline")
     events = [json.loads(text) for topic, text, _ in early.messages if topic.endswith("/event")]
-    assert [event["event"] for event in events][:2] == ["camera connected", "label on"]
-    counts = summary.outlets[f"mqtt mqtt://127.0.0.1:{broker.port}/house"]
+    assert [event_name(event) for event in events][:2] == ["camera connected", "label on"]
+    counts = summary.sinks[f"mqtt mqtt://127.0.0.1:{broker.port}/house"]
     assert (counts.failed, counts.dropped, counts.lost) == (0, 0, 0)
 
 
@@ -169,15 +174,15 @@ def test_what_a_process_that_was_killed_left_is_not_believed(tiny_bundle, stream
     finally:
         child.kill()
         child.wait()
-    high = dict.fromkeys(("red", "green", "blue"), settings.Threshold(1.0))
-    running = stream(settings.Camera(PATTERN), outputs=[outlet(broker.port)], thresholds=high)
+    high = dict.fromkeys(("red", "green", "blue"), ThresholdSettings(on=1.0))
+    running = stream(CameraSettings(source=PATTERN), sinks=[outlet(broker.port)], thresholds=high)
     listener.wait_for("house/status", "online", after=len(listener.messages))
     assert listen(broker.port).wait_for("house/camera/tags")[1:] == ("[]", True)
     running.end()
 
 
 def test_a_broker_that_was_restarted_has_the_state_again(stream, broker, listen):
-    running = stream(PATTERN, outputs=[outlet(broker.port)])
+    running = stream(PATTERN, sinks=[outlet(broker.port)])
     running.wait_for(lambda: running.events("label on"))
     listen(broker.port).wait_for("house/c0/tags", TAGS)
     broker.kill()  # it kept nothing on disk
@@ -217,14 +222,14 @@ def test_a_broker_that_was_away_for_too_long_learns_the_state(broker, listen):
 
 def test_what_a_slow_neighbour_leaves_no_time_for_is_lost_and_counted(stream):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes requests, never answers
-        hook = settings.Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/")
-        running = stream(PATTERN, outputs=[hook, outlet(9)])
+        hook = WebhookSettings(url=f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        running = stream(PATTERN, sinks=[hook, outlet(9)])
         running.wait_for(lambda: len(running.rows()) > 20)
         began = time.monotonic()
         summary = running.end()
         assert time.monotonic() - began < 1
     events = len(running.events("label on")) + len(running.events("label off")) + 2
-    counts = summary.outlets["mqtt mqtt://127.0.0.1:9/house"]
+    counts = summary.sinks["mqtt mqtt://127.0.0.1:9/house"]
     assert (counts.delivered, counts.lost) == (0, events)
 
 
@@ -255,13 +260,13 @@ def test_the_last_will_says_offline_where_the_farewell_does_not_come_through(bro
 
 
 def test_a_broker_that_is_never_there_holds_nothing_up(stream):
-    running = stream(PATTERN, outputs=[outlet(9)])
+    running = stream(PATTERN, sinks=[outlet(9)])
     running.wait_for(lambda: len(running.rows()) > 100)
     summary = running.end()
     assert "mqtt mqtt://127.0.0.1:9/house: no broker answers" in running.notes
     assert summary.cameras["c0"].tagged >= 90
-    events = [row for row in running.rows() if "event" in row]
-    counts = summary.outlets["mqtt mqtt://127.0.0.1:9/house"]
+    events = [row for row in running.rows() if row["type"] != "frame"]
+    counts = summary.sinks["mqtt mqtt://127.0.0.1:9/house"]
     assert (counts.delivered, counts.lost) == (0, len(events))
 
 
@@ -269,7 +274,7 @@ def test_a_refused_password_is_told_without_it(stream, tmp_path):
     broker = Broker(tmp_path, "allow_anonymous false")
     broker.start()
     try:
-        running = stream(PATTERN, outputs=[outlet(broker.port, "me:Zq7 xK9@")])
+        running = stream(PATTERN, sinks=[outlet(broker.port, "me:Zq7 xK9@")])
         running.wait_for(lambda: any("refuses" in note for note in running.notes))
         summary = running.end()
     finally:

@@ -18,8 +18,13 @@ from streams import closed
 
 from patchct_edge import images
 from patchct_edge.bundle import Tag
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.events import FrameRow, LabelEvent
+from patchct_edge.runtime.stream.settings import (
+    JSONLSettings,
+    SnapshotsSettings,
+    VideoSettings,
+    WebhookSettings,
+)
 from patchct_edge.runtime.stream.sinks.base import Sink, SinkWorker
 from patchct_edge.runtime.stream.sinks.jsonl import JSONLSink
 from patchct_edge.runtime.stream.sinks.snapshots import SnapshotsSink
@@ -34,9 +39,9 @@ TEST_FOLDERS = os.pathsep.join(
 )
 FULL = """
 import resource, signal, sys
-from test_sinks import JSONLSink, row, settings
+from test_sinks import JSONLSettings, JSONLSink, row
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-outlet = JSONLSink(settings.JSONL())
+outlet = JSONLSink(JSONLSettings())
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
 for number in range(50):
@@ -123,7 +128,7 @@ def lines_of(path):
 
 def test_files_rotate_and_the_oldest_goes(tmp_path):
     path = tmp_path / "rows.jsonl"
-    outlet = JSONLSink(settings.JSONL(path=str(path), max_mb=0.001, keep=2))
+    outlet = JSONLSink(JSONLSettings(path=str(path), max_mb=0.001, keep_files=2))
     for number in range(40):
         outlet.deliver(row(number), None)
     outlet.close()
@@ -137,7 +142,7 @@ def test_files_rotate_and_the_oldest_goes(tmp_path):
 def test_a_file_is_continued(tmp_path):
     path = tmp_path / "rows.jsonl"
     for number in (1, 2):
-        outlet = JSONLSink(settings.JSONL(path=str(path)))
+        outlet = JSONLSink(JSONLSettings(path=str(path)))
         outlet.deliver(row(number), None)
         outlet.close()
     assert lines_of(path) == [1, 2]
@@ -146,7 +151,7 @@ def test_a_file_is_continued(tmp_path):
 def test_a_line_that_a_power_cut_tore_takes_no_other_with_it(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"frame": 0}\n{"fra')
-    outlet = JSONLSink(settings.JSONL(path=str(path)))
+    outlet = JSONLSink(JSONLSettings(path=str(path)))
     outlet.deliver(row(1), None)
     outlet.close()
     first, torn, last = path.read_text().splitlines()
@@ -158,7 +163,7 @@ def test_a_file_that_cannot_be_rotated_goes_on(tmp_path, monkeypatch):
     older = [tmp_path / f"rows.jsonl.{n}" for n in (1, 2, 3)]
     for each in older:
         each.write_text(each.name)
-    outlet = JSONLSink(settings.JSONL(path=str(path), max_mb=0.0005))
+    outlet = JSONLSink(JSONLSettings(path=str(path), max_mb=0.0005))
     outlet.say = said.append
 
     replace = os.replace
@@ -200,7 +205,7 @@ def test_a_full_disk_under_stdout_leaves_no_torn_line(tmp_path):
 
 
 def test_a_full_disk_leaves_no_torn_line(tmp_path, monkeypatch):
-    outlet = JSONLSink(settings.JSONL(path=str(tmp_path / "rows.jsonl")))
+    outlet = JSONLSink(JSONLSettings(path=str(tmp_path / "rows.jsonl")))
     write, room = os.write, [300]
 
     def full(file, data):
@@ -259,15 +264,15 @@ def server():
 
 def test_where_a_source_ends_what_waits_is_delivered(stream, server):
     server.codes = [503]  # its second try comes after the 0.4 s that a signal leaves
-    outlet = settings.Webhook(f"http://127.0.0.1:{server.server_port}/")
-    summary = stream("test://pattern?fps=50&size=64x48", frames=20, outputs=[outlet]).join()
-    (counts,) = [found for name, found in summary.outlets.items() if "webhook" in name]
+    outlet = WebhookSettings(url=f"http://127.0.0.1:{server.server_port}/")
+    summary = stream("test://pattern?fps=50&size=64x48", frames=20, sinks=[outlet]).join()
+    (counts,) = [found for name, found in summary.sinks.items() if "webhook" in name]
     assert counts.delivered == len(server.bodies) >= 3
     assert summary.complete
 
 
 def hook(server, user=""):
-    return WebhookSink(settings.Webhook(f"http://{user}127.0.0.1:{server.server_port}/events"))
+    return WebhookSink(WebhookSettings(url=f"http://{user}127.0.0.1:{server.server_port}/events"))
 
 
 def test_events_are_posted_in_order_and_tried_again(server):
@@ -299,7 +304,7 @@ def test_name_and_password_of_a_url_are_sent_and_never_told(server):
 
 
 def test_a_server_that_is_away_is_given_up_at_the_end():
-    courier = SinkWorker(WebhookSink(settings.Webhook("http://127.0.0.1:9/")), print)
+    courier = SinkWorker(WebhookSink(WebhookSettings(url="http://127.0.0.1:9/")), print)
     for number in range(3):
         courier.put(event(number), None)
     began = time.monotonic()
@@ -309,7 +314,7 @@ def test_a_server_that_is_away_is_given_up_at_the_end():
 
 
 def test_snapshots_have_safe_names_and_the_oldest_go(tmp_path):
-    outlet = SnapshotsSink(settings.Snapshots(str(tmp_path / "shots"), keep=3))
+    outlet = SnapshotsSink(SnapshotsSettings(folder=str(tmp_path / "shots"), keep_files=3))
     assert outlet.wants(event())
     assert not outlet.wants(event(on=False))
     for number in range(5):
@@ -324,10 +329,10 @@ def test_snapshots_have_safe_names_and_the_oldest_go(tmp_path):
 
 FULL_VIDEO = """
 import resource, signal, sys
-from test_sinks import PICTURE, VideoSink, row, settings
+from test_sinks import PICTURE, VideoSettings, VideoSink, row
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-outlet = VideoSink(settings.Video(sys.argv[1], fps=10), "door")
+outlet = VideoSink(VideoSettings(path=sys.argv[1], fps=10), "door")
 for number in range(3):
     try:
         outlet.deliver(row(number, position=number / 10), PICTURE)
@@ -354,7 +359,7 @@ def test_only_its_own_snapshots_are_deleted(tmp_path):
     for each in holiday:
         each.write_bytes(b"dear")
     for number in range(4):  # each a process of its own
-        outlet = SnapshotsSink(settings.Snapshots(str(tmp_path), keep=2))
+        outlet = SnapshotsSink(SnapshotsSettings(folder=str(tmp_path), keep_files=2))
         outlet.deliver(event(number, label="犬" * 150), PICTURE)
         outlet.close()
     assert all(each.exists() for each in holiday)
@@ -364,7 +369,7 @@ def test_only_its_own_snapshots_are_deleted(tmp_path):
 def test_a_video_can_be_read_back_with_its_captions(tmp_path):
     av = pytest.importorskip("av")
     path = tmp_path / "out.mp4"
-    outlet = VideoSink(settings.Video(str(path), fps=10), "door")
+    outlet = VideoSink(VideoSettings(path=str(path), fps=10), "door")
     assert not outlet.wants(row(1, "yard"))
     for number in range(20):
         larger = np.full((96, 128, 3), 90, np.uint8)  # the camera changes its size
@@ -383,7 +388,7 @@ def test_a_video_that_is_there_is_kept(tmp_path):
     notes = []
     for number in range(3):
         courier = SinkWorker(
-            VideoSink(settings.Video(str(tmp_path / "out.mp4")), "door"), notes.append
+            VideoSink(VideoSettings(path=str(tmp_path / "out.mp4")), "door"), notes.append
         )
         courier.put(row(number), PICTURE)
         closed(courier)
@@ -421,4 +426,4 @@ def test_a_video_whose_writer_was_killed_can_be_played(tmp_path, suffix):
 def test_a_video_that_cannot_be_written_is_told(tmp_path):
     pytest.importorskip("av")
     with pytest.raises(Exception, match="cannot write"):
-        VideoSink(settings.Video(str(tmp_path / "none" / "out.mp4")), "door")
+        VideoSink(VideoSettings(path=str(tmp_path / "none" / "out.mp4")), "door")

@@ -11,7 +11,7 @@ import pytest
 from streams import balanced
 
 from patchct_edge import images
-from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.settings import CameraSettings
 
 pytest.importorskip("av")
 
@@ -37,18 +37,18 @@ def test_a_whole_film_is_tagged_whole(stream, film):
 
 
 def test_a_film_begins_again(stream, film):
-    running = stream(settings.Camera(str(film), "c0", loop=True), frames=150)
+    running = stream(CameraSettings(source=str(film), name="c0", loop=True), frames=150)
     assert running.join().cameras["c0"].tagged == 150
-    positions = [row["position"] for row in running.rows() if "frame" in row]
+    positions = [row["position"] for row in running.rows() if row["type"] == "frame"]
     assert positions == sorted(positions)
     assert positions[-1] == pytest.approx(149 / 30, abs=0.1)
 
 
 def test_a_film_in_real_time_takes_its_time_and_drops(stream, film):
-    running = stream(settings.Camera(str(film), "c0", realtime=True))
+    running = stream(CameraSettings(source=str(film), name="c0", realtime=True))
     counts = running.join().cameras["c0"]
     assert balanced(counts)
-    rows = [row for row in running.rows() if "frame" in row]
+    rows = [row for row in running.rows() if row["type"] == "frame"]
     assert rows[-1]["position"] == pytest.approx(2, abs=0.4)
 
 
@@ -129,7 +129,7 @@ def nonsense(answer):
 )
 def test_a_server_that_talks_nonsense_is_tried_again(stream, scheme, answer):
     with nonsense(answer) as port:
-        running = stream(f"{scheme}://127.0.0.1:{port}/x", stall=1.0)
+        running = stream(f"{scheme}://127.0.0.1:{port}/x", stall_timeout=1.0)
         running.wait_for(lambda: running.events("camera lost"))
         counts = running.end().cameras["c0"]
     assert counts.captured == 0

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from patchct_edge.runtime.stream import settings
 from patchct_edge.runtime.stream.backoff import Backoff
+from patchct_edge.runtime.stream.settings import CameraSettings
 from patchct_edge.runtime.stream.sources.camera import Camera
 from patchct_edge.runtime.stream.sources.frame import Frame, Source, SourceError
 
@@ -63,7 +63,7 @@ def camera(*sources, source="rtsp://me:secret@host/stream", **changes):
             raise found
         return found
 
-    given = settings.Camera(source, "door", **changes)
+    given = CameraSettings(source=source, name="door", **changes)
     backoff = Backoff(0.01, 0.02)
     return Camera(given, STALL, threading.Condition(), opener=opener, backoff=backoff)
 
@@ -162,7 +162,7 @@ def test_fps_takes_an_even_share(fps, left):
             for n in range(300):
                 yield Frame(lambda: BLACK, round(n / 30, 3), time.monotonic(), time.time())
 
-    watched = camera(Timed(), fps=fps)
+    watched = camera(Timed(), max_fps=fps)
     states_of(watched, 2)
     assert watched.counts.captured - watched.counts.skipped == left
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from patchct_edge.runtime.stream import settings
+from patchct_edge.runtime.stream.settings import CameraSettings
 from patchct_edge.runtime.stream.sources.frame import SourceError
 from patchct_edge.runtime.stream.sources.gstreamer import LAUNCH, GStreamerSource
 from patchct_edge.runtime.stream.sources.open import open_source
@@ -97,7 +97,7 @@ def test_a_pipeline_that_delivers_nothing_is_given_up_and_tried_again(stream):
     with pytest.raises(SourceError, match="no picture in time"):
         opened(silent, 0.5)
     assert children() == []
-    running = stream("gst:" + silent, stall=0.3)
+    running = stream("gst:" + silent, stall_timeout=0.3)
     running.wait_for(lambda: "no picture in time" in str(running.events("camera lost")))
     assert running.end().cameras["c0"].captured == 0
     assert children() == []
@@ -105,7 +105,7 @@ def test_a_pipeline_that_delivers_nothing_is_given_up_and_tried_again(stream):
 
 def test_csi_without_a_jetson_says_what_is_missing():
     with pytest.raises(SourceError, match="nvarguscamerasrc"):
-        open_source(settings.Camera("csi://0"), 5.0, threading.Event())
+        open_source(CameraSettings(source="csi://0"), 5.0, threading.Event())
 
 
 def test_a_pipeline_is_a_stream(stream):

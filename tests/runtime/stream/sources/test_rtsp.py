@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from streams import balanced
+from streams import balanced, event_name
 
 SERVER = Path(__file__).parents[3] / "support" / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"
@@ -59,12 +59,12 @@ def url(port, user=""):
 
 
 def frames(running):
-    return [row for row in running.rows() if "frame" in row]
+    return [row for row in running.rows() if row["type"] == "frame"]
 
 
 def test_a_server_that_is_killed_and_comes_back_is_found_again(stream, serve, port):
     child = serve(port)
-    running = stream(url(port), stall=3.0)
+    running = stream(url(port), stall_timeout=3.0)
     running.wait_for(lambda: len(frames(running)) > 10)
     child.kill()
     running.wait_for(lambda: running.events("camera lost"))
@@ -76,14 +76,14 @@ def test_a_server_that_is_killed_and_comes_back_is_found_again(stream, serve, po
     assert len(frames(running)) > seen
     assert balanced(counts)
     # No frame between the loss and the new connection: none was made up.
-    kinds = [row.get("event", "frame") for row in running.rows()]
+    kinds = [event_name(row) for row in running.rows()]
     lost, again = kinds.index("camera lost"), len(kinds) - kinds[::-1].index("camera connected") - 1
     assert "frame" not in kinds[lost:again]
 
 
 def test_a_server_that_stops_is_noticed_and_continued(stream, serve, port):
     child = serve(port)
-    running = stream(url(port), stall=2.0)
+    running = stream(url(port), stall_timeout=2.0)
     running.wait_for(lambda: len(frames(running)) > 10)
     child.send_signal(signal.SIGSTOP)
     running.wait_for(lambda: running.events("camera lost"), 15)
@@ -96,16 +96,16 @@ def test_a_server_that_stops_is_noticed_and_continued(stream, serve, port):
 
 def test_it_ends_in_time_while_a_camera_hangs(stream, serve, port):
     child = serve(port)
-    running = stream(url(port), stall=30.0)
+    running = stream(url(port), stall_timeout=30.0)
     running.wait_for(lambda: len(frames(running)) > 3)
     child.send_signal(signal.SIGSTOP)
-    running.orders.stop.set()
+    running.control.stop_requested.set()
     assert running.join(1.5).cameras["c0"].tagged > 3
 
 
 def test_a_refused_password_is_told_and_never_shown(stream, serve, port, capfd):
     serve(port, "320x240", "me", "rightword")
-    running = stream(url(port, "me:wrongword@"), stall=3.0)
+    running = stream(url(port, "me:wrongword@"), stall_timeout=3.0)
     running.wait_for(lambda: running.events("camera lost"))
     summary = running.end()
     said = str(running.rows()) + str(running.notes) + str(summary) + "".join(capfd.readouterr())
@@ -115,6 +115,6 @@ def test_a_refused_password_is_told_and_never_shown(stream, serve, port, capfd):
 
 def test_the_right_password_opens(stream, serve, port, capfd):
     serve(port, "320x240", "me", "right%word")
-    running = stream(url(port, "me:right%25word@"), frames=5, stall=3.0)
+    running = stream(url(port, "me:right%25word@"), frames=5, stall_timeout=3.0)
     assert running.join().cameras["c0"].tagged == 5
     assert "right" not in str(running.rows()) + str(running.notes) + "".join(capfd.readouterr())

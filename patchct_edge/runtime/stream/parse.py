@@ -1,0 +1,152 @@
+"""Stream settings from plain values, such as those of a TOML file: all faults at once."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from patchct_edge.errors import did_you_mean
+from patchct_edge.runtime.stream.settings import (
+    SINK_MODELS,
+    CameraSettings,
+    StreamSettings,
+    ThresholdSettings,
+)
+from patchct_edge.runtime.stream.sources.address import redact
+
+Location = Sequence[int | str]
+STAND_IN_SOURCE = "test://pattern"
+SINGULAR = {"cameras": "camera", "sinks": "sink"}  # TOML's [[camera]] reads better
+MAX_REMOVALS = 2  # an entry may lack a setting only once a faulty value was removed
+NO_TABLE = ("model_type", "model_attributes_type", "dict_type")
+_REMOVED = object()
+
+
+def describe_location(location: Location) -> str:
+    """Return where a setting stands in a file, such as "camera 2 max_fps"."""
+    return " ".join(
+        f"{part + 1}" if isinstance(part, int) else SINGULAR.get(part, part) for part in location
+    )
+
+
+def parse_settings(
+    values: Mapping[str, Any],
+    faults: list[str],
+    describe: Callable[[Location], str] = describe_location,
+) -> StreamSettings | None:
+    """Return the settings without the faulty ones; None if nothing useful remains.
+
+    So that what the valid settings mean can be checked as well, and all faults be listed together.
+
+    Args:
+        values: the fields of `StreamSettings` as plain values.
+        faults: each fault of form is appended: unknown or missing names, types, ranges.
+        describe: returns how a fault names a setting.
+    """
+    values = dict(values)
+    thresholds = values.get("thresholds")
+    if isinstance(thresholds, dict):  # dog = 0.7 is short for dog = { on = 0.7 }
+        values["thresholds"] = {
+            label: threshold if isinstance(threshold, dict) else {"on": threshold}
+            for label, threshold in thresholds.items()
+        }
+    try:
+        return _validate(values)
+    except ValidationError as error:
+        errors = error.errors()
+    for fault in errors:
+        location = _without_sink_kind(fault["loc"])
+        text, location = _explain(fault, location)
+        faults.append(redact(f"{describe(location)}: {text}"))
+    for _ in range(MAX_REMOVALS):
+        values = _without_faulty(values, errors)
+        try:
+            return _validate(values)
+        except ValidationError as error:
+            errors = error.errors()
+    return None
+
+
+def _validate(values: Mapping[str, Any]) -> StreamSettings:
+    # JSON has no tuples: they are read from lists even where types are strict.
+    return StreamSettings.model_validate_json(json.dumps(values, default=str), strict=True)
+
+
+def _without_sink_kind(location: Location) -> Location:
+    """Drop the kind of a sink, which pydantic puts behind its number."""
+    if location[0] == "sinks" and len(location) > 2:
+        return (*location[:2], *location[3:])
+    return location
+
+
+def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Location]:
+    """Return what is wrong, and the location of the setting that should change."""
+    kind, value, message = fault["type"], fault["input"], fault["msg"]
+    if kind == "missing":
+        return "is missing", location
+    if kind == "extra_forbidden":
+        names = [SINGULAR.get(name, name) for name in _model_at(fault["loc"]).model_fields]
+        suggestion = did_you_mean(str(location[-1]), names)
+        return f"there is no such setting, {suggestion}", location
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        sink_kind = value.get("kind")
+        return f"got {sink_kind!r}, {did_you_mean(str(sink_kind), SINK_MODELS)}", (
+            *location,
+            "kind",
+        )
+    if kind in NO_TABLE:
+        return f"got {value!r}, expected a table", location
+    expected = message.removeprefix("Input should be ").replace("valid ", "")
+    if expected.startswith(("greater", "less")):
+        expected = f"a number {expected}"
+    return f"got {value!r}, expected {expected}", location
+
+
+def _model_at(location: Location) -> type[BaseModel]:
+    """Return the model that has, or lacks, the setting at a location."""
+    if len(location) < 3:
+        return StreamSettings
+    if location[0] == "sinks":
+        return SINK_MODELS[str(location[2])]
+    return CameraSettings if location[0] == "cameras" else ThresholdSettings
+
+
+def _without_faulty(values: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a copy without faulty settings and without entries that lack one.
+
+    A camera without a valid source, or one that is not a table, becomes a test pattern instead, so
+    that the others keep their numbers and no sink misses its camera.
+    """
+    remaining = copy.deepcopy(dict(values))
+    for fault in errors:
+        location = _without_sink_kind(fault["loc"])
+        replacement: object = _REMOVED
+        if location[0] == "cameras" and len(location) == 2:
+            replacement = {"source": STAND_IN_SOURCE, "name": describe_location(location)}
+        elif location[-1] == "source":
+            replacement = STAND_IN_SOURCE
+        elif fault["type"] == "missing" or (isinstance(location[-1], int) and len(location) > 2):
+            location = location[:-1]  # the entry, or all numbers of a region
+        with suppress(LookupError, TypeError):  # it was removed with another
+            _replace(remaining, location, replacement)
+    return _without_removed(remaining)
+
+
+def _replace(values: Any, location: Location, replacement: object) -> None:
+    for part in location[:-1]:
+        values = values[part]
+    if location:
+        values[location[-1]] = replacement
+
+
+def _without_removed(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {k: _without_removed(v) for k, v in values.items() if v is not _REMOVED}
+    if isinstance(values, list):
+        return [_without_removed(value) for value in values if value is not _REMOVED]
+    return values
