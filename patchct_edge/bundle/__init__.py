@@ -3,7 +3,8 @@
 from patchct_edge.bundle.bundle import Bundle
 from patchct_edge.bundle.calibration import Calibration
 from patchct_edge.bundle.manifest import Manifest
-from patchct_edge.bundle.preprocessing import Placement, Preprocessing
+from patchct_edge.bundle.placement import Placement
+from patchct_edge.bundle.preprocessing import Preprocessing
 from patchct_edge.bundle.tags import Tag
 
 __all__ = ["Bundle", "Calibration", "Manifest", "Placement", "Preprocessing", "Tag"]

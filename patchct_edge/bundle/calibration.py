@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from patchct_edge.arrays import Bools, Float32s, Float64s, Floats
+from patchct_edge.bundle.tags import Tag
 from patchct_edge.errors import BundleError
 
 
@@ -42,8 +43,35 @@ class Calibration:
         return scores
 
     def tags(self, logits: Floats) -> Bools:
-        """Return which labels are tags, bool (B, M)."""
+        """Return which labels are tags, bool (B, M): those whose score reaches the threshold."""
         return np.asarray(self.scores(logits) >= self.thresholds, np.bool_)
+
+    def tag_image(
+        self,
+        logits: Floats,
+        labels: Sequence[str],
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        all_scores: bool = False,
+    ) -> list[Tag]:
+        """Return the tags of one image, highest score first, ties in label order.
+
+        Args:
+            logits: float (M,).
+            labels: the M names.
+            threshold: one threshold, 0..1, in place of those of the labels.
+            top_k: at most so many tags, all by default.
+            all_scores: return every label, whatever its threshold (`top_k` still caps the list).
+        """
+        scores = self.scores(logits)
+        best_first = np.argsort(-scores, kind="stable")
+        if not all_scores:
+            thresholds = self.thresholds
+            if threshold is not None:
+                thresholds = np.full_like(thresholds, threshold)
+            best_first = best_first[(scores >= thresholds)[best_first]]
+        return [Tag(labels[m], float(scores[m])) for m in best_first[:top_k]]
 
     def to_json(self, labels: Sequence[str]) -> dict[str, Any]:
         """Return `{"temperature": ..., "bias": ..., "thresholds": {label: threshold}}`."""

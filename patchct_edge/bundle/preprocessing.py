@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from patchct_edge import images
 from patchct_edge.arrays import RGB
+from patchct_edge.bundle.placement import Placement
 from patchct_edge.errors import UserError
 
 FITS = ("squash", "crop", "pad")
-
-
-class Placement(NamedTuple):
-    """Which box of a picture fills which box of the input square; both in pixels of their own."""
-
-    source: images.Box
-    target: tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -53,43 +47,50 @@ class Preprocessing:
             raise UserError("size and std must be positive", got=(self.size, self.std))
 
     def apply(self, rgb: RGB, box: images.Box | None = None) -> RGB:
-        """Fit `box` of the picture (all of it by default) into the input square."""
-        source, (left, top, right, bottom) = self.placement(
-            box or (0, 0, rgb.shape[1], rgb.shape[0])
-        )
-        inner = images.resize(rgb, right - left, bottom - top, self.interpolation, source)
+        """Fit `box` of a photo (all of it by default) into the input square."""
+        placement = self.place(box or (0, 0, rgb.shape[1], rgb.shape[0]))
+        left, top, right, bottom = placement.target
+        inner = images.resize(rgb, right - left, bottom - top, self.interpolation, placement.source)
         if self.fit != "pad":
             return inner
         canvas = np.full((self.size, self.size, 3), 128, np.uint8)
         canvas[top:bottom, left:right] = inner
         return canvas
 
-    def placement(self, box: images.Box) -> Placement:
-        """Return what of `box` the engine sees, and where in the input square."""
+    def place(self, box: images.Box) -> Placement:
+        """Return what the engine sees of `box`, in pixels of the photo, and where in its input."""
         left, top, right, bottom = box
         width, height = right - left, bottom - top
         whole = (0, 0, self.size, self.size)
         if self.fit == "squash":
-            return Placement(box, whole)
+            return Placement(box, whole, self.size)
         if self.fit == "crop":
             side = min(width, height)
             left, top = left + (width - side) / 2, top + (height - side) / 2
-            return Placement((left, top, left + side, top + side), whole)
+            return Placement((left, top, left + side, top + side), whole, self.size)
         scale = self.size / max(width, height)
         w, h = max(1, round(width * scale)), max(1, round(height * scale))
         x, y = (self.size - w) // 2, (self.size - h) // 2
-        return Placement(box, (x, y, x + w, y + h))
+        return Placement(box, (x, y, x + w, y + h), self.size)
 
-    def read(self, source: str | os.PathLike[str] | bytes) -> RGB:
-        """Decode an image no larger than needed, and fit the whole picture.
+    def decode(self, source: str | os.PathLike[str] | bytes) -> RGB:
+        """Decode a photo whole, but no larger than needed.
 
-        Twice the input's size keeps the scores: a quarter of a grey level of difference on average
-        on photos of 12 megapixels (docs/results.md).
+        Twice the input's size keeps the scores: on photos of 12 megapixels the input differs by a
+        quarter of a gray level on average (docs/results.md).
 
         Raises:
             ImageError: as `images.decode`.
         """
-        return self.apply(images.decode(source, at_least=2 * self.size))
+        return images.decode(source, at_least=2 * self.size)
+
+    def read(self, source: str | os.PathLike[str] | bytes) -> RGB:
+        """Decode a photo and fit all of it into the input square: uint8 (size, size, 3).
+
+        Raises:
+            ImageError: as `images.decode`.
+        """
+        return self.apply(self.decode(source))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -109,7 +109,9 @@ def score_pointing(
     found: list[Case] = []
     for n, (sample, heat) in enumerate(maps):
         mine = boxes.get(sample.path.resolve(), [])
-        points = patch_centres(grid, preprocessing, *images.dimensions(sample.path))
+        width, height = images.dimensions(sample.path)
+        placement = preprocessing.place((0, 0, width, height))
+        points = placement.patch_centers(grid) / (width, height)
         found += _cases(n, sample, dict(zip(labels, heat, strict=True)), points, mine)
     ordinary = [case for case in found if not case.difficult]
     if not ordinary:
@@ -160,29 +162,6 @@ def _case(n: int, label: str, heat: Float32s, points: Float64s, boxes: Sequence[
         centre=bool(_inside(np.array([[0.5, 0.5]]), boxes)[0]),
         difficult=all(box.difficult for box in boxes),
     )
-
-
-def patch_centres(
-    grid: tuple[int, int], preprocessing: Preprocessing, width: int, height: int
-) -> Float64s:
-    """Return the centres of the patches, (rows * columns, 2), as fractions of a picture.
-
-    Those of patches in the bars of `pad` lie outside 0..1.
-
-    Args:
-        grid: (rows, columns) of patches.
-        width, height: of the picture, in pixels.
-    """
-    rows, columns = grid
-    steps = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
-    centres = (
-        np.stack(steps, -1).reshape(-1, 2) * preprocessing.size / (columns, rows)
-    )  # of the input
-    source, target = (
-        np.reshape(box, (2, 2)) for box in preprocessing.placement((0, 0, width, height))
-    )
-    scale = (source[1] - source[0]) / (target[1] - target[0])
-    return np.asarray((source[0] + (centres - target[0]) * scale) / (width, height), np.float64)
 
 
 def _inside(points: Float64s, boxes: Sequence[ObjectBox]) -> Bools:

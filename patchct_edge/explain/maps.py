@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from patchct_edge import images, navigators
+from patchct_edge import navigators
 from patchct_edge.arrays import RGB, Float32s
 from patchct_edge.bundle import Bundle, Preprocessing
-from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.runtime.engines.base import Engine
 
 
@@ -103,13 +102,13 @@ def explain_photo(
         ValueError: the engine was opened without similarity.
     """
     preprocessing = bundle.preprocessing
-    photo = images.decode(path, at_least=2 * preprocessing.size)  # as Preprocessing.read
+    photo = preprocessing.decode(path)
     logits, similarities = engine.infer(preprocessing.apply(photo)[None])
     if similarities is None:
         raise ValueError("the engine was opened without similarity")
     calibration = bundle.calibration(engine.record.precision)
     scores, similarity = calibration.scores(logits)[0], similarities[0]
-    tags = {tag.label for tag in tags_from_scores(scores, bundle.labels, calibration.thresholds)}
+    tags = {tag.label for tag in calibration.tag_image(logits[0], bundle.labels)}
     backward, forward = compute_navigators(similarity, scores, bundle.manifest.tau)
     grid = bundle.manifest.grid
     maps = [

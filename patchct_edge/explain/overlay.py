@@ -66,39 +66,16 @@ def spread_over_photo(
 
     What the preprocessing cuts off, the engine did not see, and it is 0 there.
     """
-    source, target = preprocessing.placement((0, 0, width, height))
-    rows, columns = cells.shape
-    scales = (columns / preprocessing.size, rows / preprocessing.size) * 2
-    seen = tuple(edge * scale for edge, scale in zip(target, scales, strict=True))
+    placement = preprocessing.place((0, 0, width, height))
+    source = placement.source
     left, top = int(source[0]), int(source[1])
     w, h = int(source[2] - source[0]), int(source[3] - source[1])
-    found = np.zeros((height, width), np.uint8)
+    grid = (cells.shape[0], cells.shape[1])
     rgb = np.repeat(cells[:, :, None], 3, 2)
-    large = images.resize(rgb, w, h, interpolation, (seen[0], seen[1], seen[2], seen[3]))
-    found[top : top + h, left : left + w] = large[:, :, 0]
-    return found
-
-
-def patch_box(
-    patch: tuple[int, int],
-    grid: tuple[int, int],
-    preprocessing: Preprocessing,
-    width: int,
-    height: int,
-) -> images.Box:
-    """Return the box of a patch (row, column) in pixels of a photo of that width and height.
-
-    It may lie outside: where the preprocessing pads, there are patches outside the photo.
-    """
-    source, target = preprocessing.placement((0, 0, width, height))
-    row, column = patch
-    edges = []
-    for axis, (place, count) in enumerate(((column, grid[1]), (row, grid[0]))):
-        scale = (source[axis + 2] - source[axis]) / (target[axis + 2] - target[axis])
-        for cell in (place, place + 1):
-            edges.append(source[axis] + (cell * preprocessing.size / count - target[axis]) * scale)
-    left, right, top, bottom = edges
-    return left, top, right, bottom
+    seen = images.resize(rgb, w, h, interpolation, placement.target_in_patches(grid))
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[top : top + h, left : left + w] = seen[:, :, 0]
+    return pixels
 
 
 def draw_heat_map(photo: RGB, preprocessing: Preprocessing, label_map: LabelMap) -> RGB:
@@ -114,7 +91,7 @@ def draw_heat_map(photo: RGB, preprocessing: Preprocessing, label_map: LabelMap)
     heated = 0.35 * photo + 0.65 * np.array(HEAT_COLOR)
     pixels = _round_to_rgb(opacity * heated + (1 - opacity) * _fade(photo))
     grid = label_map.backward.shape
-    box = patch_box(label_map.strongest_patch, grid, preprocessing, width, height)
+    box = preprocessing.place((0, 0, width, height)).patch_box(label_map.strongest_patch, grid)
     return draw_outline(pixels, box)
 
 

@@ -16,7 +16,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.errors import UserError
 from patchct_edge.explain.figure import CaptionLine, Figure, FigureRow, Tile
-from patchct_edge.explain.overlay import draw_outline, patch_box
+from patchct_edge.explain.overlay import draw_outline
 from patchct_edge.progress import Advance, ignore_progress
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.tagging.pipeline import score_images
@@ -136,9 +136,10 @@ def _crop_around(sample: Sample, patch: int, bundle: Bundle) -> RGB:
         ImageError: the photo can no longer be decoded.
     """
     preprocessing, grid = bundle.preprocessing, bundle.manifest.grid
-    photo = images.decode(sample.path, at_least=2 * preprocessing.size)
+    photo = preprocessing.decode(sample.path)
     height, width = photo.shape[:2]
-    left, top, right, bottom = patch_box(divmod(patch, grid[1]), grid, preprocessing, width, height)
+    placement = preprocessing.place((0, 0, width, height))
+    left, top, right, bottom = placement.patch_box(divmod(patch, grid[1]), grid)
     x0, x1 = _widen(left, right, width)
     y0, y1 = _widen(top, bottom, height)
     crop = images.resize(photo, CROP_SIDE_PX, CROP_SIDE_PX, "bicubic", (x0, y0, x1, y1))

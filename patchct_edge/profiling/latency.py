@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from patchct_edge import images
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Bundle, Calibration
-from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.runtime.engines.base import Engine
 
 WARM_UP, SAMPLES = 20, 200  # photos
@@ -97,13 +95,13 @@ def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -
     preprocessing, times = bundle.preprocessing, [time.perf_counter()]
     data = path.read_bytes()
     times.append(time.perf_counter())
-    rgb = images.decode(data, at_least=2 * preprocessing.size)
+    rgb = preprocessing.decode(data)
     times.append(time.perf_counter())
     pixels = preprocessing.apply(rgb)
     times.append(time.perf_counter())
     outputs, inner = engine.infer_timed(pixels[None])
     began = time.perf_counter()
-    tags_from_scores(calibration.scores(outputs.logits)[0], bundle.labels, calibration.thresholds)
+    calibration.tag_image(outputs.logits[0], bundle.labels)
     tags = time.perf_counter() - began
     before = dict(zip(("read", "decode", "resize"), np.diff(times).tolist(), strict=True))
     return {**before, **inner, "tags": tags}

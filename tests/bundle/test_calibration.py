@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchct_edge.bundle import Calibration, Tag
-from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.errors import BundleError
 
 LABELS = ("cat", "dog", "Hund 🐕", "a|b")
@@ -96,44 +95,63 @@ def test_writing_for_other_labels_is_a_bug():
         CALIBRATION.to_json(LABELS[:2])
 
 
-SCORES = np.array([0.6, 0.9, 0.6, 0.2], np.float32)
+LOGITS = np.array([0.4, 2.2, 0.4, -1.4], np.float32)
+SCORES = Calibration.default(4).scores(LOGITS)  # about 0.6, 0.9, 0.6, 0.2
 
 
-def names(**options):
-    thresholds = options.pop("thresholds", np.full(4, 0.5))
-    return [tag.label for tag in tags_from_scores(SCORES, "abcd", thresholds, **options)]
+def tag_names(thresholds=None, **options):
+    calibration = Calibration(np.full(4, 0.5) if thresholds is None else thresholds)
+    return [tag.label for tag in calibration.tag_image(LOGITS, "abcd", **options)]
 
 
 def test_tags_are_highest_first_with_ties_in_label_order():
-    assert names() == ["b", "a", "c"]
-    assert names(thresholds=np.array([0.7, 0.7, 0.1, 0.1])) == ["b", "c", "d"]
-    assert names(thresholds=np.ones(4)) == []
+    assert tag_names() == ["b", "a", "c"]
+    assert tag_names(np.array([0.7, 0.7, 0.1, 0.1])) == ["b", "c", "d"]
+    assert tag_names(np.ones(4)) == []
 
 
 def test_a_score_at_its_threshold_is_a_tag():
     at = SCORES.astype(np.float64)
-    assert names(thresholds=at) == ["b", "a", "c", "d"]
-    assert names(thresholds=np.nextafter(at, 1)) == []
+    assert tag_names(at) == ["b", "a", "c", "d"]
+    assert tag_names(np.nextafter(at, 1)) == []
+    assert Calibration(at).tags(LOGITS[None]).tolist() == [[True] * 4]
+    assert Calibration(np.nextafter(at, 1)).tags(LOGITS[None]).tolist() == [[False] * 4]
 
 
-def test_top_k_caps_and_every_ignores_thresholds():
-    assert names(top_k=2) == ["b", "a"]
-    assert names(top_k=9) == ["b", "a", "c"]
-    assert names(every=True) == ["b", "a", "c", "d"]
-    assert names(every=True, top_k=1) == ["b"]
+def test_one_threshold_replaces_those_of_the_labels():
+    assert tag_names(threshold=0.7) == ["b"]
+    assert tag_names(threshold=0) == ["b", "a", "c", "d"]
+    assert tag_names(threshold=float(SCORES[0])) == ["b", "a", "c"]
+    assert tag_names(threshold=float(np.nextafter(np.float64(SCORES[0]), 1))) == ["b"]
+
+
+def test_top_k_caps_and_all_scores_ignores_thresholds():
+    assert tag_names(top_k=2) == ["b", "a"]
+    assert tag_names(top_k=9) == ["b", "a", "c"]
+    assert tag_names(all_scores=True) == ["b", "a", "c", "d"]
+    assert tag_names(all_scores=True, top_k=1) == ["b"]
+    assert tag_names(all_scores=True, threshold=0.99) == ["b", "a", "c", "d"]
+
+
+def test_tags_have_temperature_and_bias():
+    tags = CALIBRATION.tag_image(LOGITS, "abcd", all_scores=True)
+    scores = CALIBRATION.scores(LOGITS)
+    assert [(tag.label, tag.score) for tag in tags] == [
+        ("abcd"[m], scores[m]) for m in (1, 0, 2, 3)
+    ]
 
 
 def test_a_tag_is_plain_data():
-    (tag,) = tags_from_scores(SCORES, "abcd", np.full(4, 0.5), top_k=1)
-    assert tag == Tag("b", float(np.float32(0.9)))
-    assert json.loads(json.dumps(tag.score)) == tag.score  # a float, no NumPy scalar
+    (tag,) = Calibration.default(4).tag_image(LOGITS, "abcd", top_k=1)
+    assert tag == Tag("b", float(SCORES[1]))
+    assert json.loads(json.dumps(tag.score)) == tag.score  # a float, not a NumPy scalar
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8, unique=True), st.randoms())
-def test_permuting_labels_changes_no_tags(scores, random):
-    order = list(range(len(scores)))
+@given(st.lists(st.integers(-40, 40), min_size=1, max_size=8, unique=True), st.randoms())
+def test_permuting_labels_changes_no_tags(eighths, random):
+    order = list(range(len(eighths)))
     random.shuffle(order)
-    table, thresholds = np.array(scores), np.linspace(0, 1, len(scores))
+    logits, thresholds = np.array(eighths) / 8, np.linspace(0, 1, len(eighths))
     labels = [f"label {m}" for m in order]
-    moved = tags_from_scores(table[order], labels, thresholds[order])
-    assert moved == tags_from_scores(table, [f"label {m}" for m in sorted(order)], thresholds)
+    moved = Calibration(thresholds[order]).tag_image(logits[order], labels)
+    assert moved == Calibration(thresholds).tag_image(logits, [f"label {m}" for m in sorted(order)])

@@ -87,21 +87,6 @@ def test_a_box_is_the_picture_that_it_cuts_out():
         np.testing.assert_array_equal(whole, preprocessing.apply(rgb))
 
 
-@pytest.mark.parametrize(
-    ("fit", "source", "target"),
-    [
-        ("squash", (0, 0, 80, 40), (0, 0, 16, 16)),
-        ("crop", (20, 0, 60, 40), (0, 0, 16, 16)),
-        ("pad", (0, 0, 80, 40), (0, 4, 16, 12)),
-    ],
-)
-def test_a_placement_says_what_the_engine_sees_and_where(fit, source, target):
-    assert Preprocessing(16, fit).placement((0, 0, 80, 40)) == (source, target)
-    moved = Preprocessing(16, fit).placement((5, 7, 85, 47))
-    assert moved.source == tuple(edge + move for edge, move in zip(source, (5, 7) * 2, strict=True))
-    assert moved.target == target
-
-
 def test_shrinking_averages_and_does_not_skip():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from patchct_edge.bundle import Bundle, Preprocessing
+from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Dataset, ObjectBox, Sample
 from patchct_edge.errors import UserError
-from patchct_edge.evaluation.pointing import patch_centres, play_pointing_game
+from patchct_edge.evaluation.pointing import play_pointing_game
 from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
 pytest.importorskip("openvino")
@@ -80,20 +80,3 @@ def test_what_has_no_box_or_cannot_be_read_is_no_case(game, photo, tmp_path):
     assert game(samples, boxes).ordinary.cases == 1
     with pytest.raises(UserError, match="no image of the data set has a box"):
         game(samples, {photo: [ObjectBox("green", *WHOLE, difficult=True)]})
-
-
-@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
-@pytest.mark.parametrize(("width", "height"), [(160, 80), (80, 160), (120, 120)])
-def test_a_patch_centre_lies_where_the_recipe_shows_it(fit, width, height):
-    """A bright spot at a patch's centre is brightest in that patch of the input."""
-    preprocessing, grid = Preprocessing(32, fit), (4, 4)
-    for n, (x, y) in enumerate(patch_centres(grid, preprocessing, width, height)):
-        if not (0 < x < 1 and 0 < y < 1):
-            continue
-        rgb = np.zeros((height, width, 3), np.uint8)
-        column, row = int(x * width), int(y * height)
-        rgb[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3] = 255
-        patches = preprocessing.apply(rgb)[:, :, 0].astype(float).reshape(4, 8, 4, 8).mean((1, 3))
-        if fit == "pad":
-            patches[preprocessing.apply(rgb * 0)[:, :, 0].reshape(4, 8, 4, 8).mean((1, 3)) > 0] = 0
-        assert patches.argmax() == n

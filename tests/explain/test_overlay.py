@@ -14,7 +14,6 @@ from patchct_edge.explain.overlay import (
     draw_heat_map,
     draw_outline,
     draw_regions,
-    patch_box,
     spread_over_photo,
 )
 
@@ -50,7 +49,8 @@ def mark_patch(grid, patch):
 def test_a_patch_lands_where_the_engine_saw_it(fit, shape, box):
     preprocessing, grid, patch = Preprocessing(32, fit), (4, 4), (1, 3)
     height, width = shape
-    assert patch_box(patch, grid, preprocessing, width, height) == pytest.approx(box)
+    placement = preprocessing.place((0, 0, width, height))
+    assert placement.patch_box(patch, grid) == pytest.approx(box)
     expected = np.zeros(shape, np.uint8)
     left, top, right, bottom = box
     expected[top:bottom, left:right] = 255
@@ -71,7 +71,8 @@ def test_a_patch_covers_its_box_in_any_photo(fit, width, height, size, grid, dat
     preprocessing = Preprocessing(size, fit)
     pixels = spread_over_photo(mark_patch(grid, patch), preprocessing, width, height, "nearest")
     assert pixels.shape == (height, width)
-    left, top, right, bottom = patch_box(patch, grid, preprocessing, width, height)
+    placement = preprocessing.place((0, 0, width, height))
+    left, top, right, bottom = placement.patch_box(patch, grid)
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if rows.size:  # within a pixel, which half a pixel of the cut may become
         assert left - 1 <= columns[0] <= columns[-1] + 1 <= right + 1

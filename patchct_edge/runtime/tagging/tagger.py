@@ -10,7 +10,6 @@ import numpy as np
 
 from patchct_edge.arrays import RGB, Floats, ImageBatch
 from patchct_edge.bundle import Bundle, Calibration, Tag
-from patchct_edge.bundle.tags import tags_from_scores
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import on_one_line
 from patchct_edge.runtime.engines.base import Engine
@@ -155,8 +154,6 @@ class Tagger(Closeable):
         top_k: int | None,
         every: bool,
     ) -> list[Tag]:
-        scores = self._calibration.scores(logits[None])[0]
-        thresholds = self._calibration.thresholds
-        if threshold is not None:
-            thresholds = np.full_like(thresholds, threshold)
-        return tags_from_scores(scores, self.bundle.labels, thresholds, top_k=top_k, every=every)
+        return self._calibration.tag_image(
+            logits, self.bundle.labels, threshold=threshold, top_k=top_k, all_scores=every
+        )
