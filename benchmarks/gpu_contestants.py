@@ -59,7 +59,7 @@ class Bare(TensorRTEngine):
         return len(self._host) // (3 * self.size**2)
 
     def finish(self) -> None:
-        self._memory.wait(self._memory.mark())
+        self._memory.wait(self._memory.record_event())
 
     def as_graph(self) -> Callable[[], None]:
         """Capture one run as a CUDA graph; return what replays it."""

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,7 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from patchct_edge.runtime.engines.tensorrt.build import Progress
+    from patchct_edge.progress import Advance, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,8 @@ def compile_(
     names = [check_precision(name.strip()) for name in precision.split(",")]
     build_options = BuildOptions(_parse_batches(batch), workspace, with_maps)
     for name in names:
-        with (
-            console.phases(f"{engine.value} {name}") as progress,
-            _stop_on_signals(progress) as stoppable_progress,
-        ):
-            record = compile_engine(trt, bundle, name, build_options, stoppable_progress)
+        with console.progress() as bar, _stop_on_signals(bar, f"{engine.value} {name}") as progress:
+            record = compile_engine(trt, bundle, name, build_options, progress)
         bundle = Bundle(bundle_path)
         logger.info(
             f"compiled {record.name} in {record.build_seconds:.0f} s "
@@ -70,25 +68,38 @@ def compile_(
 
 
 @contextmanager
-def _stop_on_signals(progress: Progress) -> Iterator[Progress]:
-    """Let Ctrl-C and SIGTERM end a build at its next step.
+def _stop_on_signals(progress: Progress, name: str) -> Iterator[Progress]:
+    """Stop a build at its next step after Ctrl-C or SIGTERM; show its phases after `name`.
 
-    Raised as usual, the interrupt would surface inside the library's call, and be lost there.
+    Python would raise KeyboardInterrupt inside the library's call, which loses it.
     """
     stop_requested = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     old_handlers = [signal.signal(number, lambda *_: stop_requested.set()) for number in numbers]
-
-    def report_step(phase: str, done: int, total: int) -> None:
-        progress(phase, done, total)
-        if stop_requested.is_set():
-            raise KeyboardInterrupt
-
     try:
-        yield report_step
+        yield _StoppableProgress(progress, name, stop_requested)
     finally:
         for number, handler in zip(numbers, old_handlers, strict=True):
             signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class _StoppableProgress:
+    """Shows a build's phases; raises KeyboardInterrupt at the next step once asked to stop."""
+
+    progress: Progress
+    name: str
+    stop_requested: threading.Event
+
+    def stage(self, name: str, total: int) -> Advance:
+        advance = self.progress.stage(f"{self.name} {name}", total)
+
+        def advance_or_stop(done: int, detail: str = "") -> None:
+            advance(done, detail)
+            if self.stop_requested.is_set():
+                raise KeyboardInterrupt
+
+        return advance_or_stop
 
 
 def _parse_batches(text: str) -> tuple[int, int, int]:

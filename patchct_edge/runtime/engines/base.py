@@ -13,41 +13,41 @@ from patchct_edge.closeable import Closeable
 
 
 class Outputs(NamedTuple):
-    """What an engine returns for a batch."""
+    """The results of one batch: B images, M labels, N patches."""
 
     logits: Float32s  # (B, M)
-    similarity: Float32s | None  # (B, M, N), where the engine was opened with it
+    similarity: Float32s | None  # (B, M, N), if the engine was opened with it
 
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What runs: for reports, and for the reader of a figure."""
+    """Which library, arithmetic and device compute the scores."""
 
     engine: str
     precision: str  # of the graph: fp32, fp16, int8
-    compute_precision: str  # what the machine really computes in, such as int8+bf16
+    compute_precision: str  # of the arithmetic on this machine, such as int8+bf16
     library: str  # name and version
     device: str
-    threads: int | None = None  # of the CPU, where the library says how many it takes
+    threads: int | None = None  # of the CPU, if the library reports them
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def __str__(self) -> str:
         threads = "" if self.threads is None else f", threads: {self.threads}"
-        about = f"{self.compute_precision}, {self.library}, {self.device}{threads}"
-        return f"{self.engine} {self.precision} ({about})"
+        details = f"{self.compute_precision}, {self.library}, {self.device}{threads}"
+        return f"{self.engine} {self.precision} ({details})"
 
 
 class Engine(Closeable):
     """A compiled model with a lifetime. Not thread-safe: one thread submits and takes results.
 
     Attributes:
-        record: what runs.
-        size: side of the input square in pixels, -1 where the graph does not fix it.
-        labels: M, -1 where the graph does not fix it.
-        concurrency: batches worth having in flight at once.
-        best_batch: images a batch for the best throughput.
+        record: the library, arithmetic and device.
+        size: side of the square input in pixels, -1 if the graph does not fix it.
+        labels: number of labels M, -1 if the graph does not fix it.
+        concurrency: number of batches worth having in flight at once.
+        best_batch: images per batch that give the best throughput.
     """
 
     record: EngineRecord
@@ -58,39 +58,42 @@ class Engine(Closeable):
 
     @abstractmethod
     def submit(self, images: ImageBatch) -> None:
-        """Start a batch, uint8 (B, H, W, 3), any B >= 1; blocks while `concurrency` are running."""
+        """Start a batch, uint8 (B, H, W, 3) with B >= 1; block while `concurrency` are running.
+
+        The caller may overwrite `images` once this returns.
+        """
 
     @abstractmethod
     def result(self) -> Outputs:
-        """Wait for the oldest batch that was submitted and not yet taken."""
+        """Wait for the oldest submitted batch whose result was not yet taken, and return it."""
 
     def infer(self, images: ImageBatch) -> Outputs:
-        """Submit one batch and wait for it."""
+        """Submit one batch, uint8 (B, H, W, 3), and wait for it."""
         self.submit(images)
         return self.result()
 
     def infer_timed(self, images: ImageBatch) -> tuple[Outputs, dict[str, float]]:
-        """Run one batch, no other under way; return the seconds of each stage as well."""
-        began = time.perf_counter()
+        """Infer one batch while no other is in flight; also return the seconds of each stage."""
+        start = time.perf_counter()
         outputs = self.infer(images)
-        return outputs, {"engine": time.perf_counter() - began}
+        return outputs, {"engine": time.perf_counter() - start}
 
 
 class BlockingEngine(Engine):
     """An engine whose library computes in the calling thread."""
 
     def __init__(self) -> None:
-        self._done: deque[Outputs] = deque()
+        self._results: deque[Outputs] = deque()
 
     @abstractmethod
     def compute(self, images: ImageBatch) -> Outputs:
-        """Run one batch."""
+        """Compute one batch, uint8 (B, H, W, 3)."""
 
     def submit(self, images: ImageBatch) -> None:
-        self._done.append(self.compute(images))
+        self._results.append(self.compute(images))
 
     def result(self) -> Outputs:
-        return self._done.popleft()
+        return self._results.popleft()
 
     def close(self) -> None:
-        self._done.clear()
+        self._results.clear()

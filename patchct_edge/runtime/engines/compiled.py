@@ -1,10 +1,7 @@
-"""The compiled engines of a bundle: their records, whether they fit, and whether they are trusted.
+"""The compiled engines of a bundle: how they are stored, and whether they fit this machine.
 
-    engines/NAME.plan    the engine, as its library serialised it
-    engines/NAME.json    its record
-
-An engine is code that its library runs. The hashes of those compiled here stand in the user's state
-folder; any other one runs only when asked for knowingly.
+engines/NAME.plan    the engine as its library serialized it
+engines/NAME.json    its record
 """
 
 from __future__ import annotations
@@ -12,116 +9,102 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.errors import BundleError
-from patchct_edge.files import user_folder, write_atomically
+from patchct_edge.runtime.engines.trust import is_trusted_hash, trust_hash
 
-FOLDER = "engines"
+ENGINES_FOLDER = "engines"
 TENSORRT = "tensorrt"
-ANY = "any"  # device or compute capability: the library finishes the engine where it runs
+ANY = "any"  # device or compute capability: the library finishes the engine on the GPU that runs it
 
 
 @dataclass(frozen=True)
 class CompiledEngine:
-    """What a compiled engine was made with, from and for."""
+    """The record of a compiled engine: what it was compiled from, with what, and for what."""
 
-    name: str  # of its files
+    name: str  # of its files, without suffix
     engine: str  # such as tensorrt
     precision: str
     compute_precision: str
     library: str  # name and version
     device: str
     compute_capability: str
-    driver: str  # the CUDA version that the driver serves, "" where there was none
-    batches: tuple[int, int, int]  # smallest, most usual, largest
+    driver: str  # the newest CUDA version that the driver supports; "" without a driver
+    batches: tuple[int, int, int]  # smallest, usual, largest number of images
     similarity: bool
     build_seconds: float
     model: str  # fingerprint
     graph: str  # sha256 of the ONNX file
 
     def describe_mismatch(
-        self, bundle: Bundle, library: str, device: str, capability: str
+        self, bundle: Bundle, library: str, device: str, compute_capability: str
     ) -> str | None:
-        """Return why this engine cannot run here, or None."""
+        """Return why this engine cannot run a bundle on this machine, or None if it can."""
         checks = (
             ("model", self.model, bundle.manifest.fingerprint),
             ("library", self.library, library),
             ("GPU", self.device, device),
-            ("compute capability", self.compute_capability, capability),
+            ("compute capability", self.compute_capability, compute_capability),
         )
-        for what, mine, here in checks:
-            if mine not in (here, ANY):
-                return f"compiled for {what} {mine}, here it is {here}"
+        for subject, compiled_for, current in checks:
+            if compiled_for not in (current, ANY):
+                return f"compiled for {subject} {compiled_for}, here it is {current}"
         return None
 
 
 def has_compiled(bundle: Bundle) -> bool:
-    """Whether there is any compiled engine in a bundle."""
-    return any(name.startswith(f"{FOLDER}/") for name in bundle.manifest.files)
+    """Return whether a bundle holds any compiled engine."""
+    return any(name.startswith(f"{ENGINES_FOLDER}/") for name in bundle.manifest.files)
 
 
 def read_compiled(bundle: Bundle, engine: str) -> list[CompiledEngine]:
-    """Return the records of the engines of one kind, in the order of their names.
+    """Return the records of the engines of one library, such as tensorrt, sorted by file name.
 
     Raises:
         BundleError: a record was altered or cannot be read.
     """
-    names = sorted(n for n in bundle.manifest.files if n.startswith(f"{FOLDER}/"))
-    found = [_read(bundle, name) for name in names if name.endswith(".json")]
-    return [each for each in found if each.engine == engine]
+    names = sorted(name for name in bundle.manifest.files if name.startswith(f"{ENGINES_FOLDER}/"))
+    records = [_read_record(bundle, name) for name in names if name.endswith(".json")]
+    return [record for record in records if record.engine == engine]
 
 
-def _read(bundle: Bundle, name: str) -> CompiledEngine:
+def _read_record(bundle: Bundle, name: str) -> CompiledEngine:
     bundle.verify(name)
     try:
         values: Mapping[str, Any] = json.loads((bundle.path / name).read_bytes())
         record = CompiledEngine(**{f.name: values[f.name] for f in fields(CompiledEngine)})
-        least, usual, most = (int(batch) for batch in record.batches)
+        smallest, usual, largest = (int(batch) for batch in record.batches)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
-            f"{bundle.path / name} cannot be read", got=repr(error), fix="patchct compile it again"
+            f"{bundle.path / name} cannot be read",
+            got=repr(error),
+            fix=f"compile it again: patchct compile {bundle.path} --engine tensorrt",
         ) from None
-    return CompiledEngine(**{**asdict(record), "batches": (least, usual, most)})
+    return CompiledEngine(**{**asdict(record), "batches": (smallest, usual, largest)})
 
 
 def add_compiled(bundle: Bundle, record: CompiledEngine, plan: bytes) -> Bundle:
-    """Put an engine into its bundle and trust it; return the bundle as it is now."""
+    """Add an engine to its bundle and trust it; return the changed bundle."""
     text = json.dumps(asdict(record), indent=2) + "\n"
-    base = f"{FOLDER}/{record.name}"
+    base = f"{ENGINES_FOLDER}/{record.name}"
     changed = bundle.add_files({f"{base}.plan": plan, f"{base}.json": text.encode()})
-    trust(changed.manifest.files[f"{base}.plan"])
+    trust_hash(changed.manifest.files[f"{base}.plan"])
     return changed
 
 
 def read_plan(bundle: Bundle, record: CompiledEngine) -> bytes:
-    """Return the verified engine itself."""
-    name = f"{FOLDER}/{record.name}.plan"
+    """Return the serialized engine after checking its hash.
+
+    Raises:
+        BundleError: the file is missing or was altered.
+    """
+    name = f"{ENGINES_FOLDER}/{record.name}.plan"
     bundle.verify(name)
     return (bundle.path / name).read_bytes()
 
 
 def is_trusted(bundle: Bundle, record: CompiledEngine) -> bool:
-    """Whether this user compiled the engine on this machine."""
-    return bundle.manifest.files.get(f"{FOLDER}/{record.name}.plan") in _trusted()
-
-
-def trust(digest: str) -> None:
-    """Remember the sha256 of an engine that was compiled here."""
-    path = _state_file()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomically(path, json.dumps(sorted({*_trusted(), digest}), indent=1).encode())
-
-
-def _trusted() -> set[str]:
-    try:
-        found = json.loads(_state_file().read_bytes())
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: no home is known
-        return set()
-    return {each for each in found if isinstance(each, str)} if isinstance(found, list) else set()
-
-
-def _state_file() -> Path:
-    return user_folder("state") / "trusted-engines.json"
+    """Return whether this user compiled the engine on this machine."""
+    return is_trusted_hash(bundle.manifest.files.get(f"{ENGINES_FOLDER}/{record.name}.plan"))

@@ -1,4 +1,4 @@
-"""A fake engine for tests of everything around an engine: fast, exact, needs no model."""
+"""A fake engine for tests of the code around an engine: fast, exact, without a model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ NAME = "fake"
 
 
 class FakeEngine(BlockingEngine):
-    """Logits and similarity that are plain functions of the pixels.
+    """Compute logits and similarity from the mean color.
 
-    Label m's logit is the mean of colour channel m % 3, scaled to -4..4; its similarity is the same
-    at every patch. A red picture therefore gets the labels 0, 3, 6, ...
+    The logit of label m is the mean of color channel m % 3, scaled to -4..4; its similarity is
+    that mean, 0..1, at every patch. A red image therefore gets the labels 0, 3, 6, ...
     """
 
     def __init__(self, size: int, labels: int, patches: int) -> None:
@@ -23,7 +23,7 @@ class FakeEngine(BlockingEngine):
         self.record = EngineRecord(NAME, "fp32", "fp32", "fake 1", "none")
 
     def compute(self, images: ImageBatch) -> Outputs:
-        channels = images.mean(axis=(1, 2), dtype=np.float32) / 255  # (B, 3)
-        shades = channels[:, np.arange(self.labels) % 3]  # (B, M)
-        similarity = np.repeat(shades[:, :, None], self._patches, axis=2)
-        return Outputs(shades * 8 - 4, similarity)
+        means = images.mean(axis=(1, 2), dtype=np.float32) / 255  # (B, 3)
+        channel_means = means[:, np.arange(self.labels) % 3]  # (B, M)
+        similarity = np.repeat(channel_means[:, :, None], self._patches, axis=2)
+        return Outputs(channel_means * 8 - 4, similarity)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the second engine, and the reference of the export's FP16 stage."""
+"""ONNX Runtime on the CPU: the second engine, and the reference for the FP16 stage of export."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from patchct_edge.errors import EngineError, MissingLibraryError
 from patchct_edge.runtime.engines.base import BlockingEngine, EngineRecord, Outputs
 
 NAME = "onnxruntime"
-X86 = ("x86_64", "amd64")
-TOPOLOGY = Path("/sys/devices/system/cpu")  # which logical cores share a physical one
+X86_MACHINES = ("x86_64", "amd64")
+CPU_TOPOLOGY = Path("/sys/devices/system/cpu")  # tells which logical cores share a physical one
 
 
 def check_library() -> str | None:
@@ -29,35 +29,46 @@ def check_library() -> str | None:
 
 
 class ONNXRuntimeEngine(BlockingEngine):
-    """An ONNX graph on the CPU: INT8 products in INT8, all else in float32.
+    """Run an ONNX graph on the CPU: INT8 products in INT8, everything else in float32.
 
     An x86 CPU has no arithmetic for FP16 nodes: ONNX Runtime computes them in float32 and drops the
-    casts between them, so that of FP16 only the rounding of the weights shows. An ARM CPU may
-    compute some of these nodes in FP16.
+    casts between them, so only the rounding of the weights remains of FP16. An ARM CPU may compute
+    some of these nodes in FP16.
+
+    Args:
+        graph: the ONNX file.
+        precision: of the graph: fp32, fp16 or int8.
+        similarity: also return the patch-label similarity.
 
     Raises:
-        EngineError: ONNX Runtime is missing, or refuses the graph.
+        MissingLibraryError: ONNX Runtime is not installed.
+        EngineError: ONNX Runtime cannot load the graph.
     """
 
-    def __init__(self, model: Path, precision: str, *, similarity: bool = False) -> None:
+    def __init__(self, graph: Path, precision: str, *, similarity: bool = False) -> None:
         super().__init__()
         try:
             import onnxruntime
         except ImportError:
             raise MissingLibraryError("onnxruntime") from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _cores()
+        options.intra_op_num_threads = _count_cores()
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
+                str(graph), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no public base class
-            raise EngineError(f"ONNX Runtime cannot load {model}", got=error) from None
-        self._names = ["logits", "similarity"] if similarity else ["logits"]
-        shapes = {each.name: each.shape for each in self._session.get_inputs()}
-        shapes |= {each.name: each.shape for each in self._session.get_outputs()}
-        if not shapes.keys() >= {"image", *self._names}:
-            raise EngineError(f"{model} is no PatchCT graph", got=", ".join(shapes))
+            raise EngineError(f"ONNX Runtime cannot load {graph}", got=error) from None
+        self._output_names = ["logits", "similarity"] if similarity else ["logits"]
+        tensors = [*self._session.get_inputs(), *self._session.get_outputs()]
+        shapes = {tensor.name: tensor.shape for tensor in tensors}
+        names = ["image", *self._output_names]
+        if not shapes.keys() >= set(names):
+            raise EngineError(
+                f"{graph} is not a PatchCT graph",
+                got=f"inputs and outputs {', '.join(shapes)}",
+                expected=", ".join(names),
+            )
         self.size, self.labels = (
             shapes[name][1] if isinstance(shapes[name][1], int) else -1
             for name in ("image", "logits")
@@ -72,31 +83,33 @@ class ONNXRuntimeEngine(BlockingEngine):
         )
 
     def compute(self, images: ImageBatch) -> Outputs:
-        found = self._session.run(self._names, {"image": images})
-        return Outputs(found[0], found[1] if len(found) > 1 else None)
+        logits, *similarity = self._session.run(self._output_names, {"image": images})
+        return Outputs(logits, similarity[0] if similarity else None)
 
     def close(self) -> None:
         super().close()
         self._session = None
 
 
-def _cores() -> int:
-    """Count the physical cores that this process may run on; logical ones where none are told.
+def _count_cores() -> int:
+    """Count the physical cores that this process may use; logical ones if Linux does not tell.
 
-    ONNX Runtime takes as many by default, but counts those as well that are kept from the process.
+    ONNX Runtime's own default also counts the cores that this process may not use.
     """
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
+    allowed_cores = os.sched_getaffinity(0)
     try:
-        return len(
-            {(TOPOLOGY / f"cpu{n}/topology/thread_siblings_list").read_text() for n in allowed}
-        )
+        siblings = {
+            (CPU_TOPOLOGY / f"cpu{core}/topology/thread_siblings_list").read_text()
+            for core in allowed_cores
+        }
     except OSError:
-        return len(allowed)
+        return len(allowed_cores)
+    return len(siblings)  # one text per physical core
 
 
 def _compute_precision(precision: str) -> str:
     if precision == "fp16":
-        return "fp32" if platform.machine().lower() in X86 else "fp16+fp32"
+        return "fp32" if platform.machine().lower() in X86_MACHINES else "fp16+fp32"
     return "int8+fp32" if precision == "int8" else precision

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the default engine where there is no GPU."""
+"""OpenVINO on the CPU: the default engine on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from patchct_edge.runtime.engines.base import Engine, EngineRecord, Outputs
 from patchct_edge.runtime.engines.cache import compile_cache
 
 NAME = "openvino"
-HALF = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+PRECISION_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}  # OpenVINO's to ours
 
 
 def check_library() -> str | None:
@@ -28,18 +28,24 @@ def check_library() -> str | None:
 
 
 class OpenVINOEngine(Engine):
-    """An ONNX graph compiled for this CPU; what was compiled is cached where there is a folder.
+    """Run an ONNX graph compiled for this CPU; the compiled model is cached for the next start.
 
-    `fp32` and `fp16` graphs are computed in exact float32 (FP16 saves only space here); in an
-    `int8` graph OpenVINO picks the arithmetic of what is not quantised (bfloat16 where the CPU has
-    it), and the record says which.
+    `fp32` and `fp16` graphs are computed in exact float32: on a CPU, FP16 only saves space. In an
+    `int8` graph OpenVINO chooses the arithmetic of the nodes that are not quantized (bfloat16 if
+    the CPU has it), and the record names it.
+
+    Args:
+        graph: the ONNX file.
+        precision: of the graph: fp32, fp16 or int8.
+        similarity: also return the patch-label similarity.
+        latency: optimize for one batch at a time, not for throughput.
 
     Raises:
-        EngineError: OpenVINO is missing, or refuses the graph.
+        EngineError: OpenVINO does not load, or cannot compile the graph.
     """
 
     def __init__(
-        self, model: Path, precision: str, *, similarity: bool = False, latency: bool = False
+        self, graph: Path, precision: str, *, similarity: bool = False, latency: bool = False
     ) -> None:
         try:
             import openvino as ov
@@ -47,18 +53,18 @@ class OpenVINOEngine(Engine):
             raise EngineError(str(check_library())) from None
         core = ov.Core()
         try:
-            with compile_cache(model) as cache:
-                if cache is not None:
-                    core.set_property({"CACHE_DIR": str(cache)})
-                graph = core.read_model(model)
+            with compile_cache(graph) as cache_folder:
+                if cache_folder is not None:
+                    core.set_property({"CACHE_DIR": str(cache_folder)})
+                model = core.read_model(graph)
                 self._compiled: Any = core.compile_model(
-                    graph if similarity else _logits_alone(ov, graph),
+                    model if similarity else _keep_logits(ov, model),
                     "CPU",
-                    _options(precision, latency),
+                    _compile_options(precision, latency),
                 )
         except RuntimeError as error:
             raise EngineError(
-                f"OpenVINO cannot compile {model}", got=str(error).strip().splitlines()[-1]
+                f"OpenVINO cannot compile {graph}", got=str(error).strip().splitlines()[-1]
             ) from None
         self._similarity = similarity
         self.size, self.labels = (
@@ -67,7 +73,8 @@ class OpenVINOEngine(Engine):
         )
         self.concurrency = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._idle = [self._compiled.create_infer_request() for _ in range(self.concurrency)]
-        self._running: deque[Any] = deque()
+        # Requests that are running, and the outputs of those that had to make room, oldest first.
+        self._in_flight: deque[Any] = deque()
         self.record = EngineRecord(
             NAME,
             precision,
@@ -79,37 +86,37 @@ class OpenVINOEngine(Engine):
 
     def submit(self, images: ImageBatch) -> None:
         if not self._idle:
-            self._idle.append(self._finished())
+            self._idle.append(self._free_oldest_request())
         request = self._idle.pop()
         request.start_async({"image": np.ascontiguousarray(images)}, share_inputs=False)
-        self._running.append(request)
+        self._in_flight.append(request)
 
     def result(self) -> Outputs:
-        done = self._running.popleft()
-        if isinstance(done, Outputs):
-            return done
-        done.wait()
-        self._idle.append(done)
-        return self._outputs(done)
+        oldest = self._in_flight.popleft()
+        if isinstance(oldest, Outputs):
+            return oldest
+        oldest.wait()
+        self._idle.append(oldest)
+        return self._copy_outputs(oldest)
 
     def close(self) -> None:
-        for request in self._running:
+        for request in self._in_flight:
             if not isinstance(request, Outputs):
                 request.wait()
-        self._running.clear()
+        self._in_flight.clear()
         self._idle.clear()
         self._compiled = None  # its memory and its threads
 
-    def _finished(self) -> Any:
-        """Wait for the oldest running request and keep its outputs in its place."""
-        for n, request in enumerate(self._running):
+    def _free_oldest_request(self) -> Any:
+        """Wait for the oldest running request, put its outputs in its place, and return it."""
+        for n, request in enumerate(self._in_flight):
             if not isinstance(request, Outputs):
                 request.wait()
-                self._running[n] = self._outputs(request)
+                self._in_flight[n] = self._copy_outputs(request)
                 return request
         raise AssertionError("no request is idle or running")
 
-    def _outputs(self, request: Any) -> Outputs:
+    def _copy_outputs(self, request: Any) -> Outputs:
         logits = np.array(request.get_tensor("logits").data, np.float32)
         if not self._similarity:
             return Outputs(logits, None)
@@ -117,16 +124,17 @@ class OpenVINOEngine(Engine):
 
     def _compute_precision(self, precision: str) -> str:
         hint = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        floats = HALF.get(hint, hint)
-        return f"int8+{floats}" if precision == "int8" else floats
+        name = PRECISION_NAMES.get(hint, hint)
+        return f"int8+{name}" if precision == "int8" else name
 
 
-def _options(precision: str, latency: bool) -> dict[str, str]:
+def _compile_options(precision: str, latency: bool) -> dict[str, str]:
     options = {"PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT"}
     if precision != "int8":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     return options
 
 
-def _logits_alone(ov: Any, graph: Any) -> Any:
-    return ov.Model([graph.output("logits")], graph.get_parameters(), "patchct")
+def _keep_logits(ov: Any, model: Any) -> Any:
+    """Return the model without its similarity output, which costs time."""
+    return ov.Model([model.output("logits")], model.get_parameters(), "patchct")

@@ -186,7 +186,7 @@ def test_onnxruntime_takes_the_physical_cores_that_this_process_may_run_on(
         folder = tmp_path / f"cpu{core}" / "topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{core % 4},{core % 4 + 4}\n")
-    monkeypatch.setattr("patchct_edge.runtime.engines.onnxruntime.TOPOLOGY", tmp_path)
+    monkeypatch.setattr("patchct_edge.runtime.engines.onnxruntime.CPU_TOPOLOGY", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 4}, raising=False)
     with ONNXRuntimeEngine(model, "fp32") as engine:
         assert engine.record.threads == threads

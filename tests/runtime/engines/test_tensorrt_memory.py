@@ -1,4 +1,4 @@
-"""Device memory against a fake driver and a fake pycuda: order of the frees, errors, names."""
+"""Device memory with a fake driver and a fake pycuda: order of the cleanup, errors, names."""
 
 from __future__ import annotations
 
@@ -24,75 +24,78 @@ class Result(enum.IntEnum):
 
 
 class FakeDriver:
-    """Answers as cuda.bindings.driver does, and keeps what was called."""
+    """Returns what cuda.bindings.driver returns, and records the calls."""
 
     CUresult = Result
     CUstream_flags = types.SimpleNamespace(CU_STREAM_NON_BLOCKING=types.SimpleNamespace(value=1))
     CUevent_flags = types.SimpleNamespace(CU_EVENT_DISABLE_TIMING=types.SimpleNamespace(value=2))
 
-    def __init__(self, room=10**9, fails=()):
-        self.calls, self.room, self.fails, self.keep = [], room, fails, {}
+    def __init__(self, free_bytes=10**9, failing=()):
+        self.calls, self.free_bytes, self.failing = [], free_bytes, failing
+        self.buffers = {}  # by address
 
     def __getattr__(self, name):
         def call(*arguments):
             self.calls.append(name)
-            if name in self.fails:
+            if name in self.failing:
                 return (Result.CUDA_ERROR_UNKNOWN,)
             if name in ("cuMemAlloc", "cuMemHostAlloc"):
-                return self._allocated(arguments[0])
+                return self._allocate(arguments[0])
             if name in ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync"):
                 target, source, size, _ = arguments
                 ctypes.memmove(target, source, size)
                 return (Result.CUDA_SUCCESS,)
             if name in ("cuMemFree", "cuMemFreeHost"):
-                del self.keep[int(arguments[0])]
+                del self.buffers[int(arguments[0])]
                 return (Result.CUDA_SUCCESS,)
             return Result.CUDA_SUCCESS, 7
 
         return call
 
-    def _allocated(self, size):
-        if size > self.room:
+    def _allocate(self, size):
+        if size > self.free_bytes:
             return (Result.CUDA_ERROR_OUT_OF_MEMORY, 0)
         buffer = ctypes.create_string_buffer(size)
-        self.keep[ctypes.addressof(buffer)] = buffer
+        self.buffers[ctypes.addressof(buffer)] = buffer
         return Result.CUDA_SUCCESS, ctypes.addressof(buffer)
 
 
 @pytest.fixture
-def driver(monkeypatch):
-    def use(**options):
-        found = FakeDriver(**options)
-        monkeypatch.setattr(memory, "init_driver", lambda: found)
-        return found
+def install_driver(monkeypatch):
+    """Return a function that puts a fake driver in place."""
 
-    return use
+    def install(**options):
+        fake = FakeDriver(**options)
+        monkeypatch.setattr(memory, "init_driver", lambda: fake)
+        return fake
+
+    return install
 
 
-def test_bytes_go_there_and_back(driver):
-    fake = driver()
+def test_bytes_are_copied_to_the_device_and_back(install_driver):
+    fake = install_driver()
     device = CudaBindings()
-    there, back = device.pinned(6), device.pinned(6)
-    there[:] = range(6)
-    address = device.on_device(6)
-    device.copy_in(address, there[:4])
-    device.copy_out(back, address)
-    device.wait(device.mark())
-    np.testing.assert_array_equal(back, [0, 1, 2, 3, 0, 0])
+    source, target = device.allocate_pinned(6), device.allocate_pinned(6)
+    source[:] = range(6)
+    address = device.allocate_device(6)
+    device.copy_in(address, source[:4])
+    device.copy_out(target, address)
+    device.wait(device.record_event())
+    np.testing.assert_array_equal(target, [0, 1, 2, 3, 0, 0])
     assert device.stream == 7
     device.close()
-    assert not fake.keep
+    assert not fake.buffers
 
 
-def test_everything_is_freed_once_and_in_reverse(driver):
-    fake = driver()
+def test_closing_frees_everything_once_in_reverse_order(install_driver):
+    fake = install_driver()
     device = CudaBindings()
-    device.on_device(8)
-    device.pinned(8)
-    made = len(fake.calls)
+    device.allocate_device(8)
+    device.allocate_pinned(8)
+    calls_before_close = len(fake.calls)
     device.close()
     device.close()
-    assert fake.calls[made:] == [
+    assert fake.calls[calls_before_close:] == [
         "cuMemFreeHost",
         "cuMemFree",
         "cuStreamDestroy",
@@ -100,37 +103,37 @@ def test_everything_is_freed_once_and_in_reverse(driver):
     ]
 
 
-@pytest.mark.parametrize("allocate", ["on_device", "pinned"])
-def test_too_little_memory_is_a_memory_error(driver, allocate):
-    driver(room=10)
+@pytest.mark.parametrize("allocate", ["allocate_device", "allocate_pinned"])
+def test_too_little_memory_is_a_memory_error(install_driver, allocate):
+    install_driver(free_bytes=10)
     with pytest.raises(MemoryError):
         getattr(CudaBindings(), allocate)(11)
 
 
 @pytest.mark.parametrize("call", ["cuCtxSetCurrent", "cuStreamCreate"])
-def test_what_does_not_open_gives_the_context_back(driver, call):
-    fake = driver(fails=(call,))
+def test_a_failure_while_opening_releases_the_context(install_driver, call):
+    fake = install_driver(failing=(call,))
     with pytest.raises(EngineError, match=f"(?s){call} failed.*CUDA_ERROR_UNKNOWN"):
         CudaBindings()
     assert fake.calls[-1] == "cuDevicePrimaryCtxRelease"
 
 
-def test_every_name_of_the_driver_exists():
+def test_every_driver_name_in_use_exists():
     real = pytest.importorskip("cuda.bindings.driver")
-    used = set()
+    names = set()
     for module in (memory, library):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
             name = getattr(node, "attr", getattr(node, "value", None))
             if isinstance(name, str) and name.startswith("cu") and name[2:3].isupper():
-                used.add(name)
-    assert len(used) >= 15
-    assert [name for name in sorted(used) if not hasattr(real, name)] == []
+                names.add(name)
+    assert len(names) >= 15
+    assert [name for name in sorted(names) if not hasattr(real, name)] == []
     assert hasattr(real.CUstream_flags, "CU_STREAM_NON_BLOCKING")
     assert hasattr(real.CUevent_flags, "CU_EVENT_DISABLE_TIMING")
 
 
 class FakePyCUDA(types.ModuleType):
-    """As much of pycuda.driver as is used."""
+    """The parts of pycuda.driver in use."""
 
     class MemoryError(Exception):
         pass
@@ -165,6 +168,7 @@ class FakePyCUDA(types.ModuleType):
 
 @pytest.fixture
 def pycuda(monkeypatch):
+    """A fake pycuda.driver, installed."""
     fake = FakePyCUDA()
     package = types.ModuleType("pycuda")
     package.driver = fake
@@ -173,20 +177,20 @@ def pycuda(monkeypatch):
     return fake
 
 
-def test_pycuda_works_in_the_primary_context_and_gives_it_back(pycuda):
+def test_pycuda_uses_the_primary_context_and_releases_it(pycuda):
     device = PyCUDA()
     assert device.stream == 9
-    assert device.on_device(50) == 4096
-    assert device.pinned(5).shape == (5,)
+    assert device.allocate_device(50) == 4096
+    assert device.allocate_pinned(5).shape == (5,)
     with pytest.raises(MemoryError):
-        device.on_device(101)
+        device.allocate_device(101)
     device.close()
     device.close()
     assert pycuda.log == ["init", "push", "synchronize", "free", "pop"]
 
 
 @pytest.mark.parametrize(
-    ("has", "kind"),
+    ("installed", "expected"),
     [
         ({"cuda.bindings", "pycuda"}, "CudaBindings"),
         ({"pycuda"}, "PyCUDA"),
@@ -194,19 +198,19 @@ def test_pycuda_works_in_the_primary_context_and_gives_it_back(pycuda):
     ],
     ids=["both", "pycuda", "neither"],
 )
-def test_pycuda_serves_only_where_the_bindings_are_missing(monkeypatch, has, kind):
-    def find(name):
-        if name.startswith("cuda.") and name not in has:
+def test_pycuda_is_used_only_without_cuda_bindings(monkeypatch, installed, expected):
+    def find_spec(name):
+        if name.startswith("cuda.") and name not in installed:
             raise ModuleNotFoundError("No module named 'cuda'")
-        return name in has or None
+        return name in installed or None
 
-    monkeypatch.setattr(library, "find_spec", find)
+    monkeypatch.setattr(library, "find_spec", find_spec)
     for name in ("CudaBindings", "PyCUDA"):
         monkeypatch.setattr(memory, name, lambda name=name: name)
-    assert open_memory() == kind
+    assert open_memory() == expected
 
 
-def test_pycuda_names_the_gpu(monkeypatch, pycuda):
+def test_pycuda_describes_the_gpu(monkeypatch, pycuda):
     monkeypatch.setattr(library, "uses_pycuda", lambda: True)
     pycuda.Device = lambda n: types.SimpleNamespace(
         name=lambda: "Orin", compute_capability=lambda: (8, 7)
@@ -215,9 +219,9 @@ def test_pycuda_names_the_gpu(monkeypatch, pycuda):
     assert library.query_device() == library.Device("Orin", "8.7", "12.6")
     pycuda.Error = RuntimeError
 
-    def none(n):
+    def fail(number):
         raise RuntimeError("no device")
 
-    pycuda.Device = none
+    pycuda.Device = fail
     with pytest.raises(EngineError, match="no such GPU"):
         library.query_device()

@@ -1,4 +1,4 @@
-"""A bundle's graph to an engine in the bundle, with its record and the timing cache."""
+"""Compile a bundle's graph for this machine's GPU and store the engine in the bundle."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.precisions import INT8_FP16_GRAPH
 from patchct_edge.errors import EngineError
 from patchct_edge.files import user_folder, write_atomically
+from patchct_edge.progress import NoProgress, Progress
 from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
-from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, Progress, build
+from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.library import (
     Device,
     is_rtx,
@@ -25,80 +26,95 @@ COMPUTE_PRECISION = {"fp32": "fp32", "fp16": "fp16", "int8": "int8+fp16"}
 
 
 def compile_engine(
-    trt: ModuleType, bundle: Bundle, precision: str, options: BuildOptions, progress: Progress
+    trt: ModuleType,
+    bundle: Bundle,
+    precision: str,
+    options: BuildOptions,
+    progress: Progress = NoProgress(),
 ) -> CompiledEngine:
-    """Compile one precision for the GPU of this machine and put it into the bundle.
+    """Compile one precision for this machine's GPU, add it to the bundle, and return its record.
+
+    Args:
+        trt: TensorRT or TensorRT for RTX, which compiles without a GPU.
+        progress: shows each phase; a KeyboardInterrupt raised in it stops the build.
 
     Raises:
-        EngineError: no GPU (TensorRT for RTX builds without one), or the library refuses the graph.
+        EngineError: there is no GPU, or the library refuses the graph.
         BundleError: the bundle has no graph for this precision.
+        KeyboardInterrupt: the build was stopped; the bundle is unchanged.
     """
-    where = target_device(trt)
-    kind = INT8_FP16_GRAPH if precision == "int8" else precision
-    graph = bundle.graph_path(kind)
-    cache = timing_cache(trt, where)
-    began = time.monotonic()
-    plan, timing = build(trt, graph, options, _read(cache), progress)
+    device = target_device(trt)
+    graph = bundle.graph_path(INT8_FP16_GRAPH if precision == "int8" else precision)
+    cache_path = timing_cache_path(trt, device)
+    start = time.monotonic()
+    plan, timing_cache = build(trt, graph, options, _read_timing_cache(cache_path), progress)
     record = CompiledEngine(
-        name=_file_name(trt, precision, where, options),
+        name=_engine_name(trt, precision, device, options),
         engine=TENSORRT,
         precision=precision,
         compute_precision=COMPUTE_PRECISION[precision],
         library=library_version(trt),
-        device=where.name,
-        compute_capability=where.compute_capability,
-        driver=where.driver,
+        device=device.name,
+        compute_capability=device.compute_capability,
+        driver=device.driver,
         batches=options.batches,
         similarity=options.similarity,
-        build_seconds=round(time.monotonic() - began, 1),
+        build_seconds=round(time.monotonic() - start, 1),
         model=bundle.manifest.fingerprint,
         graph=bundle.manifest.files[graph.name],
     )
     add_compiled(bundle, record, plan)
-    _write(cache, timing)
+    _write_timing_cache(cache_path, timing_cache)
     return record
 
 
 def target_device(trt: ModuleType) -> Device:
-    """Return the GPU to build for; TensorRT for RTX finishes its engines where they run."""
+    """Return the GPU to compile for: any, with TensorRT for RTX, which finishes engines later.
+
+    Raises:
+        EngineError: there is no GPU, and the library needs one.
+    """
     try:
-        found = query_device()
+        device = query_device()
     except EngineError:
         if not is_rtx(trt):
             raise
         return Device(ANY, ANY, "")
-    return Device(ANY, ANY, found.driver) if is_rtx(trt) else found
+    return Device(ANY, ANY, device.driver) if is_rtx(trt) else device
 
 
-def timing_cache(trt: ModuleType, where: Device) -> Path | None:
-    """Return the file of what this version measured on this device; None without a home."""
+def timing_cache_path(trt: ModuleType, device: Device) -> Path | None:
+    """Return the file for the layer timings of this version on a device.
+
+    None if the user has no home folder.
+    """
     try:
         folder = user_folder("cache") / TENSORRT
     except RuntimeError:
         return None
-    name = _plain(f"{library_version(trt)} {where.name} {where.driver}")
+    name = _file_name(f"{library_version(trt)} {device.name} {device.driver}")
     return folder / f"{name}.timing"
 
 
-def _file_name(trt: ModuleType, precision: str, where: Device, options: BuildOptions) -> str:
+def _engine_name(trt: ModuleType, precision: str, device: Device, options: BuildOptions) -> str:
     similarity = " similarity" if options.similarity else ""
-    return _plain(f"{library_version(trt)} {where.name} {precision}{similarity}")
+    return _file_name(f"{library_version(trt)} {device.name} {precision}{similarity}")
 
 
-def _plain(text: str) -> str:
+def _file_name(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
-def _read(cache: Path | None) -> bytes:
+def _read_timing_cache(path: Path | None) -> bytes:
     try:
-        return cache.read_bytes() if cache else b""
+        return path.read_bytes() if path else b""
     except OSError:
         return b""
 
 
-def _write(cache: Path | None, timing: bytes) -> None:
-    if cache is None or not timing:
+def _write_timing_cache(path: Path | None, timing_cache: bytes) -> None:
+    if path is None or not timing_cache:
         return
-    with suppress(OSError):  # the next build only takes longer
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache, timing)
+    with suppress(OSError):  # without it, the next build only takes longer
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, timing_cache)

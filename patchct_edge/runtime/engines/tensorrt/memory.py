@@ -1,6 +1,6 @@
-"""Device memory behind one small interface: cuda-bindings, or pycuda where someone has that.
+"""Device memory behind one small interface, with cuda-bindings or pycuda.
 
-Both work in the GPU's primary context, the one that TensorRT uses, on the thread that opened them.
+Both use the GPU's primary context, the one that TensorRT uses, on the thread that opened them.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from patchct_edge.runtime.engines.tensorrt.library import check_result, init_dri
 
 
 class DeviceMemory(ABC):
-    """One stream of one GPU, and buffers on both of its sides.
+    """One CUDA stream of one GPU, with buffers on the device and on the host.
 
     Attributes:
-        stream: the handle of the stream, as TensorRT takes it.
+        stream: the handle of the stream, as TensorRT expects it.
     """
 
     stream: int
 
     @abstractmethod
-    def on_device(self, size: int) -> int:
-        """Allocate bytes on the device; return their address.
+    def allocate_device(self, size: int) -> int:
+        """Allocate `size` bytes on the device and return their address.
 
         Raises:
-            MemoryError: the device has not so many left.
+            MemoryError: the device has too little memory left.
         """
 
     @abstractmethod
-    def pinned(self, size: int) -> Bytes:
-        """Allocate page-locked bytes on the host, uint8 (size,).
+    def allocate_pinned(self, size: int) -> Bytes:
+        """Allocate page-locked memory on the host and return it as uint8 (size,).
 
         Raises:
-            MemoryError: as `on_device`.
+            MemoryError: the host has too little memory left.
         """
 
     @abstractmethod
@@ -49,41 +49,41 @@ class DeviceMemory(ABC):
         """Queue a copy from the device to pinned bytes."""
 
     @abstractmethod
-    def mark(self) -> Any:
-        """Return a mark in the queue, behind all that was queued so far."""
+    def record_event(self) -> Any:
+        """Queue an event behind everything queued so far, and return it."""
 
     @abstractmethod
-    def wait(self, mark: Any) -> None:
-        """Wait until the device has come to a mark."""
+    def wait(self, event: Any) -> None:
+        """Wait until the device has reached an event; wait for each event only once."""
 
     @abstractmethod
     def close(self) -> None:
-        """Wait for all that is queued, and free everything; calling it twice is harmless."""
+        """Wait for everything queued, and free all memory; calling it twice is harmless."""
 
 
 class CudaBindings(DeviceMemory):
-    """NVIDIA's own bindings of the driver."""
+    """Device memory through cuda-bindings, NVIDIA's own."""
 
     def __init__(self, number: int = 0) -> None:
         self._driver = init_driver()
         self._device = self._call("cuDeviceGet", number)
-        self._frees: list[tuple[str, Any]] = []  # what undoes what was made, in its order
+        self._cleanups: list[tuple[str, Any]] = []  # driver calls that free what was created
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
-        self._frees.append(("cuDevicePrimaryCtxRelease", self._device))
+        self._cleanups.append(("cuDevicePrimaryCtxRelease", self._device))
         try:
             self._call("cuCtxSetCurrent", context)
             flags = self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
-            self._stream = self._made("cuStreamDestroy", "cuStreamCreate", flags)
+            self._stream = self._create("cuStreamDestroy", "cuStreamCreate", flags)
         except BaseException:
             self.close()
             raise
         self.stream = int(self._stream)
 
-    def on_device(self, size: int) -> int:
-        return int(self._made("cuMemFree", "cuMemAlloc", size))
+    def allocate_device(self, size: int) -> int:
+        return int(self._create("cuMemFree", "cuMemAlloc", size))
 
-    def pinned(self, size: int) -> Bytes:
-        address = int(self._made("cuMemFreeHost", "cuMemHostAlloc", size, 0))
+    def allocate_pinned(self, size: int) -> Bytes:
+        address = int(self._create("cuMemFreeHost", "cuMemHostAlloc", size, 0))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def copy_in(self, address: int, host: Bytes) -> None:
@@ -92,25 +92,25 @@ class CudaBindings(DeviceMemory):
     def copy_out(self, host: Bytes, address: int) -> None:
         self._call("cuMemcpyDtoHAsync", host.ctypes.data, address, host.nbytes, self._stream)
 
-    def mark(self) -> Any:
+    def record_event(self) -> Any:
         flags = self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
         event = self._call("cuEventCreate", flags)
         self._call("cuEventRecord", event, self._stream)
         return event
 
-    def wait(self, mark: Any) -> None:
-        self._call("cuEventSynchronize", mark)
-        self._call("cuEventDestroy", mark)
+    def wait(self, event: Any) -> None:
+        self._call("cuEventSynchronize", event)
+        self._call("cuEventDestroy", event)
 
     def close(self) -> None:
-        while self._frees:  # cuMemFree and cuStreamDestroy wait for what is queued
-            name, what = self._frees.pop()
-            self._call(name, what)
+        while self._cleanups:  # cuMemFree and cuStreamDestroy wait for what is queued
+            name, handle = self._cleanups.pop()
+            self._call(name, handle)
 
-    def _made(self, free: str, name: str, *arguments: Any) -> Any:
-        found = self._call(name, *arguments)
-        self._frees.append((free, found))
-        return found
+    def _create(self, cleanup: str, name: str, *arguments: Any) -> Any:
+        handle = self._call(name, *arguments)
+        self._cleanups.append((cleanup, handle))
+        return handle
 
     def _call(self, name: str, *arguments: Any) -> Any:
         error, *values = getattr(self._driver, name)(*arguments)
@@ -120,7 +120,7 @@ class CudaBindings(DeviceMemory):
 
 
 class PyCUDA(DeviceMemory):
-    """The same through pycuda, which older code for Jetsons has."""
+    """Device memory through pycuda, which older Jetson setups have."""
 
     def __init__(self, number: int = 0) -> None:
         import pycuda.driver as cuda
@@ -133,12 +133,12 @@ class PyCUDA(DeviceMemory):
         self._stream = cuda.Stream()
         self.stream = int(self._stream.handle)
 
-    def on_device(self, size: int) -> int:
-        self._buffers.append(self._allocated(self._cuda.mem_alloc, size))
+    def allocate_device(self, size: int) -> int:
+        self._buffers.append(self._allocate(self._cuda.mem_alloc, size))
         return int(self._buffers[-1])
 
-    def pinned(self, size: int) -> Bytes:
-        host: Bytes = self._allocated(self._cuda.pagelocked_empty, size, np.uint8)
+    def allocate_pinned(self, size: int) -> Bytes:
+        host: Bytes = self._allocate(self._cuda.pagelocked_empty, size, np.uint8)
         return host
 
     def copy_in(self, address: int, host: Bytes) -> None:
@@ -147,11 +147,11 @@ class PyCUDA(DeviceMemory):
     def copy_out(self, host: Bytes, address: int) -> None:
         self._cuda.memcpy_dtoh_async(host, address, self._stream)
 
-    def mark(self) -> Any:
+    def record_event(self) -> Any:
         return self._cuda.Event().record(self._stream)
 
-    def wait(self, mark: Any) -> None:
-        mark.synchronize()
+    def wait(self, event: Any) -> None:
+        event.synchronize()
 
     def close(self) -> None:
         if self._context is not None:
@@ -161,7 +161,7 @@ class PyCUDA(DeviceMemory):
             self._context.pop()
             self._context = None
 
-    def _allocated(self, allocate: Any, *arguments: Any) -> Any:
+    def _allocate(self, allocate: Any, *arguments: Any) -> Any:
         try:
             return allocate(*arguments)
         except self._cuda.MemoryError:
@@ -169,9 +169,9 @@ class PyCUDA(DeviceMemory):
 
 
 def open_memory() -> DeviceMemory:
-    """Open the first GPU with the bindings that are here.
+    """Open the first GPU with the installed bindings.
 
     Raises:
-        EngineError: there are none, or no driver or GPU for them.
+        EngineError: no bindings are installed, or there is no driver or GPU.
     """
     return PyCUDA() if uses_pycuda() else CudaBindings()
