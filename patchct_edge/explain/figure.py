@@ -156,4 +156,5 @@ def _render(content: OffsetBox) -> RGB:
         sheet.set_size_inches(width / DPI, height / DPI)
         content.set_offset((TILE_GAP_PX, height - TILE_GAP_PX - bounds.y1))
         canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    rgb: RGB = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    return rgb

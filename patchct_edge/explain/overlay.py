@@ -122,7 +122,7 @@ def draw_outline(rgb: RGB, box: images.Box, color: str = "#ffffff", width_px: in
     Args:
         width_px: width of the colored line, which runs inside the box; a black line surrounds it.
     """
-    outlined = rgb.copy()
+    outlined: RGB = rgb.copy()
     _draw_frame(outlined, box, -1, (0, 0, 0))
     for inset in range(width_px):
         _draw_frame(outlined, box, inset, _parse_color(color))
