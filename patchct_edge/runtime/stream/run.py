@@ -75,6 +75,7 @@ def run_stream(
     again: Callable[[], StreamSettings],
     note: Callable[[str], None],
     frames: int | None = None,
+    extra_sinks: Sequence[Sink] = (),
 ) -> Summary:
     """Run a stream until it is told to stop, its sources have ended or `frames` were tagged.
 
@@ -82,6 +83,7 @@ def run_stream(
         again: gives the settings anew on reload; thresholds, smoothing, model, engine and precision
             are taken from them, the rest stays.
         note: told what a person should know.
+        extra_sinks: receive messages beside the sinks of the settings.
 
     Raises:
         UserError: the settings do not fit what is there.
@@ -93,6 +95,7 @@ def run_stream(
     try:
         for each in given.sinks:
             couriers.append(SinkWorker(_outlet(each, given.cameras), note))
+        couriers += [SinkWorker(sink, note) for sink in extra_sinks]
         loop = Loop(
             _Opener(given, again, note),
             cameras,
