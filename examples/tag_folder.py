@@ -1,6 +1,6 @@
 """Tag every photo of a folder and write the tags to a CSV file.
 
-    python examples/tag_folder.py MODEL.patchct PHOTOS tags.csv
+python examples/tag_folder.py MODEL.patchct PHOTOS tags.csv
 """
 
 from __future__ import annotations
