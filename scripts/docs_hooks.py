@@ -1,8 +1,8 @@
 """Hooks of the documentation site: pages made from the code, and formulas as MathML.
 
-`reference/cli.md` is the `--help` of every command, `reference/settings.md` the settings of training
-and of streams. Formulas become MathML when the site is built, so that no page loads a script for
-them from elsewhere.
+`reference/cli.md` is the `--help` of every command, `reference/settings.md` lists the settings of
+training and of streams. Formulas become MathML when the site is built, so that no page loads a
+script for them from elsewhere.
 """
 
 from __future__ import annotations
