@@ -3,59 +3,95 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 
 from patchct_edge.runtime.stream.loop import Control
 from patchct_edge.runtime.stream.run import run_stream
 
+PACKAGE_LOGGER = logging.getLogger("patchct_edge")
 
-class Running:
-    """A stream in a thread of its own; `rows` reads what it has written so far."""
 
-    def __init__(self, given, path, frames=None):
-        self.control, self.notes, self._path = Control(), [], path
+class MessageRecorder(logging.Handler):
+    """Keeps the messages that this package logs."""
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
+class StreamThread:
+    """A stream in a thread of its own.
+
+    Attributes:
+        settings: what a reload reads.
+        messages: what this package logged meanwhile.
+    """
+
+    def __init__(self, settings, path, frames=None):
+        self.control, self.settings, self._path = Control(), settings, path
         self.summary = self.error = None
-        self.given = given  # what a reload reads
-        self._thread = threading.Thread(target=self._run, args=(given, frames))
+        self._recorder = MessageRecorder()
+        self.messages = self._recorder.messages
+        self._thread = threading.Thread(target=self._run, args=(settings, frames))
         self._thread.start()
 
-    def _run(self, given, frames):
+    def _run(self, settings, frames):
+        level = PACKAGE_LOGGER.level
+        PACKAGE_LOGGER.addHandler(self._recorder)
+        PACKAGE_LOGGER.setLevel(logging.INFO)
         try:
             self.summary = run_stream(
-                given, self.control, again=lambda: self.given, note=self.notes.append, frames=frames
+                settings,
+                self.control,
+                again=lambda: self.settings,
+                note=self.messages.append,
+                frames=frames,
             )
         except Exception as error:
             self.error = error
+        finally:
+            PACKAGE_LOGGER.setLevel(level)
+            PACKAGE_LOGGER.removeHandler(self._recorder)
 
     def rows(self):
+        """Return the rows and events that were written whole so far."""
         if not self._path.exists():
             return []
-        return [json.loads(line) for line in self._path.read_text().splitlines()]
+        whole_lines, _, _ = self._path.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole_lines.splitlines()]
 
     def events(self, name):
+        """Return the events of a name, such as "label on" or "camera lost"."""
         return [row for row in self.rows() if event_name(row) == name]
 
     def wait_for(self, condition, seconds=20.0):
-        until = time.monotonic() + seconds
+        """Wait until a condition is true; fail if it is not in time."""
+        deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, (self.rows()[-5:], self.notes)
-            assert self._thread.is_alive() or condition(), (self.error, self.notes)
+            assert time.monotonic() < deadline, (self.rows()[-5:], self.messages)
+            assert self._thread.is_alive() or condition(), (self.error, self.messages)
             time.sleep(0.02)
 
-    def is_back(self, frames=10):
+    def has_reconnected(self, frames=10):
         """Whether so many frames were tagged since the camera was connected again."""
-        kinds = [event_name(row) for row in self.rows()]
-        if kinds.count("camera connected") < 2:
+        names = [event_name(row) for row in self.rows()]
+        if names.count("camera connected") < 2:
             return False
-        return kinds[kinds[::-1].index("camera connected") * -1 - 1 :].count("frame") >= frames
+        last_connect = len(names) - 1 - names[::-1].index("camera connected")
+        return names[last_connect:].count("frame") >= frames
 
     def end(self):
-        """Stop it, and return its summary."""
+        """Stop the stream, and return its summary."""
         self.control.stop_requested.set()
         return self.join()
 
     def join(self, seconds=30.0):
+        """Wait for the stream to end, and return its summary."""
         self._thread.join(seconds)
         assert not self._thread.is_alive()
         if self.error is not None:
@@ -68,17 +104,7 @@ def event_name(row):
     return " ".join(row[key] for key in ("type", "state") if key in row)
 
 
-def balanced(counts):
+def is_balanced(counts):
     """Whether every captured frame is accounted for."""
     ends = counts.tagged + counts.failed + counts.dropped + counts.skipped
     return counts.captured == ends
-
-
-def closed(courier, seconds=2.0):
-    """Close a courier that has so many seconds for what waits; return its counts."""
-    courier.finish()
-    until = time.monotonic() + seconds
-    while not courier.finished and time.monotonic() < until:
-        time.sleep(0.005)
-    courier.close(time.monotonic() + 0.2)
-    return courier.counts

@@ -1,4 +1,8 @@
-"""How long to wait before a stream is tried again."""
+"""Growing delays between attempts.
+
+By hand, because a camera's attempts go on for ever and each wait ends when the stream stops: the
+caller waits on its own event for `next_delay()` seconds. Retry libraries sleep by themselves.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,28 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Delays that double from `first` to `cap` seconds, each shortened by chance by up to half.
+    """Delays that double from `first_s` to `max_s` seconds, each randomly shortened by up to half.
 
-    By chance, so that many devices do not come back to one server at the same moment.
+    The randomness keeps many devices from reconnecting to one server at the same moment.
 
     Args:
-        uniform: gives a number within 0..1.
+        uniform: returns a random number between 0 and 1.
     """
 
     def __init__(
-        self, first: float = 0.5, cap: float = 30.0, uniform: Callable[[], float] = random.random
+        self,
+        first_s: float = 0.5,
+        max_s: float = 30.0,
+        uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._first, self._cap, self._uniform = first, cap, uniform
-        self._next = first
+        self._first_s, self._max_s, self._uniform = first_s, max_s, uniform
+        self._delay_s = first_s
 
-    def delay(self) -> float:
-        """Return the seconds to wait now; the next ones are longer."""
-        delay, self._next = self._next, min(self._cap, 2 * self._next)
-        return delay * (1 - self._uniform() / 2)
+    def next_delay(self) -> float:
+        """Return the seconds to wait before the next attempt, and lengthen the delay after it."""
+        delay_s, self._delay_s = self._delay_s, min(self._max_s, 2 * self._delay_s)
+        return delay_s * (1 - self._uniform() / 2)
 
     def reset(self) -> None:
-        """Begin anew: it works again."""
-        self._next = self._first
+        """Start again with the first delay, after a success."""
+        self._delay_s = self._first_s

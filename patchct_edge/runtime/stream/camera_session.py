@@ -90,7 +90,7 @@ class CameraSession:
     def given_up(self) -> None:
         """Count a frame as dropped that was taken for nothing."""
         self._pending -= 1
-        self.camera.mailbox.drop()
+        self.camera.mailbox.count_drop()
 
     def look_after(self, stall: float, dark: bool = False) -> None:
         """Free a camera that hangs; turn its labels off after `stall` seconds in the dark.
@@ -98,7 +98,7 @@ class CameraSession:
         Args:
             dark: nothing could be tagged of any camera for so long.
         """
-        self.camera.check()
+        self.camera.interrupt_if_stalled()
         long_ago = time.monotonic() - stall
         if dark or (self._blind is not None and self._blind < long_ago):
             self._forget()

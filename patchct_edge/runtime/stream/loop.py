@@ -87,7 +87,7 @@ class Loop:
         self._model, self._loader, self._reloading = load(None), Loader(load), False
         rule, labels = self._model.rule, self._model.tagger.bundle.labels
         # A file waits for a slow outlet, but not where a camera would have to wait with it.
-        stop = None if any(each.drops for each in cameras) else control.stop_requested
+        stop = None if any(each.drops_frames for each in cameras) else control.stop_requested
         self._watched = [
             CameraSession(each, rule, labels, couriers, stop, note) for each in cameras
         ]
@@ -115,7 +115,7 @@ class Loop:
             for watched in self._watched:
                 watched.look_after(self._stall, dark)
             over = all(each.camera.done and not each.waiting for each in self._watched)
-            if over or self._left <= 0 or any(courier.gone for courier in self._couriers):
+            if over or self._left <= 0 or any(courier.reader_gone for courier in self._couriers):
                 break
         self._give_up()
         for watched in self._watched:
@@ -231,7 +231,7 @@ class Loop:
         self._trouble.failed(f"the engine failed: {type(error).__name__}: {error}")
         now = time.monotonic()
         self._down = self._down or now
-        self._engine_due = now + self._backoff.delay()
+        self._engine_due = now + self._backoff.next_delay()
         if not self._loader.busy:
             self._reloading = False
             self._loader.begin(None)

@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from patchct_edge.errors import did_you_mean
+from patchct_edge.runtime.stream.redaction import redact
 from patchct_edge.runtime.stream.settings import (
     SINK_MODELS,
     CameraSettings,
     StreamSettings,
     ThresholdSettings,
 )
-from patchct_edge.runtime.stream.sources.address import redact
 
 Location = Sequence[int | str]
 STAND_IN_SOURCE = "test://pattern"

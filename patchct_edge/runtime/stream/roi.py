@@ -17,7 +17,7 @@ def crop_and_fit(frame: Frame, preprocessing: Preprocessing, roi: Roi | None) ->
         Exception: its picture cannot be converted.
         UserError: the region reaches beyond it.
     """
-    rgb = frame.pixels()
+    rgb = frame.to_rgb()
     return rgb, preprocessing.apply(rgb, roi_box(rgb, roi))
 
 

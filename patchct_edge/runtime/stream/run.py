@@ -94,8 +94,8 @@ def run_stream(
     couriers: list[SinkWorker] = []
     try:
         for each in given.sinks:
-            couriers.append(SinkWorker(_outlet(each, given.cameras), note))
-        couriers += [SinkWorker(sink, note) for sink in extra_sinks]
+            couriers.append(SinkWorker(_outlet(each, given.cameras)))
+        couriers += [SinkWorker(sink) for sink in extra_sinks]
         loop = Loop(
             _Opener(given, again, note),
             cameras,
@@ -125,12 +125,12 @@ def run_stream(
     until = stopped + CUT
     for camera in cameras:  # one that hangs within a library ends with the process
         camera.join(max(0.0, until - time.monotonic()))
-        camera.settle()
+        camera.drop_waiting_frame()
     return Summary(
         {camera.name: camera.counts for camera in cameras},
         _by_name(couriers),
         {camera.name: camera.error for camera in cameras if camera.error},
-        control.stop_requested.is_set() or any(courier.gone for courier in couriers),
+        control.stop_requested.is_set() or any(courier.reader_gone for courier in couriers),
         loop.latencies,
     )
 
@@ -153,7 +153,7 @@ def _by_name(couriers: Sequence[SinkWorker]) -> dict[str, DeliveryCounts]:
     found: dict[str, DeliveryCounts] = {}
     names: Counter[str] = Counter()
     for courier in couriers:
-        name = courier.outlet.name
+        name = courier.sink.name
         names[name] += 1
         found[name if names[name] == 1 else f"{name} ({names[name]})"] = courier.counts
     return found

@@ -17,6 +17,7 @@ from patchct_edge.bundle.precisions import PRECISIONS
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
 from patchct_edge.runtime.engines.select import ENGINES
 from patchct_edge.runtime.stream.parse import Location, describe_location, parse_settings
+from patchct_edge.runtime.stream.redaction import find_secrets, redact
 from patchct_edge.runtime.stream.settings import (
     CameraSettings,
     JSONLSettings,
@@ -26,15 +27,11 @@ from patchct_edge.runtime.stream.settings import (
     VideoSettings,
     WebhookSettings,
 )
-from patchct_edge.runtime.stream.sources.address import (
-    find_secrets,
-    mqtt_topic,
-    parse_address,
-    redact,
-)
-from patchct_edge.runtime.stream.sources.folder import check_folder
+from patchct_edge.runtime.stream.sinks.mqtt import parse_topic
+from patchct_edge.runtime.stream.sources.address import parse_address
+from patchct_edge.runtime.stream.sources.folder import require_images
 from patchct_edge.runtime.stream.sources.open import parse_pattern, parse_size
-from patchct_edge.runtime.stream.sources.video import require_library
+from patchct_edge.runtime.stream.sources.video import require_pyav
 
 KINDS_THAT_NEED_PYAV = frozenset({"file", "rtsp", "http", "v4l2", "csi", "gst"})
 
@@ -107,13 +104,13 @@ def _camera_faults(settings: StreamSettings) -> Iterator[str]:
 def _check_camera(camera: CameraSettings) -> None:
     address = parse_address(camera.source)
     if address.kind == "folder":
-        check_folder(address.target)
+        require_images(address.target)
     if address.kind == "pattern":
         parse_pattern(address.target)
     if camera.size is not None:
         parse_size(camera.size)
     if address.kind in KINDS_THAT_NEED_PYAV:
-        require_library()
+        require_pyav()
     if camera.roi is None:
         return
     x, y, width, height = camera.roi
@@ -131,7 +128,7 @@ def _sink_faults(settings: StreamSettings) -> Iterator[str]:
         match sink:
             case MQTTSettings(url=url) if not _is_url(url, "mqtt", "mqtts"):
                 yield f"mqtt: got {redact(url, find_secrets(url))}, expected mqtt://HOST/TOPIC"
-            case MQTTSettings(url=url) if "#" in url or set("+#") & set(mqtt_topic(url)):
+            case MQTTSettings(url=url) if "#" in url or set("+#") & set(parse_topic(url)):
                 yield "mqtt: the topic must not contain + or #, which are MQTT wildcards"
             case WebhookSettings(url=url) if not _is_url(url, "http", "https"):
                 shown_url = re.sub(r"(?<=[^:/])/.*", "/...", url)  # paths often hold a token

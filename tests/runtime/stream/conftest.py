@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from streams import Running
+from streams import StreamThread
 
 from patchct_edge.runtime.stream.settings import CameraSettings, JSONLSettings, StreamSettings
 
@@ -30,7 +30,7 @@ def stream(tiny_bundle, tmp_path):
         given = StreamSettings(
             cameras=cameras, sinks=(JSONLSettings(path=str(path)), *sinks), **values
         )
-        started.append(Running(given, path, frames))
+        started.append(StreamThread(given, path, frames))
         return started[-1]
 
     yield start

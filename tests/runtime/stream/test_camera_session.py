@@ -26,7 +26,7 @@ class Three(Source):
 
     live = True
 
-    def frames(self):
+    def read_frames(self):
         for _ in range(3):
             now = time.monotonic()
             yield Frame(lambda: BLACK, now, now, time.time())

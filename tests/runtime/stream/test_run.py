@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from streams import balanced, event_name
+from streams import event_name, is_balanced
 
 from patchct_edge import images
 from patchct_edge.runtime.engines.fake import FakeEngine
@@ -98,7 +98,7 @@ def test_frames_that_fail_are_told_once_and_leave_the_stream_incomplete(stream):
     summary = running.end()
     assert summary.cameras["c0"].tagged == 0
     assert not summary.complete
-    (note,) = running.notes
+    (note,) = running.messages
     assert note.startswith("c0: frame 1 has no tags: UserError: the region of interest")
 
 
@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_read_is_a_row_with_its_name(stream, folder):
     assert "05.png" in row["error"]["message"]
     assert (summary.cameras["c0"].tagged, summary.cameras["c0"].failed) == (11, 1)
     assert not summary.complete
-    assert [note.split(":")[1] for note in running.notes] == [
+    assert [note.split(":")[1] for note in running.messages] == [
         " frame 6 has no tags",
         " ended, the stream ended",
     ]
@@ -132,13 +132,13 @@ def test_told_to_end_it_turns_its_labels_off(stream):
 def test_every_frame_of_a_fast_camera_is_accounted_for(stream):
     counts = stream("test://pattern?fps=0&size=64x48", frames=300).join().cameras["c0"]
     assert counts.tagged == 300
-    assert balanced(counts)
+    assert is_balanced(counts)
 
 
 def test_four_cameras_share_one_engine_fairly(stream):
     summary = stream(*["test://pattern?fps=0&size=64x48"] * 4, frames=400).join()
     for counts in summary.cameras.values():
-        assert balanced(counts)
+        assert is_balanced(counts)
         assert counts.tagged == pytest.approx(100, abs=30)
 
 
@@ -156,7 +156,7 @@ def test_fps_caps_the_work(stream):
     running.wait_for(lambda: len(running.rows()) > 30)
     counts = running.end().cameras["c0"]
     assert counts.skipped == pytest.approx(0.8 * counts.captured, rel=0.1)
-    assert balanced(counts)
+    assert is_balanced(counts)
 
 
 def test_an_engine_that_fails_costs_its_frames_and_is_opened_again(stream, monkeypatch):
@@ -175,8 +175,8 @@ def test_an_engine_that_fails_costs_its_frames_and_is_opened_again(stream, monke
     errors = [row["error"] for row in running.rows() if "error" in row]
     assert {"type": "RuntimeError", "message": "device lost"} in errors
     assert counts.failed == len(errors) >= 3
-    assert balanced(counts)
-    assert any("device lost" in note for note in running.notes)
+    assert is_balanced(counts)
+    assert any("device lost" in note for note in running.messages)
 
 
 def test_an_engine_that_fails_for_long_turns_the_labels_off(stream, monkeypatch):
@@ -194,7 +194,7 @@ def test_an_engine_that_fails_for_long_turns_the_labels_off(stream, monkeypatch)
     broken.append(True)
     running.wait_for(lambda: len(running.events("label off")) == 6)
     assert {event["reason"] for event in running.events("label off")} == {"lost"}
-    assert sum("the engine failed" in note for note in running.notes) == 1
+    assert sum("the engine failed" in note for note in running.messages) == 1
     assert running.end().cameras["c0"].failed > 1
 
 
@@ -208,15 +208,15 @@ def test_a_model_that_opens_slowly_holds_up_neither_frames_nor_the_end(stream, m
         return opened(*words, **named)
 
     monkeypatch.setattr(Tagger, "open", slow)
-    running.given = running.given.model_copy(update={"precision": "fp32"})
+    running.settings = running.settings.model_copy(update={"precision": "fp32"})
     running.control.reload_requested.set()
     rows = len(running.rows())
     running.wait_for(lambda: len(running.rows()) > rows + 50)
-    assert not any("reloaded" in note for note in running.notes)
+    assert not any("reloaded" in note for note in running.messages)
     go_on.set()
-    running.wait_for(lambda: any("reloaded: model" in note for note in running.notes))
+    running.wait_for(lambda: any("reloaded: model" in note for note in running.messages))
     go_on.clear()
-    running.given = running.given.model_copy(update={"precision": "fp16"})
+    running.settings = running.settings.model_copy(update={"precision": "fp16"})
     running.control.reload_requested.set()
     running.wait_for(lambda: not running.control.reload_requested.is_set())
     began = time.monotonic()
@@ -245,11 +245,11 @@ def test_a_slow_outlet_of_a_file_does_not_hold_the_camera_beside_it(stream, fold
 
 def reloaded(running, **changes):
     """Reload with other settings; return what was said of it."""
-    told = len(running.notes)
-    running.given = running.given.model_copy(update=changes)
+    told = len(running.messages)
+    running.settings = running.settings.model_copy(update=changes)
     running.control.reload_requested.set()
-    running.wait_for(lambda: any("reloaded" in note for note in running.notes[told:]))
-    return " ".join(running.notes[told:])
+    running.wait_for(lambda: any("reloaded" in note for note in running.messages[told:]))
+    return " ".join(running.messages[told:])
 
 
 @pytest.mark.parametrize(

@@ -1,198 +1,239 @@
-"""What takes the messages of a stream, and the bounded queue before each: no camera ever waits."""
+"""The interface of every sink, and the bounded queue before it that keeps cameras from waiting."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from patchct_edge.arrays import RGB
 from patchct_edge.errors import on_one_line
+from patchct_edge.logs import RecurringFailureFilter
 from patchct_edge.runtime.stream.events import Message
-from patchct_edge.runtime.stream.sources.address import redact
-from patchct_edge.runtime.stream.trouble import CALM, Trouble
+from patchct_edge.runtime.stream.redaction import redact
 
-IDLE = 0.2  # seconds after which an outlet looks around even where no message has come
+MAINTENANCE_INTERVAL_S = 0.2  # while no message arrives
+BACKPRESSURE_CHECK_INTERVAL_S = 0.1
+
+logger = logging.getLogger(__name__)
+logger.addFilter(RecurringFailureFilter())
 
 
 class Sink(ABC):
-    """Somewhere that messages go. One thread calls `open`, `deliver`, `idle` and `close`.
+    """A receiver of messages. One thread calls `open`, `deliver`, `maintain` and `close`.
 
     Attributes:
-        name: in messages, without a password.
-        secrets: passwords that no message may show.
+        name: its name in messages, without a password.
+        secrets: passwords that no log record may show.
         capacity: messages that may wait for it.
-        patient: what is read from a file waits for it; a camera never does.
-        closing: set when `deliver` and `close` shall give up what they retry or wait for.
-        say: tells a person something, without a password.
+        backpressure: a full queue makes files wait instead of dropping messages; cameras never
+            wait.
+        closing: set when `deliver` and `close` must stop retrying and waiting.
     """
 
     name: str
     secrets: tuple[str, ...] = ()
     capacity: int = 1000
-    patient: bool = False
+    backpressure: bool = False
 
     def __init__(self) -> None:
         self.closing = threading.Event()
-        self.say: Callable[[str], None] = lambda text: None
 
     def open(self) -> None:
-        """Begin, before the first message; what can be wrong in the settings is found earlier."""
+        """Start, before the first message. Invalid settings are reported earlier, by `__init__`."""
         return
 
     @abstractmethod
-    def wants(self, message: Message) -> bool:
-        """Whether a message is for this outlet."""
+    def accepts(self, message: Message) -> bool:
+        """Whether this sink takes a message."""
 
-    def wants_picture(self, message: Message) -> bool:
-        """Whether the frame's picture goes with a message that it wants."""
+    def needs_picture(self, message: Message) -> bool:
+        """Whether an accepted message is delivered with its frame's picture."""
         return False
 
     @abstractmethod
     def deliver(self, message: Message, rgb: RGB | None) -> None:
-        """Deliver one message; any exception means that it was not."""
+        """Deliver one message.
 
-    def idle(self) -> None:
-        """Look around, where no message has come for `IDLE` seconds."""
+        Args:
+            rgb: uint8 (H, W, 3), if `needs_picture`.
+
+        Raises:
+            Exception: the message was not delivered.
+            BrokenPipeError: it was not, and no other will be: the reader has gone.
+        """
+
+    def maintain(self) -> None:
+        """Do periodic work; called every `MAINTENANCE_INTERVAL_S` while no message arrives."""
         return
 
     def close(self) -> int:
-        """Flush and free; return how many messages are lost that `deliver` had taken."""
+        """Flush and close; return how many messages were lost after `deliver` had taken them."""
         return 0
+
+    def describe(self, text: object) -> str:
+        """Return a text as one line without passwords, for the log."""
+        return redact(on_one_line(text), self.secrets)
 
 
 @dataclass
 class DeliveryCounts:
-    """What became of an outlet's messages."""
+    """How a sink's messages ended."""
 
     delivered: int = 0
     failed: int = 0
-    dropped: int = 0  # the queue was full: the oldest went
-    lost: int = 0  # left when the stream ended
+    dropped: int = 0  # the oldest of a full queue
+    lost: int = 0  # not yet delivered when the stream ended
 
     @property
     def complete(self) -> bool:
+        """Whether every message was delivered."""
         return not (self.failed or self.dropped or self.lost)
 
     def to_json(self) -> dict[str, int]:
+        """Return the counts by name."""
         return asdict(self)
 
 
-class SinkWorker:
-    """A thread that brings messages to one outlet, and the queue before it.
+class Delivery(NamedTuple):
+    """A message in a queue, with the picture it is delivered with."""
 
-    Args:
-        note: told when deliveries begin to fail, and when they work again.
-        calm: seconds, as of `Trouble`.
+    message: Message
+    rgb: RGB | None
+
+
+class SinkWorker:
+    """A thread that delivers messages to one sink, and the bounded queue before it.
 
     Attributes:
-        gone: nobody reads the other end any more.
+        counts: how the messages ended.
+        reader_gone: the sink raised BrokenPipeError.
     """
 
-    def __init__(self, outlet: Sink, note: Callable[[str], None], *, calm: float = CALM) -> None:
-        self.outlet, self.counts, self.gone = outlet, DeliveryCounts(), False
-        self._note = note
-        self._trouble = Trouble(self._say, calm)
-        outlet.say = self._say
-        self._waiting: deque[tuple[Message, RGB | None]] = deque()
+    def __init__(self, sink: Sink) -> None:
+        self.sink, self.counts, self.reader_gone = sink, DeliveryCounts(), False
+        self._failure_key = object()
+        self._queue: deque[Delivery] = deque()
         self._changed = threading.Condition()
-        self._closed = self._busy = False
-        self._thread = threading.Thread(target=self._run, name=outlet.name, daemon=True)
+        self._finishing = self._delivering = False
+        self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
         self._thread.start()
 
     def put(self, message: Message, rgb: RGB | None, stop: threading.Event | None = None) -> None:
-        """Leave a message, where the outlet wants it. A full queue loses its oldest one.
+        """Queue a message if the sink accepts it. A full queue drops its oldest message.
 
         Args:
-            stop: given where the source can wait: then a patient outlet's queue is waited for
-                until `stop` is set.
+            stop: given if the source can wait. With a sink that has `backpressure`, a full queue
+                is then waited for until `stop` is set.
         """
-        if not self.outlet.wants(message):
+        if not self.sink.accepts(message):
             return
-        picture = rgb if self.outlet.wants_picture(message) else None
+        picture = rgb if self.sink.needs_picture(message) else None
         with self._changed:
-            if stop is not None and self.outlet.patient:
-                while self._full() and not (stop.is_set() or self.gone):
-                    self._changed.wait(0.1)
-            if self._full():
-                self._waiting.popleft()
+            if stop is not None and self.sink.backpressure:
+                while self._is_full() and not (stop.is_set() or self.reader_gone):
+                    self._changed.wait(BACKPRESSURE_CHECK_INTERVAL_S)
+            if self._is_full():
+                self._queue.popleft()
                 self.counts.dropped += 1
-            self._waiting.append((message, picture))
+            self._queue.append(Delivery(message, picture))
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Take no more messages: what waits is delivered, then the outlet is closed."""
+        """Accept no more messages: deliver the queue, then close the sink."""
         with self._changed:
-            self._closed = True
+            self._finishing = True
             self._changed.notify_all()
 
     @property
     def finished(self) -> bool:
-        """Whether all is delivered that can be, and the outlet closed."""
+        """Whether the queue was delivered, as far as possible, and the sink is closed."""
         return not self._thread.is_alive()
 
     def give_up(self) -> None:
-        """Tell the outlet to end what it retries or waits for."""
-        self.outlet.closing.set()
+        """Make the sink stop retrying and waiting."""
+        self.sink.closing.set()
 
-    def close(self, until: float) -> None:
-        """Give up, wait for the outlet until a moment of the monotonic clock; the rest is lost."""
+    def close(self, deadline: float) -> None:
+        """Give up and wait for the thread; count undelivered messages as lost.
+
+        Args:
+            deadline: moment of the monotonic clock after which the thread is left alone.
+        """
         self.finish()
         self.give_up()
-        self._thread.join(max(0.0, until - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
-            self.counts.lost += len(self._waiting) + self._busy
-            self._waiting.clear()
+            self.counts.lost += len(self._queue) + self._delivering
+            self._queue.clear()
 
-    def _full(self) -> bool:
-        return len(self._waiting) >= self.outlet.capacity
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self.sink.capacity
 
     def _run(self) -> None:
-        self.outlet.open()
-        while not self._over():
+        self.sink.open()
+        while not self._is_over():
             with self._changed:
-                if not (self._waiting or self._closed):
-                    self._changed.wait(IDLE)
-                found = self._waiting.popleft() if self._waiting else None
-                self._busy = found is not None
-            if found is None:
-                self._idle()
+                if not (self._queue or self._finishing):
+                    self._changed.wait(MAINTENANCE_INTERVAL_S)
+                delivery = self._queue.popleft() if self._queue else None
+                self._delivering = delivery is not None
+            if delivery is None:
+                self._maintain()
             else:
-                self._deliver(*found)
+                self._deliver(delivery)
             with self._changed:
-                self._busy = False
+                self._delivering = False
                 self._changed.notify_all()
+        self._close_sink()
+
+    def _is_over(self) -> bool:
+        return self._finishing and (not self._queue or self.sink.closing.is_set())
+
+    def _maintain(self) -> None:
         try:
-            lost = self.outlet.close()
+            self.sink.maintain()
+        except Exception as error:  # as in `_deliver`
+            self._log_failure(error)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        try:
+            self.sink.deliver(delivery.message, delivery.rgb)
+        except BrokenPipeError:
+            self.reader_gone = True
+            self.counts.failed += 1
+        except Exception as error:  # anything a disk, a broker or a server may cause
+            self.counts.failed += 1
+            self._log_failure(error)
+        else:
+            self.counts.delivered += 1
+            if self.counts.failed:
+                self._log_recovery()
+
+    def _close_sink(self) -> None:
+        try:
+            lost = self.sink.close()
             self.counts.lost += lost
             self.counts.delivered -= lost
         except Exception as error:
-            self._say(f"{self.outlet.name} did not close: {error}")
+            logger.warning("%s: cannot be closed: %s", self.sink.name, self.sink.describe(error))
 
-    def _over(self) -> bool:
-        return self._closed and (not self._waiting or self.outlet.closing.is_set())
+    def _log_failure(self, error: Exception) -> None:
+        logger.warning(
+            "%s: cannot deliver: %s",
+            self.sink.name,
+            self.sink.describe(error),
+            extra={"failure": self._failure_key},
+        )
 
-    def _idle(self) -> None:
-        try:
-            self.outlet.idle()
-        except Exception as error:  # as below
-            self._trouble.failed(f"{self.outlet.name} fails: {error}")
-
-    def _deliver(self, message: Message, rgb: RGB | None) -> None:
-        try:
-            self.outlet.deliver(message, rgb)
-        except BrokenPipeError:
-            self.gone = True
-            self.counts.failed += 1
-        except Exception as error:  # whatever a disk, a broker or a server may do
-            self.counts.failed += 1
-            self._trouble.failed(f"{self.outlet.name} fails: {error}")
-        else:
-            self.counts.delivered += 1
-            self._trouble.worked(f"{self.outlet.name} works again; {self.counts.failed} failed")
-
-    def _say(self, text: str) -> None:
-        self._note(redact(on_one_line(text), self.outlet.secrets))
+    def _log_recovery(self) -> None:
+        logger.warning(
+            "%s: works again; %d messages failed",
+            self.sink.name,
+            self.counts.failed,
+            extra={"recovery": self._failure_key},
+        )

@@ -1,7 +1,8 @@
-"""Rows and events as JSON lines: on standard output, or in files that rotate."""
+"""Rows and events as JSON lines, on standard output or in a file that is rotated."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -9,52 +10,55 @@ from pathlib import Path
 
 from patchct_edge.arrays import RGB
 from patchct_edge.errors import UserError
+from patchct_edge.logs import RecurringFailureFilter
 from patchct_edge.runtime.stream.events import FrameRow, Message
 from patchct_edge.runtime.stream.settings import JSONLSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
-from patchct_edge.runtime.stream.trouble import Trouble
 from patchct_edge.runtime.tagging.writers import encode_json_line
 
-MEGABYTE = 1_000_000
-WRITING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+BYTES_PER_MB = 1_000_000
+# O_CLOEXEC keeps the file from child processes; Windows has no such flag.
+OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+
+logger = logging.getLogger(__name__)
+logger.addFilter(RecurringFailureFilter())
 
 
 class JSONLSink(Sink):
     """One JSON object a line; a line has left this process when `deliver` returns.
 
-    A file is continued; at `max_mb` it becomes `NAME.1`, that one `NAME.2`, up to `keep`. A line
-    that the disk had no room for is cut off again, and the next one is tried.
+    New lines are appended to a file. At `max_mb` megabytes it becomes `NAME.1`, `NAME.1` becomes
+    `NAME.2`, and so on up to `keep_files`. If rotation fails, the file keeps growing and a warning
+    is logged. A line that does not fit on the disk is removed again; later lines are still tried.
 
     Raises:
         UserError: the file cannot be written, or standard output is closed.
     """
 
-    patient = True
+    backpressure = True
 
-    def __init__(self, given: JSONLSettings) -> None:
+    def __init__(self, settings: JSONLSettings) -> None:
         super().__init__()
-        self._events_only = given.events_only
-        self._path = None if given.path is None else Path(given.path)
-        self._limit, self._keep = round(given.max_mb * MEGABYTE), given.keep_files
-        self.name = f"jsonl {given.path or 'stdout'}"
-        self._rotation = Trouble(lambda text: self.say(text))
-        torn = self._path is not None and _is_torn(self._path)
-        self._lead = b"\n" if torn else b""  # before the first line
-        self._file = self._opened()
+        self._events_only = settings.events_only
+        self._path = None if settings.path is None else Path(settings.path)
+        self._max_bytes = round(settings.max_mb * BYTES_PER_MB)
+        self._keep_files = settings.keep_files
+        self.name = f"jsonl {settings.path or 'stdout'}"
+        self._rotation_key = object()
+        incomplete = self._path is not None and _has_incomplete_last_line(self._path)
+        self._prefix = b"\n" if incomplete else b""  # of the first line
+        self._file = self._open_file()
 
-    def wants(self, message: Message) -> bool:
+    def accepts(self, message: Message) -> bool:
         return not (self._events_only and isinstance(message, FrameRow))
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
         line = encode_json_line(message.to_json())
-        if self._path is not None and self._is_full(len(line)):
-            try:
-                self._rotate(self._path)
-            except OSError as error:
-                self._rotation.failed(f"{self.name} is not rotated and grows: {error}")
+        if self._path is not None and self._needs_rotation(len(line)):
+            self._try_rotation(self._path)
         if self._file >= 0:
-            _write(self._file, self._lead + line)
-            self._lead = b""
+            _write_line(self._file, self._prefix + line)
+            self._prefix = b""
         else:
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
@@ -65,43 +69,59 @@ class JSONLSink(Sink):
             self._file = -1
         return 0
 
-    def _opened(self) -> int:
+    def _open_file(self) -> int:
+        """Return a file descriptor, or -1 if standard output has none."""
         if self._path is None:
             if sys.stdout is None:
-                raise UserError("cannot write standard output", got="it is closed", fix="-o FILE")
+                raise UserError(
+                    "cannot write to standard output", got="it is closed", fix="use -o FILE"
+                )
             with suppress(OSError):
                 return sys.stdout.fileno()
-            return -1  # as in a notebook
+            return -1  # such as in a notebook
         try:
-            return os.open(self._path, WRITING, 0o644)
+            return os.open(self._path, OPEN_FLAGS, 0o644)
         except OSError as error:
             raise UserError(f"cannot write {self._path}", got=error.strerror) from None
 
-    def _is_full(self, more: int) -> bool:
-        return 0 < os.fstat(self._file).st_size > self._limit - more
+    def _needs_rotation(self, line_bytes: int) -> bool:
+        return 0 < os.fstat(self._file).st_size > self._max_bytes - line_bytes
+
+    def _try_rotation(self, path: Path) -> None:
+        try:
+            self._rotate(path)
+        except OSError as error:
+            logger.warning(
+                "%s: cannot be rotated and keeps growing: %s",
+                self.name,
+                self.describe(error),
+                extra={"failure": self._rotation_key},
+            )
+        else:
+            logger.warning("%s: rotated again", self.name, extra={"recovery": self._rotation_key})
 
     def _rotate(self, path: Path) -> None:
         full = path.with_name(f"{path.name}.full")
-        os.replace(path, full)  # the first: where this fails the older ones stay what they are
-        for n in range(self._keep, 1, -1):
-            newer = _numbered(path, n - 1)
+        os.replace(path, full)  # first: if this fails, the older files stay as they are
+        for number in range(self._keep_files, 1, -1):
+            newer = _numbered_path(path, number - 1)
             if newer.exists():
-                os.replace(newer, _numbered(path, n))
-        if self._keep == 0:
+                os.replace(newer, _numbered_path(path, number))
+        if self._keep_files == 0:
             full.unlink()
         else:
-            os.replace(full, _numbered(path, 1))
-        before, self._file = self._file, os.open(path, WRITING, 0o644)
-        os.close(before)
+            os.replace(full, _numbered_path(path, 1))
+        full_file, self._file = self._file, os.open(path, OPEN_FLAGS, 0o644)
+        os.close(full_file)
 
 
-def _numbered(path: Path, n: int) -> Path:
-    return path.with_name(f"{path.name}.{n}")
+def _numbered_path(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
 
 
-def _is_torn(path: Path) -> bool:
-    """Whether the last line of a file has no end, as after a power cut."""
-    with suppress(OSError):  # none there, an empty one, or one that may not be read
+def _has_incomplete_last_line(path: Path) -> bool:
+    """Whether the last line of a file has no line end, such as after a power cut."""
+    with suppress(OSError):  # missing, empty or unreadable
         if path.is_file():
             with path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
@@ -109,15 +129,15 @@ def _is_torn(path: Path) -> bool:
     return False
 
 
-def _write(file: int, line: bytes) -> None:
-    """Write all of a line; where that fails, take back what the file already has of it."""
+def _write_line(file: int, line: bytes) -> None:
+    """Write all of a line; if that fails, remove the part that was written."""
     rest = memoryview(line)
     try:
         while rest:
             rest = rest[os.write(file, rest) :]
     except OSError:
         if len(rest) < len(line):
-            with suppress(OSError):  # a pipe
+            with suppress(OSError):  # a pipe cannot be truncated
                 os.ftruncate(file, os.fstat(file).st_size - (len(line) - len(rest)))
                 os.lseek(file, 0, os.SEEK_END)
         raise

@@ -1,209 +1,242 @@
-"""Events and the present state on an MQTT broker: the only file that imports paho-mqtt.
+"""Events and the current state on an MQTT broker: the only file that imports paho-mqtt.
 
 TOPIC/status             "online"; "offline" by the last will              retained
 TOPIC/CAMERA/status      "opening", "connected", "lost" or "ended"         retained
 TOPIC/CAMERA/tags        the labels that are on, a JSON list               retained
 TOPIC/CAMERA/event       every event, as in JSONL
 
-Events wait for a broker that is away. The state does not: once the broker is back and has taken
-what waited, it is told the present one, for it may have kept an old one, or none.
+Events wait while the broker is away. The state does not: after each connection, once the broker has
+acknowledged the messages from before it, the current state is published again, because the broker
+may have kept an old state or none.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from patchct_edge.arrays import RGB
 from patchct_edge.runtime.stream.events import CameraEvent, FrameRow, LabelEvent, Message
+from patchct_edge.runtime.stream.redaction import find_secrets, redact
 from patchct_edge.runtime.stream.settings import MQTTSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
-from patchct_edge.runtime.stream.sources.address import find_secrets, mqtt_topic, redact
 
-PORTS = {"mqtt": 1883, "mqtts": 8883}
-RECONNECT = (1, 30)  # seconds, doubling
-FAREWELL = 0.1  # seconds for the broker to acknowledge the last messages
-QUEUE = 1000  # messages that the broker has not acknowledged
-AT_LEAST_ONCE = 1
-LOOK = 0.01  # seconds between two looks whether all was acknowledged
+DEFAULT_TOPIC = "patchct"
+PORT_BY_SCHEME = {"mqtt": 1883, "mqtts": 8883}
+RECONNECT_DELAYS_S = (1, 30)  # first and longest; doubling
+QOS_AT_LEAST_ONCE = 1
+MAX_UNACKNOWLEDGED = 1000  # messages
+LAST_ACKNOWLEDGMENTS_TIMEOUT_S = 0.1
+ACKNOWLEDGMENT_CHECK_INTERVAL_S = 0.01
+
+logger = logging.getLogger(__name__)
+
+
+class Publication(NamedTuple):
+    """A message that was handed to paho-mqtt."""
+
+    id: int
+    is_event: bool
 
 
 class MQTTSink(Sink):
-    """A client that connects in the background, again and again.
+    """An MQTT client that connects in the background, and reconnects whenever it must.
 
     Args:
-        cameras: their names; what a process that died has left of their state is overwritten.
+        cameras: names of all cameras, whose retained state from an earlier process is overwritten.
     """
 
-    def __init__(self, given: MQTTSettings, cameras: Sequence[str]) -> None:
+    def __init__(self, settings: MQTTSettings, cameras: Sequence[str]) -> None:
         super().__init__()
-        from paho.mqtt import client as mqtt
-
-        self.secrets = find_secrets(given.url)
-        self.name = f"mqtt {redact(given.url, self.secrets)}"
-        self._topic = mqtt_topic(given.url)
-        self._state: dict[str, str] = {}  # payload of each retained topic
-        self._untold: set[str] = set()  # topics whose payload this connection was not told
-        self._came = threading.Event()  # a connection has come about
-        self._denied = threading.Event()  # somebody has said that this stream is offline
-        self._older: set[int] = set()  # numbers of messages from before it, which may come late
-        self._told = ""  # the trouble that was last told of
-        self._on: dict[str, list[str]] = {}
+        self.secrets = find_secrets(settings.url)
+        self.name = f"mqtt {redact(settings.url, self.secrets)}"
+        self._topic = parse_topic(settings.url)
+        self._active_labels: dict[str, list[str]] = {camera: [] for camera in cameras}
+        self._state: dict[str, str] = {}  # payload by retained topic
+        self._unpublished: set[str] = set()  # topics to publish on the current connection
+        self._unacknowledged: deque[Publication] = deque()
+        # Messages from before the current connection: they may reach the broker after the state.
+        self._earlier_ids: set[int] = set()
+        # Written by paho-mqtt's thread.
+        self._acknowledged_ids: deque[int] = deque()
+        self._has_connected = threading.Event()
+        self._offline_received = threading.Event()
+        self._last_problem = ""
         for camera in cameras:
-            self._note_state(f"{self._base(camera)}/status", "opening")
-            self._note_state(f"{self._base(camera)}/tags", "[]")
-        self._note_state(f"{self._topic}/status", "online")  # the last: now the others hold
-        self._sent: deque[tuple[int, bool]] = deque()  # number, and whether it is an event
-        self._acknowledged: deque[int] = deque()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
-        self._client.max_queued_messages_set(0)  # `deliver` counts
-        self._client.reconnect_delay_set(*RECONNECT)
-        self._client.will_set(f"{self._topic}/status", "offline", AT_LEAST_ONCE, retain=True)
-        parts = urlsplit(given.url)
-        port = parts.port or PORTS[parts.scheme]
-        if parts.username is not None:
-            password = None if parts.password is None else unquote(parts.password)
-            self._client.username_pw_set(unquote(parts.username), password)
-        if parts.scheme == "mqtts":
-            self._client.tls_set()
-        self._client.on_connect = self._connected
-        self._client.on_publish = self._taken
-        self._client.on_message = self._heard
-        self._client.on_connect_fail = lambda *_: self._trouble("no broker answers")
-        self._client.on_disconnect = self._disconnected
-        self._client.connect_async(parts.hostname or "", port)
+            self._set_state(f"{self._camera_topic(camera)}/status", "opening")
+            self._set_state(f"{self._camera_topic(camera)}/tags", "[]")
+        self._set_state(f"{self._topic}/status", "online")  # last: the cameras' state is valid now
+        self._client = self._make_client(urlsplit(settings.url))
 
     def open(self) -> None:
         self._client.loop_start()
 
-    def wants(self, message: Message) -> bool:
+    def accepts(self, message: Message) -> bool:
         return not isinstance(message, FrameRow)
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
-        base = self._base(message.camera)
+        topic = self._camera_topic(message.camera)
         if isinstance(message, CameraEvent):
-            self._note_state(f"{base}/status", message.state)
+            self._set_state(f"{topic}/status", message.state)
         elif isinstance(message, LabelEvent):
-            on = self._on.setdefault(message.camera, [])
-            if message.on and message.label not in on:
-                on.append(message.label)
-            elif not message.on and message.label in on:
-                on.remove(message.label)
-            self._note_state(f"{base}/tags", json.dumps(on, ensure_ascii=False))
-        self.idle()
-        if len(self._sent) >= QUEUE:
+            labels = self._update_labels(message)
+            self._set_state(f"{topic}/tags", json.dumps(labels, ensure_ascii=False))
+        self.maintain()
+        if len(self._unacknowledged) >= MAX_UNACKNOWLEDGED:
             raise OSError("the broker has been away for too long")
         event = json.dumps(message.to_json(), ensure_ascii=False)
-        found = self._client.publish(f"{base}/event", event, AT_LEAST_ONCE)
-        self._sent.append((found.mid, True))
+        publication = self._client.publish(f"{topic}/event", event, QOS_AT_LEAST_ONCE)
+        self._unacknowledged.append(Publication(publication.mid, is_event=True))
 
-    def idle(self) -> None:
-        self._settle()
-        if self._came.is_set():
-            self._came.clear()
-            self._untold = set(self._state)
-            self._older = {number for number, _ in self._sent}
-        if self._denied.is_set():
-            self._denied.clear()
-            self._untold.add(f"{self._topic}/status")
-        self._older.intersection_update(number for number, _ in self._sent)
-        if self._older or not self._client.is_connected():
-            return
-        for topic in [topic for topic in self._state if topic in self._untold]:
-            if len(self._sent) < QUEUE:
-                found = self._client.publish(topic, self._state[topic], AT_LEAST_ONCE, retain=True)
-                self._sent.append((found.mid, False))
-                self._untold.remove(topic)
+    def maintain(self) -> None:
+        """Publish the state again after a connection, once the earlier messages have arrived."""
+        self._remove_acknowledged()
+        if self._has_connected.is_set():
+            self._has_connected.clear()
+            self._unpublished = set(self._state)
+            self._earlier_ids = {publication.id for publication in self._unacknowledged}
+        if self._offline_received.is_set():
+            self._offline_received.clear()
+            self._unpublished.add(f"{self._topic}/status")
+        self._earlier_ids &= {publication.id for publication in self._unacknowledged}
+        if not self._earlier_ids and self._client.is_connected():
+            self._publish_state()
 
     def close(self) -> int:
-        self._client.on_message = None  # of its own farewell
-        self._note_state(f"{self._topic}/status", "offline")
-        self.idle()
-        while self._pending and not self.closing.wait(LOOK):
-            self.idle()
-        until = time.monotonic() + FAREWELL
-        while self._pending and time.monotonic() < until:
-            time.sleep(LOOK)
-            self.idle()
-        self._part()
-        return sum(event for _, event in self._sent)
+        self._client.on_message = None  # this sink's own "offline" needs no answer
+        self._set_state(f"{self._topic}/status", "offline")
+        self.maintain()
+        while self._is_pending and not self.closing.wait(ACKNOWLEDGMENT_CHECK_INTERVAL_S):
+            self.maintain()
+        deadline = time.monotonic() + LAST_ACKNOWLEDGMENTS_TIMEOUT_S
+        while self._is_pending and time.monotonic() < deadline:
+            time.sleep(ACKNOWLEDGMENT_CHECK_INTERVAL_S)
+            self.maintain()
+        self._disconnect()
+        return sum(publication.is_event for publication in self._unacknowledged)
 
     @property
-    def _pending(self) -> bool:
-        """Whether the broker has not been told, or has not acknowledged, all."""
-        return bool(self._sent or self._untold)
+    def _is_pending(self) -> bool:
+        """Whether a message is still to be published or acknowledged."""
+        return bool(self._unacknowledged or self._unpublished)
 
-    def _part(self) -> None:
-        """Leave the broker: without a goodbye where it was not told all, but by the last will."""
+    def _make_client(self, url: SplitResult) -> Any:
+        from paho.mqtt import client as mqtt
+
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        client.max_queued_messages_set(0)  # no limit of its own: `deliver` has one
+        client.reconnect_delay_set(*RECONNECT_DELAYS_S)
+        client.will_set(f"{self._topic}/status", "offline", QOS_AT_LEAST_ONCE, retain=True)
+        if url.username is not None:
+            password = None if url.password is None else unquote(url.password)
+            client.username_pw_set(unquote(url.username), password)
+        if url.scheme == "mqtts":
+            client.tls_set()
+        client.on_connect = self._on_connect
+        client.on_connect_fail = lambda *_: self._log_problem("no broker answers")
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.connect_async(url.hostname or "", url.port or PORT_BY_SCHEME[url.scheme])
+        return client
+
+    def _camera_topic(self, camera: str) -> str:
+        return f"{self._topic}/{_escape_level(camera)}"
+
+    def _update_labels(self, event: LabelEvent) -> list[str]:
+        """Return the labels of the event's camera that are on, in the order they turned on."""
+        labels = self._active_labels.setdefault(event.camera, [])
+        if event.on and event.label not in labels:
+            labels.append(event.label)
+        elif not event.on and event.label in labels:
+            labels.remove(event.label)
+        return labels
+
+    def _set_state(self, topic: str, payload: str) -> None:
+        self._state[topic] = payload
+        self._unpublished.add(topic)
+
+    def _publish_state(self) -> None:
+        for topic in [topic for topic in self._state if topic in self._unpublished]:
+            if len(self._unacknowledged) < MAX_UNACKNOWLEDGED:
+                publication = self._client.publish(
+                    topic, self._state[topic], QOS_AT_LEAST_ONCE, retain=True
+                )
+                self._unacknowledged.append(Publication(publication.mid, is_event=False))
+                self._unpublished.remove(topic)
+
+    def _remove_acknowledged(self) -> None:
+        """Forget the messages that the broker has acknowledged.
+
+        paho-mqtt's thread appends to `_acknowledged_ids` meanwhile, so it is never replaced.
+        """
+        ids = {self._acknowledged_ids.popleft() for _ in range(len(self._acknowledged_ids))}
+        for _ in range(len(self._unacknowledged)):
+            publication = self._unacknowledged.popleft()
+            if publication.id in ids:
+                ids.remove(publication.id)
+            else:
+                self._unacknowledged.append(publication)
+        self._acknowledged_ids.extend(ids)  # acknowledged before `publish` returned their id
+
+    def _disconnect(self) -> None:
+        """Disconnect; if a message is pending, so abruptly that the broker sends the last will."""
         self._client.on_disconnect = None
         connection: Any = self._client.socket()
-        if connection is not None and self._pending:
+        if connection is not None and self._is_pending:
             connection.shutdown(socket.SHUT_RDWR)
         connected = self._client.is_connected()
         self._client.disconnect()
-        # Else its thread may wait long for the next try; it ends by itself.
-        if connected and not self._pending:
+        # Otherwise the client's thread may be waiting to reconnect; it ends by itself.
+        if connected and not self._is_pending:
             self._client.loop_stop()
 
-    def _base(self, camera: str) -> str:
-        return f"{self._topic}/{_level(camera)}"
+    def _log_problem(self, problem: str) -> None:
+        """Log a problem, unless it repeats the last one; the client reconnects by itself."""
+        if problem != self._last_problem:
+            self._last_problem = problem
+            logger.warning("%s: %s", self.name, self.describe(problem))
 
-    def _note_state(self, topic: str, payload: str) -> None:
-        self._state[topic] = payload
-        self._untold.add(topic)
+    # Called by paho-mqtt's thread:
 
-    def _settle(self) -> None:
-        """Forget what the broker has acknowledged.
-
-        Its library's thread adds to one queue meanwhile, which is only turned, never replaced.
-        """
-        done = {self._acknowledged.popleft() for _ in range(len(self._acknowledged))}
-        for _ in range(len(self._sent)):
-            number, event = self._sent.popleft()
-            if number in done:
-                done.remove(number)
-            else:
-                self._sent.append((number, event))
-        self._acknowledged.extend(done)  # which came before its number was noted
-
-    def _connected(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object) -> None:
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object) -> None:
         if reason.is_failure:
-            self._trouble(f"the broker refuses: {reason}")
+            self._log_problem(f"the broker refuses the connection: {reason}")
             return
-        if self._told:
-            self._told = ""
-            self.say(f"{self.name}: connected")
-        client.subscribe(f"{self._topic}/status", AT_LEAST_ONCE)
-        self._came.set()
+        if self._last_problem:
+            self._last_problem = ""
+            logger.info("%s: connected", self.name)
+        client.subscribe(f"{self._topic}/status", QOS_AT_LEAST_ONCE)
+        self._has_connected.set()
 
-    def _heard(self, client: Any, userdata: Any, message: Any) -> None:
-        """Notice the last will of an earlier connection, which a broker may publish much later."""
-        if message.payload == b"offline":
-            self._denied.set()
-
-    def _disconnected(
+    def _on_disconnect(
         self, client: Any, userdata: Any, flags: Any, reason: Any, *_: object
     ) -> None:
-        if reason.is_failure and not self._told:
-            self._trouble(f"connection lost: {reason}")
+        if reason.is_failure and not self._last_problem:
+            self._log_problem(f"connection lost: {reason}")
 
-    def _trouble(self, text: str) -> None:
-        """Tell of a trouble once; the client tries again by itself."""
-        if text != self._told:
-            self._told = text
-            self.say(f"{self.name}: {text}")
+    def _on_publish(self, client: Any, userdata: Any, message_id: int, *_: object) -> None:
+        self._acknowledged_ids.append(message_id)
 
-    def _taken(self, client: Any, userdata: Any, number: int, *_: object) -> None:
-        self._acknowledged.append(number)
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        """Notice the last will of an earlier connection, which a broker may send much later."""
+        if message.payload == b"offline":
+            self._offline_received.set()
 
 
-def _level(name: str) -> str:
-    """Return a name as one level of a topic: without the characters that mean something there."""
+def parse_topic(url: str) -> str:
+    """Return the topic of mqtt://USER:PASSWORD@HOST:PORT/TOPIC."""
+    return unquote(urlsplit(url).path).strip("/") or DEFAULT_TOPIC
+
+
+def _escape_level(name: str) -> str:
+    """Replace the characters of a name that have a meaning in topics."""
     return re.sub(r"[/+#\0]", "_", name)

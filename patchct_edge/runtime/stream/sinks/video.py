@@ -1,7 +1,8 @@
-"""A video file with the tags drawn in."""
+"""A video file of one camera with its tags drawn in."""
 
 from __future__ import annotations
 
+import logging
 from itertools import chain, count
 from pathlib import Path
 
@@ -10,40 +11,40 @@ from patchct_edge.arrays import RGB
 from patchct_edge.runtime.stream.events import FrameRow, Message
 from patchct_edge.runtime.stream.settings import VideoSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
-from patchct_edge.runtime.stream.sources.video import VideoWriter
+from patchct_edge.runtime.stream.sinks.video_file import VideoWriter
+
+logger = logging.getLogger(__name__)
 
 
 class VideoSink(Sink):
-    """The tagged frames of one camera. A file that is there already is kept: `out.mp4` becomes
-    `out-1.mp4`.
+    """The tagged frames of one camera.
+
+    An existing file is kept: if there is `out.mp4`, the sink writes `out-1.mp4`.
 
     Args:
-        camera: its name.
+        camera: name of the camera.
 
     Raises:
         UserError: the file cannot be written.
     """
 
-    capacity = 8  # each with a picture of several megabytes
-    patient = True
+    capacity = 8  # each message has a picture of several megabytes
+    backpressure = True
 
-    def __init__(self, given: VideoSettings, camera: str) -> None:
+    def __init__(self, settings: VideoSettings, camera: str) -> None:
         super().__init__()
-        asked = Path(given.path)
-        path = _free(asked)
+        requested = Path(settings.path)
+        path = _unused_path(requested)
         self._camera, self.name = camera, f"video {path}"
-        self._kept = asked if path != asked else None
-        self._writer = VideoWriter(path, given.fps)
+        self._writer = VideoWriter(path, settings.fps)
+        if path != requested:
+            logger.info("%s exists; writing %s instead", requested, path)
 
-    def open(self) -> None:
-        if self._kept is not None:
-            self.say(f"{self.name}: {self._kept} is there already")
-
-    def wants(self, message: Message) -> bool:
+    def accepts(self, message: Message) -> bool:
         tagged = isinstance(message, FrameRow) and message.error is None
         return tagged and message.camera == self._camera
 
-    def wants_picture(self, message: Message) -> bool:
+    def needs_picture(self, message: Message) -> bool:
         return True
 
     def deliver(self, message: Message, rgb: RGB | None) -> None:
@@ -57,7 +58,11 @@ class VideoSink(Sink):
         return 0
 
 
-def _free(path: Path) -> Path:
-    """Return a path where no video is yet: this one, or one with a number."""
-    numbered = (path.with_stem(f"{path.stem}-{n}") for n in count(1))
-    return next(p for p in chain([path], numbered) if not p.is_file() or not p.stat().st_size)
+def _unused_path(path: Path) -> Path:
+    """Return the path, or one with a number if it already holds a file that is not empty."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(1))
+    return next(
+        candidate
+        for candidate in chain([path], numbered)
+        if not candidate.is_file() or not candidate.stat().st_size
+    )

@@ -1,4 +1,4 @@
-"""One camera: a thread that opens it, reads it, and opens it again, whatever becomes of it."""
+"""One camera: a thread that opens its source, reads it, and reopens it whenever it breaks off."""
 
 from __future__ import annotations
 
@@ -11,60 +11,66 @@ from dataclasses import asdict, dataclass, replace
 from patchct_edge.errors import EngineError, UserError, on_one_line
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.events import CameraEvent, CameraState
+from patchct_edge.runtime.stream.redaction import redact
 from patchct_edge.runtime.stream.settings import CameraSettings
-from patchct_edge.runtime.stream.sources.address import parse_address, redact
+from patchct_edge.runtime.stream.sources.address import parse_address
 from patchct_edge.runtime.stream.sources.frame import Frame, Source
+from patchct_edge.runtime.stream.sources.frozen_feed import FrozenFeedDetector
 from patchct_edge.runtime.stream.sources.mailbox import Mailbox
 from patchct_edge.runtime.stream.sources.open import open_source
 
-SETTLED = 10.0  # seconds of frames after which a camera counts as working
-LOOK = 1.0  # seconds between two looks whether a picture still changes
-EARLY = 0.05  # share of a step of `max_fps` by which a frame may come early: times are rounded
-Open = Callable[[CameraSettings, float, threading.Event], Source]
+STABLE_AFTER_S = 10.0  # seconds of frames after which the next reconnect waits shortly again
+MAX_EARLY_SHARE = 0.05  # of the interval of `max_fps`: timestamps are rounded
+SourceOpener = Callable[[CameraSettings, float, threading.Event], Source]
 
 
 @dataclass
 class FrameCounts:
-    """What became of a camera's frames: captured = tagged + failed + dropped + skipped, and one
-    that may wait."""
+    """How a camera's frames ended.
+
+    At the end of a stream, captured = tagged + failed + dropped + skipped.
+    """
 
     captured: int = 0
     tagged: int = 0
-    failed: int = 0  # no tags: the engine, or a picture that could not be converted
-    dropped: int = 0  # overtaken by a newer one
+    failed: int = 0  # not tagged: the engine failed, or the picture could not be converted
+    dropped: int = 0  # overtaken by a newer frame
     skipped: int = 0  # beyond `max_fps`
-    corrupt: int = 0  # packets and frames that the decoder refused
+    corrupt: int = 0  # packets and pictures that the decoder refused; never captured
     connects: int = 0
 
     def to_json(self) -> dict[str, int]:
+        """Return the counts by name."""
         return asdict(self)
-
-
-class FrozenError(UserError):
-    """A camera that delivers the same picture for ever."""
 
 
 class Camera:
     """A camera that delivers its newest frame to a mailbox until it is stopped.
 
+    Args:
+        stall_timeout: seconds without a new picture after which the source is reopened.
+        arrived: notified of every frame and event; shared by all cameras of a stream.
+        opener: opens the source.
+        backoff: delays between attempts to open it.
+
     Attributes:
-        counts: written by this thread, but for `tagged` and `failed`.
-        events: what the camera has to tell, for the one reader.
-        drops: its frames do not wait to be taken, as those of a file do.
-        done: nothing more will come; `error` says why, where that was no ordinary end.
+        counts: written by the camera's thread, except `tagged` and `failed`.
+        events: what happened to the camera, for one reader.
+        drops_frames: True if frames do not wait to be tagged; those of a file do.
+        done: the camera has ended for good; `error` says why, if it was not the end of a file.
     """
 
     def __init__(
         self,
-        given: CameraSettings,
-        stall: float,
+        settings: CameraSettings,
+        stall_timeout: float,
         arrived: threading.Condition,
         *,
-        opener: Open = open_source,
+        opener: SourceOpener = open_source,
         backoff: Backoff | None = None,
     ) -> None:
-        self.settings, self._stall, self._open = given, stall, opener
-        self._address = parse_address(given.source)
+        self.settings, self._stall_timeout, self._open_source = settings, stall_timeout, opener
+        self._address = parse_address(settings.source)
         self._backoff = backoff or Backoff()
         self._arrived = arrived
         self.mailbox = Mailbox(arrived)
@@ -73,45 +79,49 @@ class Camera:
         self.done, self.error = False, ""
         self._stop = threading.Event()
         self._source: Source | None = None
-        self._heard = time.monotonic()  # when this thread last gave a sign of life
-        self._told: tuple[CameraState, str | None] | None = None
-        self._due: float | None = None  # position at which the next frame is wanted
-        self._alike = FrozenFeedDetector(stall)
+        self._last_activity = time.monotonic()  # of the camera's thread
+        self._last_event: tuple[CameraState, str | None] | None = None
+        self._next_position: float | None = None  # of the next frame that `max_fps` allows
+        self._frozen_feed = FrozenFeedDetector(stall_timeout)
         live = self._address.live or self._address.kind == "pattern"
-        self.drops = live or given.realtime  # a file waits instead
-        self._thread = threading.Thread(target=self._run, name=f"camera {given.name}", daemon=True)
+        self.drops_frames = live or settings.realtime
+        self._thread = threading.Thread(
+            target=self._run, name=f"camera {settings.name}", daemon=True
+        )
 
     @property
     def name(self) -> str:
+        """The camera's name in rows, events and messages."""
         return self.settings.name
 
     def start(self) -> None:
-        """Begin to capture."""
+        """Start capturing."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the thread to end, without waiting."""
+        """Ask the thread to end, without waiting for it."""
         self._stop.set()
         source = self._source
         if source is not None:
             source.interrupt()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the thread; return whether it has ended."""
+        """Wait for the thread to end; return whether it has."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def settle(self) -> None:
-        """Count a frame that still waits as dropped, once nothing is captured any more."""
+    def drop_waiting_frame(self) -> None:
+        """Count the frame that still waits as dropped; call it after `join`."""
         if self.mailbox.take() is not None:
-            self.mailbox.dropped += 1
+            self.mailbox.count_drop()
         self.counts.dropped = self.mailbox.dropped
 
-    def check(self) -> None:
-        """Free a thread that has waited too long within a library, where that can be done."""
+    def interrupt_if_stalled(self) -> None:
+        """Interrupt a source that has waited too long within a library, if it supports that."""
         source = self._source
-        if source is not None and source.live and time.monotonic() - self._heard > self._stall:
-            self._heard = time.monotonic()
+        stalled_for = time.monotonic() - self._last_activity
+        if source is not None and source.live and stalled_for > self._stall_timeout:
+            self._last_activity = time.monotonic()
             source.interrupt()
 
     def _run(self) -> None:
@@ -121,124 +131,91 @@ class Camera:
                 reason = "the stream ended"
                 if not (self._address.live or self._stop.is_set()) and self.counts.corrupt:
                     self.error = f"{self.counts.corrupt} pictures could not be decoded"
-            except Exception as error:  # also a library's own, or a bug: the other cameras go on
-                reason = self._clean(error)
+            except Exception as error:  # from any library, or a bug: the other cameras go on
+                reason = self._describe_error(error)
                 if not self._address.live or isinstance(error, EngineError):
                     self.error = reason
             if self.error or not (self._address.live or self._stop.is_set()):
                 self._end(reason)
                 return
             if not self._stop.is_set():
-                self._tell("lost", reason)
-                self._stop.wait(self._backoff.delay())
+                self._emit_event("lost", reason)
+                self._stop.wait(self._backoff.next_delay())
 
     def _capture(self) -> None:
         """Open the source and deliver its frames until it ends, stalls or is stopped."""
-        began: Frame | None = None
-        with self._open(self.settings, self._stall, self._stop) as source:
-            self._heard = time.monotonic()
-            self._alike.begin(self._heard)
-            self._source, corrupt = source, self.counts.corrupt
+        first: Frame | None = None
+        with self._open_source(self.settings, self._stall_timeout, self._stop) as source:
+            self._last_activity = time.monotonic()
+            self._frozen_feed.start(self._last_activity)
+            self._source, corrupt_before = source, self.counts.corrupt
             try:
-                if self._stop.is_set():  # `stop` may not have seen the source
+                if self._stop.is_set():  # `stop` may have been called before there was a source
                     return
-                for frame in source.frames():
+                for frame in source.read_frames():
                     if self._stop.is_set():
                         return
-                    self._heard = frame.captured
-                    if source.live and not self._alike.changes(frame):
+                    self._last_activity = frame.captured
+                    if source.live and not self._frozen_feed.accepts(frame):
                         continue
-                    if began is None:
-                        began = frame
+                    if first is None:
+                        first = frame
                         self.counts.connects += 1
-                        self._tell("connected")
-                    elif frame.captured - began.captured > SETTLED:
+                        self._emit_event("connected")
+                    elif frame.captured - first.captured > STABLE_AFTER_S:
                         self._backoff.reset()
-                    self.counts.corrupt = corrupt + source.corrupt
-                    self._deliver(self._paced(frame, began))
+                    self.counts.corrupt = corrupt_before + source.corrupt
+                    self._deliver(self._wait_for_playback(frame, first))
             finally:
-                self.counts.corrupt = corrupt + source.corrupt
+                self.counts.corrupt = corrupt_before + source.corrupt
                 self._source = None
 
     def _deliver(self, frame: Frame) -> None:
         self.counts.captured += 1
         frame = replace(frame, number=self.counts.captured)
-        if not self._wanted(frame.position):
+        if not self._is_due(frame.position):
             self.counts.skipped += 1
             return
-        if self.drops:
+        if self.drops_frames:
             self.mailbox.put(frame)
         else:
-            self.mailbox.put_after(frame, self._stop)
+            self.mailbox.put_when_empty(frame, self._stop)
         self.counts.dropped = self.mailbox.dropped
 
-    def _wanted(self, position: float) -> bool:
-        """Whether `max_fps` leaves room for a frame: on a grid, so 10 of 30 a second are 10."""
+    def _is_due(self, position: float) -> bool:
+        """Whether `max_fps` allows a frame: on a fixed grid, so that 10 of 30 a second are 10."""
         if self.settings.max_fps is None:
             return True
-        step = 1 / self.settings.max_fps
-        due = position if self._due is None else self._due
-        if position < due - EARLY * step:
+        interval = 1 / self.settings.max_fps
+        due = position if self._next_position is None else self._next_position
+        if position < due - MAX_EARLY_SHARE * interval:
             return False
-        self._due = max(due, position - step) + step
+        self._next_position = max(due, position - interval) + interval
         return True
 
-    def _paced(self, frame: Frame, began: Frame) -> Frame:
-        """Wait for a frame's time where a file is played as if it were a camera."""
+    def _wait_for_playback(self, frame: Frame, first: Frame) -> Frame:
+        """Wait for the frame's time if a file is played in real time."""
         if not self.settings.realtime or self._address.live:
             return frame
-        self._stop.wait(began.captured + frame.position - began.position - time.monotonic())
+        self._stop.wait(first.captured + frame.position - first.position - time.monotonic())
         return replace(frame, captured=time.monotonic(), wall=time.time())
 
     def _end(self, reason: str) -> None:
-        self._tell("ended", reason)
+        self._emit_event("ended", reason)
         with self._arrived:
             self.done = True
             self._arrived.notify_all()
 
-    def _tell(self, state: CameraState, reason: str | None = None) -> None:
-        """Leave an event; one that says what the last one said is not worth another."""
-        if (state, reason) == self._told:
+    def _emit_event(self, state: CameraState, reason: str | None = None) -> None:
+        """Add an event, unless it repeats the last one."""
+        if (state, reason) == self._last_event:
             return
-        self._told = (state, reason)
+        self._last_event = (state, reason)
         event = CameraEvent(self.name, state, time.time(), reason, self.counts.captured)
         self.events.append(event)
         with self._arrived:
             self._arrived.notify_all()
 
-    def _clean(self, error: Exception) -> str:
+    def _describe_error(self, error: Exception) -> str:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         return redact(on_one_line(text), self._address.secrets)
-
-
-class FrozenFeedDetector:
-    """Notices a picture that does not change for `limit` seconds."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._digest: int | None = None
-        self._frozen = False  # so it was when last seen, and so it still counts until it changes
-        self._since = self._looked = float("-inf")
-
-    def begin(self, now: float) -> None:
-        """Begin with a stream that was opened at this moment of the monotonic clock."""
-        self._since, self._looked = now, float("-inf")
-        if not self._frozen:
-            self._digest = None
-
-    def changes(self, frame: Frame) -> bool:
-        """Look at a frame now and then; return False for the picture that was frozen before.
-
-        Raises:
-            FrozenError: it has been the same for too long.
-        """
-        now = frame.captured
-        if frame.digest is None or (now - self._looked < LOOK and not self._frozen):
-            return True
-        self._looked, digest = now, frame.digest()
-        if digest != self._digest:
-            self._digest, self._since, self._frozen = digest, now, False
-        elif now - self._since > self._limit:
-            self._frozen = True
-            raise FrozenError("the camera delivers the same picture for ever")
-        return not self._frozen

@@ -1,4 +1,4 @@
-"""A camera's frame, and what every source of frames offers."""
+"""A frame, and the interface of every source of frames."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from patchct_edge.errors import UserError
 
 
 class SourceError(UserError):
-    """A source that cannot be opened, or that stopped."""
+    """A source that cannot be opened, or that broke off."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a stream. Its pixels are converted only where somebody asks for them.
+    """One picture of a stream. It is converted to RGB only when asked for.
 
     Args:
-        pixels: gives uint8 (H, W, 3) RGB; may raise where the picture cannot be converted.
-        position: seconds on the stream's own clock, never falling: of a file the time in it, of a
-            camera that of its arrival.
-        captured: when it arrived, in seconds of the monotonic clock.
-        wall: the same moment as seconds since 1970, for people; may jump.
-        digest: gives a number that is the same for the same picture.
-        number: from 1 in its camera's stream, whatever becomes of the frames.
+        to_rgb: returns uint8 (H, W, 3) RGB; raises if the picture cannot be converted.
+        position: seconds on the stream's own clock, never falling: the time in a file, or the time
+            of arrival from a camera.
+        captured: time of arrival, in seconds of the monotonic clock.
+        wall: the same in seconds since 1970; the system's clock may jump.
+        checksum: returns a number that is equal for equal pictures; None if the source has none.
+        number: counts the frames of its camera from 1, including those that are dropped.
     """
 
-    pixels: Callable[[], RGB]
+    to_rgb: Callable[[], RGB]
     position: float
     captured: float
     wall: float
-    digest: Callable[[], int] | None = None
+    checksum: Callable[[], int] | None = None
     number: int = 0
 
 
@@ -41,23 +41,23 @@ class Source(Closeable):
     """An open stream of frames.
 
     Attributes:
-        live: frames come whether or not somebody takes them; what ends is opened again.
-        corrupt: packets and frames that the decoder reported as damaged; no frame is made of them.
+        live: frames arrive whether or not somebody takes them; the source is reopened when it ends.
+        corrupt: packets and frames that the decoder reported as damaged; they yield no frame.
     """
 
     live: bool
     corrupt: int = 0
 
     @abstractmethod
-    def frames(self) -> Iterator[Frame]:
+    def read_frames(self) -> Iterator[Frame]:
         """Yield frames until the stream ends.
 
         Raises:
-            SourceError: it broke off.
+            SourceError: the stream broke off.
         """
 
     def interrupt(self) -> None:
-        """Make a `frames` that waits in another thread come back, where that can be done."""
+        """Make a `read_frames` that waits in another thread return, if the source supports it."""
         return
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Frames of a GStreamer pipeline: a child process writes raw video into a pipe.
 
-For cameras and decoders that only GStreamer knows (a Jetson's CSI cameras, its hardware decoder);
-no bindings, and a crash in a driver ends the child alone.
+For cameras and decoders that only GStreamer supports, such as a Jetson's CSI cameras and hardware
+decoder. It needs no Python bindings, and a crash in a driver ends the child alone.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from collections import deque
 from collections.abc import Iterator
 
 from patchct_edge.errors import UserError
-from patchct_edge.runtime.stream.sources.address import redact
+from patchct_edge.runtime.stream.redaction import redact
 from patchct_edge.runtime.stream.sources.frame import Frame, Source, SourceError
 from patchct_edge.runtime.stream.sources.video import VideoSource
 
-LAUNCH = "gst-launch-1.0"
-# YUV4MPEG says size and rate by itself.
-INTO_PIPE = "! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1 sync=false"
-AT_ONCE = {"analyzeduration": "0", "probesize": "32"}  # else FFmpeg watches for five seconds
-CSI = (
+LAUNCHER = "gst-launch-1.0"
+# The YUV4MPEG format states size and frame rate by itself.
+PIPE_ELEMENTS = "! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1 sync=false"
+# Without these, FFmpeg analyzes the stream for five seconds first.
+NO_ANALYSIS = {"analyzeduration": "0", "probesize": "32"}
+CSI_PIPELINE = (
     "nvarguscamerasrc sensor-id={sensor} ! "
     "video/x-raw(memory:NVMM),width={width},height={height},framerate={rate}/1 ! "
     "nvvidconv ! video/x-raw"
 )
-LAST_LINES = 8  # an error is told in about six
-GRACE = 0.5  # seconds for the child to end
-LOOK = 0.1  # seconds after which a wait for the first picture looks whether it shall stop
+MAX_ERROR_LINES = 8  # GStreamer reports an error in about six lines
+EXIT_TIMEOUT_S = 0.5
+STOP_CHECK_INTERVAL_S = 0.1
 
 
 class GStreamerSource(Source):
@@ -43,92 +44,98 @@ class GStreamerSource(Source):
 
     Raises:
         UserError: GStreamer is not installed.
-        SourceError: the pipeline does not run; with its last lines.
+        SourceError: the pipeline does not run; the error holds its last lines.
     """
 
     live = True
 
     def __init__(self, pipeline: str, timeout: float, stop: threading.Event) -> None:
-        if shutil.which(LAUNCH) is None:
+        if shutil.which(LAUNCHER) is None:
             raise UserError(
-                f"{LAUNCH} is not installed",
+                f"{LAUNCHER} is not installed",
                 fix="apt install gstreamer1.0-tools gstreamer1.0-plugins-good",
             )
         self._shown = f"gst:{redact(pipeline)}"
         self._child = subprocess.Popen(
-            [LAUNCH, "-q", *shlex.split(f"{pipeline} {INTO_PIPE}")],
+            [LAUNCHER, "-q", *shlex.split(f"{pipeline} {PIPE_ELEMENTS}")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=0,  # else a frame's end would wait in a buffer for the next frame
+            bufsize=0,  # a buffer would hold the end of a frame until the next frame arrives
         )
-        self._lines: deque[str] = deque(maxlen=LAST_LINES)
-        self._listener = threading.Thread(target=self._listen, name="gst-stderr", daemon=True)
-        self._listener.start()
+        self._last_lines: deque[str] = deque(maxlen=MAX_ERROR_LINES)
+        self._stderr_reader = threading.Thread(
+            target=self._read_stderr, name="gst-stderr", daemon=True
+        )
+        self._stderr_reader.start()
         assert self._child.stdout is not None
-        if not self._begins(self._child.stdout.fileno(), timeout, stop):
-            self._child.kill()  # it may not be there long enough to be asked
-            self._end()
+        if not self._wait_for_output(self._child.stdout.fileno(), timeout, stop):
+            self._child.kill()  # a polite end may take too long
+            self._end_child()
             self._close_pipes()
             raise SourceError(f"cannot open {self._shown}", got="no picture in time")
         try:
             self._video = VideoSource(
-                self._child.stdout, self._shown, live=True, format="yuv4mpegpipe", options=AT_ONCE
+                self._child.stdout,
+                self._shown,
+                live=True,
+                format="yuv4mpegpipe",
+                options=NO_ANALYSIS,
             )
         except SourceError:
-            self._end()
-            death = self._death()
+            self._end_child()
+            error = self._exit_error()
             self._close_pipes()
-            raise death from None
+            raise error from None
 
-    def frames(self) -> Iterator[Frame]:
-        yield from self._video.frames()
-        raise self._death()
+    def read_frames(self) -> Iterator[Frame]:
+        yield from self._video.read_frames()
+        raise self._exit_error()
 
     def interrupt(self) -> None:
-        self._child.kill()  # its pipe ends, and with it whoever reads it
+        self._child.kill()  # closes the pipe, which ends the wait of its reader
 
     def close(self) -> None:
-        self._end()
+        self._end_child()
         self._video.close()
         self._close_pipes()
 
-    def _begins(self, pipe: int, timeout: float, stop: threading.Event) -> bool:
-        """Wait until the child writes something, or ends: FFmpeg would wait for ever."""
-        reader = select.poll()
-        reader.register(pipe, select.POLLIN)
-        until = time.monotonic() + timeout
-        while not reader.poll(1000 * LOOK):
-            if stop.is_set() or time.monotonic() > until:
+    def _wait_for_output(self, pipe: int, timeout: float, stop: threading.Event) -> bool:
+        """Return whether the child wrote something or ended in time; FFmpeg would wait for ever."""
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while not poll.poll(1000 * STOP_CHECK_INTERVAL_S):
+            if stop.is_set() or time.monotonic() > deadline:
                 return False
         return True
 
-    def _end(self) -> None:
+    def _end_child(self) -> None:
         self._child.terminate()
         try:
-            self._child.wait(GRACE)
+            self._child.wait(EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        self._listener.join(GRACE)
+        self._stderr_reader.join(EXIT_TIMEOUT_S)
 
     def _close_pipes(self) -> None:
         for pipe in (self._child.stdout, self._child.stderr):
             assert pipe is not None
             pipe.close()
 
-    def _death(self) -> SourceError:
+    def _exit_error(self) -> SourceError:
         try:
-            code = self._child.wait(GRACE)
+            code = self._child.wait(EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             code = None
-        self._listener.join(GRACE)
-        said = "; ".join(self._lines) or "nothing"
-        return SourceError(f"{self._shown} ended", got=f"exit code {code}; it said: {said}")
+        self._stderr_reader.join(EXIT_TIMEOUT_S)
+        lines = "; ".join(self._last_lines) or "nothing"
+        return SourceError(f"{self._shown} ended", got=f"exit code {code}; it printed: {lines}")
 
-    def _listen(self) -> None:
+    def _read_stderr(self) -> None:
         assert self._child.stderr is not None
         for line in self._child.stderr:
             text = line.decode("utf-8", "replace").strip()
             if text:
-                self._lines.append(redact(text))
+                self._last_lines.append(redact(text))

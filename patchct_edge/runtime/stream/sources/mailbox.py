@@ -1,4 +1,4 @@
-"""One slot for the newest frame of a camera: capture never waits, what is overtaken is counted."""
+"""One slot for a camera's newest frame: capturing never waits, and overtaken frames are counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 from patchct_edge.runtime.stream.sources.frame import Frame
 
-WAIT = 0.1  # seconds after which a waiting file looks whether it shall stop
+STOP_CHECK_INTERVAL_S = 0.1
 
 
 class Mailbox:
@@ -16,7 +16,8 @@ class Mailbox:
         arrived: notified of every frame; shared by all mailboxes that one reader waits for.
 
     Attributes:
-        dropped: frames that were never tagged: a newer one came first, or the stream ended.
+        dropped: frames that were never tagged, because a newer one overtook them or the stream
+            ended.
     """
 
     def __init__(self, arrived: threading.Condition) -> None:
@@ -25,34 +26,35 @@ class Mailbox:
         self.dropped = 0
 
     def put(self, frame: Frame) -> None:
-        """Leave a frame; one that still waits is dropped for it."""
+        """Store a frame; a frame that still waits is dropped."""
         with self._arrived:
-            self.dropped += self._frame is not None
-            self._frame = frame
-            self._arrived.notify_all()
+            self._replace(frame)
 
-    def put_after(self, frame: Frame, stop: threading.Event) -> None:
-        """Leave a frame once the one before was taken, unless `stop` is set meanwhile."""
+    def put_when_empty(self, frame: Frame, stop: threading.Event) -> None:
+        """Store a frame as soon as the frame before it is taken, or `stop` is set."""
         with self._arrived:
             while self._frame is not None and not stop.is_set():
-                self._arrived.wait(WAIT)
-            self.dropped += self._frame is not None
-            self._frame = frame
-            self._arrived.notify_all()
+                self._arrived.wait(STOP_CHECK_INTERVAL_S)
+            self._replace(frame)
 
     def take(self) -> Frame | None:
-        """Return the frame that waits, or None."""
+        """Remove and return the waiting frame, or None."""
         with self._arrived:
             frame, self._frame = self._frame, None
             if frame is not None:
-                self._arrived.notify_all()  # a file that waits for its turn
+                self._arrived.notify_all()  # for `put_when_empty`
             return frame
 
-    def drop(self) -> None:
-        """Count a frame as dropped that was taken for nothing."""
+    def count_drop(self) -> None:
+        """Count a frame that was taken but will not be tagged."""
         with self._arrived:
             self.dropped += 1
 
     def __bool__(self) -> bool:
         """Whether a frame waits."""
         return self._frame is not None
+
+    def _replace(self, frame: Frame) -> None:
+        self.dropped += self._frame is not None
+        self._frame = frame
+        self._arrived.notify_all()

@@ -1,4 +1,4 @@
-"""From the settings of a camera to the source that delivers its frames."""
+"""Open the source that a camera's settings name."""
 
 from __future__ import annotations
 
@@ -8,99 +8,109 @@ from urllib.parse import parse_qsl, urlsplit
 
 from patchct_edge.errors import UserError
 from patchct_edge.runtime.stream.settings import CameraSettings
-from patchct_edge.runtime.stream.sources import gstreamer
 from patchct_edge.runtime.stream.sources.address import Address, parse_address
-from patchct_edge.runtime.stream.sources.folder import FolderSource, PatternSource
+from patchct_edge.runtime.stream.sources.folder import FolderSource
 from patchct_edge.runtime.stream.sources.frame import Source
+from patchct_edge.runtime.stream.sources.gstreamer import CSI_PIPELINE, GStreamerSource
+from patchct_edge.runtime.stream.sources.test_pattern import TestPatternSource
 from patchct_edge.runtime.stream.sources.video import VideoSource
 
-PATTERN = {"fps": "30", "size": "640x480"}
-FOLDER_RATE = 1.0  # images a second
+PATTERN_DEFAULTS = {"fps": "30", "size": "640x480"}
+MAX_PATTERN_FPS = 1e6
+FOLDER_FPS = 1.0
+CSI_FPS = 30
+CSI_SIZE = "1280x720"
+NO_BUFFER = {"fflags": "nobuffer"}  # FFmpeg's option for the lowest latency
 
 
-def open_source(camera: CameraSettings, timeout: float, stop: threading.Event) -> Source:
-    """Open what a camera's settings name.
+def open_source(settings: CameraSettings, timeout: float, stop: threading.Event) -> Source:
+    """Open the source of a camera.
 
     Args:
-        timeout: seconds for a connection, and for each packet of it.
+        timeout: seconds to wait for the connection, and for each packet.
         stop: ends a wait for the next frame.
 
     Raises:
-        SourceError: it does not answer, or is no video.
+        SourceError: the source does not answer, or is not a video.
         UserError: the settings do not fit the source, or a library is missing.
     """
-    address = parse_address(camera.source)
+    address = parse_address(settings.source)
     target = address.target
     match address.kind:
         case "file":
-            return VideoSource(target, str(address), live=False, loop=camera.loop)
+            return VideoSource(target, str(address), live=False, loop=settings.loop)
         case "folder":
-            return FolderSource(target, camera.capture_fps or FOLDER_RATE, camera.loop)
+            return FolderSource(target, settings.capture_fps or FOLDER_FPS, settings.loop)
         case "pattern":
-            rate, size = parse_pattern(target)
-            return PatternSource(rate, size, stop)
+            fps, size = parse_pattern(target)
+            return TestPatternSource(fps, size, stop)
         case "gst":
-            return gstreamer.GStreamerSource(target, timeout, stop)
+            return GStreamerSource(target, timeout, stop)
         case "csi":
-            width, height = parse_size(camera.size or "1280x720")
-            rate = round(camera.capture_fps or 30)
-            return gstreamer.GStreamerSource(
-                gstreamer.CSI.format(sensor=target, width=width, height=height, rate=rate),
-                timeout,
-                stop,
-            )
+            return _open_csi(settings, target, timeout, stop)
         case "v4l2":
-            return _v4l2(camera, address, timeout)
+            return _open_v4l2(settings, address, timeout)
         case "rtsp":
-            options = {"rtsp_transport": camera.transport, "fflags": "nobuffer"}
+            options = {"rtsp_transport": settings.transport, **NO_BUFFER}
             return VideoSource(target, str(address), live=True, options=options, timeout=timeout)
         case "http":
-            return VideoSource(
-                target, str(address), live=True, options={"fflags": "nobuffer"}, timeout=timeout
-            )
-
-
-def _v4l2(camera: CameraSettings, address: Address, timeout: float) -> Source:
-    asked = {
-        "video_size": camera.size,
-        "framerate": None if camera.capture_fps is None else f"{camera.capture_fps:g}",
-        "input_format": camera.pixel_format,
-    }
-    options = {name: value for name, value in asked.items() if value is not None}
-    return VideoSource(
-        address.target, str(address), live=True, format="v4l2", options=options, timeout=timeout
-    )
+            return VideoSource(target, str(address), live=True, options=NO_BUFFER, timeout=timeout)
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read "1280x720" as (1280, 720).
+    """Parse "1280x720" as (1280, 720), width and height in pixels.
 
     Raises:
-        UserError: it is no size.
+        UserError: the text is not a size.
     """
-    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
-    if found is None or min(map(int, found.groups())) < 1:
+    size = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if size is None or min(map(int, size.groups())) < 1:
         raise UserError("not a size", got=text, expected="such as 1280x720")
-    return int(found[1]), int(found[2])
+    return int(size[1]), int(size[2])
 
 
 def parse_pattern(url: str) -> tuple[float, tuple[int, int]]:
-    """Read `test://pattern?fps=30&size=640x480` as rate and (width, height).
+    """Parse `test://pattern?fps=30&size=640x480` as frames a second and (width, height).
 
     Raises:
-        UserError: another parameter, or no number.
+        UserError: a parameter is unknown, or not a number.
     """
-    given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    parameters = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     try:
-        if not given.keys() <= PATTERN.keys():
+        if not parameters.keys() <= PATTERN_DEFAULTS.keys():
             raise ValueError
-        rate = float({**PATTERN, **given}["fps"])
-        if not 0 <= rate <= 1e6:
+        fps = float({**PATTERN_DEFAULTS, **parameters}["fps"])
+        if not 0 <= fps <= MAX_PATTERN_FPS:
             raise ValueError
     except ValueError:
         raise UserError(
-            "the test pattern cannot be read",
+            "invalid parameters of the test pattern",
             got=url,
             expected="test://pattern?fps=30&size=640x480",
         ) from None
-    return rate, parse_size({**PATTERN, **given}["size"])
+    return fps, parse_size({**PATTERN_DEFAULTS, **parameters}["size"])
+
+
+def _open_csi(
+    settings: CameraSettings, sensor: str, timeout: float, stop: threading.Event
+) -> Source:
+    width, height = parse_size(settings.size or CSI_SIZE)
+    rate = round(settings.capture_fps or CSI_FPS)
+    pipeline = CSI_PIPELINE.format(sensor=sensor, width=width, height=height, rate=rate)
+    return GStreamerSource(pipeline, timeout, stop)
+
+
+def _open_v4l2(settings: CameraSettings, address: Address, timeout: float) -> Source:
+    options = {
+        "video_size": settings.size,
+        "framerate": None if settings.capture_fps is None else f"{settings.capture_fps:g}",
+        "input_format": settings.pixel_format,
+    }
+    return VideoSource(
+        address.target,
+        str(address),
+        live=True,
+        format="v4l2",
+        options={name: value for name, value in options.items() if value is not None},
+        timeout=timeout,
+    )

@@ -1,4 +1,4 @@
-"""What a SOURCE means, and that no password of it is ever shown."""
+"""Addresses of sources, and that no password in them is ever shown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from patchct_edge.errors import UserError
-from patchct_edge.runtime.stream.sources.address import Address, is_path, parse_address, redact
+from patchct_edge.runtime.stream.redaction import redact
+from patchct_edge.runtime.stream.sources.address import Address, is_path, parse_address
 
-# What lies between the two marks is free: what is shown must hold neither.
-BEGIN, END = "Zq7", "X9w"
-PRINTED = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=["Cc"]))
-WORD = PRINTED.filter(lambda text: not any(c.isspace() for c in text))
+# A password is any text between the two marks; a shown text must contain neither mark.
+START_MARK, END_MARK = "Zq7", "X9w"
+PRINTABLE_TEXTS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=["Cc"])
+)
+WORDS = PRINTABLE_TEXTS.filter(lambda text: not any(c.isspace() for c in text))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ WORD = PRINTED.filter(lambda text: not any(c.isspace() for c in text))
         ("test://pattern?fps=5", "pattern", "test://pattern?fps=5"),
     ],
 )
-def test_every_form_that_is_no_path(source: str, kind: str, target: str) -> None:
+def test_every_kind_of_address_but_paths(source: str, kind: str, target: str) -> None:
     address = parse_address(source)
     assert (address.kind, address.target) == (kind, target)
     assert address.live == (kind != "pattern")
@@ -64,83 +67,92 @@ def test_a_path_is_a_file_or_a_folder(tmp_path: Path) -> None:
         ("", r"no such source(?s:.*)expected:"),
         ("n" * 5000, r"no such source(?s:.*)expected:"),
         ("test://bars", r"unknown test source(?s:.*)expected:\s+test://pattern"),
-        ("rtsp:///stream", r"without a host(?s:.*)expected:\s+rtsp://HOST"),
-        ("http://[::1/stream", r"without a host(?s:.*)expected:\s+http://HOST"),
+        ("rtsp:///stream", r"has no host(?s:.*)expected:\s+rtsp://HOST"),
+        ("http://[::1/stream", r"has no host(?s:.*)expected:\s+http://HOST"),
     ],
 )
-def test_what_is_no_source_is_told_with_what_would_be(source: str, message: str) -> None:
+def test_an_invalid_source_is_reported_with_what_is_expected(source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_address(source)
 
 
-@given(WORD, st.sampled_from(["rtsp", "http", "mqtt"]), st.booleans())
+@given(WORDS, st.sampled_from(["rtsp", "http", "mqtt"]), st.booleans())
 @example("p@ss", "rtsp", False)
 @example("12/3#?", "rtsp", False)
 @example("://", "http", False)
 def test_no_password_of_a_url_is_shown(password: str, scheme: str, encoded: bool) -> None:
-    secret = BEGIN + (quote(password, safe="") if encoded else password) + END
+    secret = START_MARK + (quote(password, safe="") if encoded else password) + END_MARK
     url = f"{scheme}://admin:{secret}@10.0.0.5:554/live"
     for shown in (
         redact(url),
         redact(f"cannot open {url}: no route"),
         str(Address("rtsp", url)),
     ):
-        assert BEGIN not in shown
-        assert END not in shown
+        assert START_MARK not in shown
+        assert END_MARK not in shown
         assert "admin:***@10.0.0.5:554/live" in shown or password in shown
 
 
-@given(PRINTED)
+@given(PRINTABLE_TEXTS)
 @example("a b")
 @example("%41é")
 def test_a_password_is_not_shown_decoded_either(password: str) -> None:
-    plain = BEGIN + password + END
+    plain = START_MARK + password + END_MARK
     address = Address("rtsp", f"rtsp://admin:{quote(plain, safe='')}@cam/live")
     assert plain in address.secrets
-    said = redact(f"401 for admin with {plain}", address.secrets)
-    assert BEGIN not in said
-    assert END not in said
+    shown = redact(f"401 for admin with {plain}", address.secrets)
+    assert START_MARK not in shown
+    assert END_MARK not in shown
 
 
 @pytest.mark.parametrize("scheme", ["rtps://", "test://", "rtsp://", "http://", ""])
-def test_no_password_in_what_is_wrong_with_a_url(scheme: str) -> None:
+def test_the_error_of_an_invalid_url_shows_no_password(scheme: str) -> None:
     for rest in ("admin:Zq7@", "admin:Zq7@[/x", "admin:Zq7@/x"):
         with pytest.raises(UserError) as caught:
             parse_address(f"{scheme}{rest}")
         assert "Zq7" not in str(caught.value)
 
 
-NAMES = ("token", "access_token", "Password", "pwd", "api_key", "auth", "X-Amz-Signature")
+SECRET_PARAMETERS = (
+    "token",
+    "access_token",
+    "Password",
+    "pwd",
+    "api_key",
+    "auth",
+    "X-Amz-Signature",
+)
 
 
-@given(WORD, st.sampled_from(NAMES), st.booleans())
+@given(WORDS, st.sampled_from(SECRET_PARAMETERS), st.booleans())
 @example('a"b', "token", False)
 def test_no_token_of_a_query_is_shown(token: str, name: str, encoded: bool) -> None:
-    secret = BEGIN + (quote(token, safe="") if encoded else token) + END
+    secret = START_MARK + (quote(token, safe="") if encoded else token) + END_MARK
     url = f"http://cam/video?size=4&{name}={secret}"
     for shown in (redact(url), redact(f"'{url}' failed"), str(Address("http", url))):
-        assert BEGIN not in shown
-        assert END not in shown
+        assert START_MARK not in shown
+        assert END_MARK not in shown
         assert f"size=4&{name}=***" in shown or token in shown
 
 
-@given(PRINTED)
+@given(PRINTABLE_TEXTS)
 def test_no_password_of_a_pipeline_is_shown(password: str) -> None:
+    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
     for secret in (
-        BEGIN + password + END,
-        "'" + (BEGIN + password + " " + END).replace("'", "") + "'",
-        '"' + BEGIN + password.replace("\\", "\\\\").replace('"', '\\"') + " " + END + '"',
-        BEGIN + "' '" + END,
+        START_MARK + password + END_MARK,
+        "'" + (START_MARK + password + " " + END_MARK).replace("'", "") + "'",
+        f'"{START_MARK}{escaped} {END_MARK}"',
+        START_MARK + "' '" + END_MARK,
     ):
         for name in ("user-pw=", "user-pw = ", "proxy-pw="):
             pipeline = f"rtspsrc user-id=me {name}{secret} location=rtsp://cam ! decodebin"
             for shown in (redact(pipeline), str(Address("gst", pipeline))):
-                assert BEGIN not in shown
-                assert END not in shown
+                assert START_MARK not in shown
+                assert END_MARK not in shown
                 assert shown.startswith("rtspsrc user-id=me ")
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_other_text_is_not_redacted() -> None:
     for text in (
         "rtsp://10.0.0.5:554/Streaming/Channels/101?a=b",
         "http://user@cam/x",

@@ -1,4 +1,4 @@
-"""Against a real RTSP server: killed, stopped, refused, changed."""
+"""RTSP against a real server that is killed, stopped, refuses or changes its size."""
 
 from __future__ import annotations
 
@@ -9,112 +9,126 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from streams import balanced, event_name
+from streams import event_name, is_balanced
 
-SERVER = Path(__file__).parents[3] / "support" / "rtsp_server.py"
-PYTHON = "/usr/bin/python3"
-BINDINGS = (
+SERVER_SCRIPT = Path(__file__).parents[3] / "support" / "rtsp_server.py"
+SYSTEM_PYTHON = "/usr/bin/python3"
+IMPORT_BINDINGS = (
     "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
 )
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bindings():
+def require_bindings():
     pytest.importorskip("av")
-    if not shutil.which(PYTHON) or subprocess.run([PYTHON, "-c", BINDINGS], check=False).returncode:
+    if (
+        not shutil.which(SYSTEM_PYTHON)
+        or subprocess.run([SYSTEM_PYTHON, "-c", IMPORT_BINDINGS], check=False).returncode
+    ):
         pytest.skip("no gir1.2-gst-rtsp-server-1.0 and python3-gi")
 
 
 @pytest.fixture
-def serve():
-    """Start a server; returns the child."""
-    children = []
+def start_server():
+    """A function that starts a server and returns its process."""
+    servers = []
 
     def start(port, size="320x240", *user):
-        child = subprocess.Popen(
-            [PYTHON, str(SERVER), str(port), size, *user], stdout=subprocess.PIPE, text=True
+        server = subprocess.Popen(
+            [SYSTEM_PYTHON, str(SERVER_SCRIPT), str(port), size, *user],
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        children.append(child)
-        assert child.stdout.readline() == "ready\n"
-        return child
+        servers.append(server)
+        assert server.stdout.readline() == "ready\n"
+        return server
 
     yield start
-    for child in children:
-        child.send_signal(signal.SIGCONT)
-        child.kill()
-        child.wait()
-        child.stdout.close()
+    for server in servers:
+        server.send_signal(signal.SIGCONT)
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 @pytest.fixture
 def port():
+    """A free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
-def url(port, user=""):
+def ball_url(port, user=""):
     return f"rtsp://{user}127.0.0.1:{port}/ball"
 
 
-def frames(running):
-    return [row for row in running.rows() if row["type"] == "frame"]
+def count_frames(stream_thread):
+    return sum(row["type"] == "frame" for row in stream_thread.rows())
 
 
-def test_a_server_that_is_killed_and_comes_back_is_found_again(stream, serve, port):
-    child = serve(port)
-    running = stream(url(port), stall_timeout=3.0)
-    running.wait_for(lambda: len(frames(running)) > 10)
-    child.kill()
-    running.wait_for(lambda: running.events("camera lost"))
-    seen = len(frames(running))
-    serve(port, "160x120")  # as another size
-    running.wait_for(running.is_back, 40)
-    counts = running.end().cameras["c0"]
+def test_a_restarted_server_is_reconnected(stream, start_server, port):
+    server = start_server(port)
+    stream_thread = stream(ball_url(port), stall_timeout=3.0)
+    stream_thread.wait_for(lambda: count_frames(stream_thread) > 10)
+    server.kill()
+    stream_thread.wait_for(lambda: stream_thread.events("camera lost"))
+    frames_before = count_frames(stream_thread)
+    start_server(port, "160x120")  # another size
+    stream_thread.wait_for(stream_thread.has_reconnected, 40)
+    counts = stream_thread.end().cameras["c0"]
     assert counts.connects == 2
-    assert len(frames(running)) > seen
-    assert balanced(counts)
-    # No frame between the loss and the new connection: none was made up.
-    kinds = [event_name(row) for row in running.rows()]
-    lost, again = kinds.index("camera lost"), len(kinds) - kinds[::-1].index("camera connected") - 1
-    assert "frame" not in kinds[lost:again]
+    assert count_frames(stream_thread) > frames_before
+    assert is_balanced(counts)
+    # No frame was made up between the loss and the new connection.
+    names = [event_name(row) for row in stream_thread.rows()]
+    lost = names.index("camera lost")
+    reconnected = len(names) - names[::-1].index("camera connected") - 1
+    assert "frame" not in names[lost:reconnected]
 
 
-def test_a_server_that_stops_is_noticed_and_continued(stream, serve, port):
-    child = serve(port)
-    running = stream(url(port), stall_timeout=2.0)
-    running.wait_for(lambda: len(frames(running)) > 10)
-    child.send_signal(signal.SIGSTOP)
-    running.wait_for(lambda: running.events("camera lost"), 15)
-    child.send_signal(signal.SIGCONT)
-    running.wait_for(running.is_back, 40)
-    counts = running.end().cameras["c0"]
+def test_a_server_that_hangs_is_noticed_and_reconnected(stream, start_server, port):
+    server = start_server(port)
+    stream_thread = stream(ball_url(port), stall_timeout=2.0)
+    stream_thread.wait_for(lambda: count_frames(stream_thread) > 10)
+    server.send_signal(signal.SIGSTOP)
+    stream_thread.wait_for(lambda: stream_thread.events("camera lost"), 15)
+    server.send_signal(signal.SIGCONT)
+    stream_thread.wait_for(stream_thread.has_reconnected, 40)
+    counts = stream_thread.end().cameras["c0"]
     assert counts.connects >= 2
-    assert balanced(counts)
+    assert is_balanced(counts)
 
 
-def test_it_ends_in_time_while_a_camera_hangs(stream, serve, port):
-    child = serve(port)
-    running = stream(url(port), stall_timeout=30.0)
-    running.wait_for(lambda: len(frames(running)) > 3)
-    child.send_signal(signal.SIGSTOP)
-    running.control.stop_requested.set()
-    assert running.join(1.5).cameras["c0"].tagged > 3
+def test_a_stream_ends_in_time_while_a_camera_hangs(stream, start_server, port):
+    server = start_server(port)
+    stream_thread = stream(ball_url(port), stall_timeout=30.0)
+    stream_thread.wait_for(lambda: count_frames(stream_thread) > 3)
+    server.send_signal(signal.SIGSTOP)
+    stream_thread.control.stop_requested.set()
+    assert stream_thread.join(1.5).cameras["c0"].tagged > 3
 
 
-def test_a_refused_password_is_told_and_never_shown(stream, serve, port, capfd):
-    serve(port, "320x240", "me", "rightword")
-    running = stream(url(port, "me:wrongword@"), stall_timeout=3.0)
-    running.wait_for(lambda: running.events("camera lost"))
-    summary = running.end()
-    said = str(running.rows()) + str(running.notes) + str(summary) + "".join(capfd.readouterr())
-    assert "401" in said
-    assert "wrongword" not in said
+def test_a_refused_password_is_reported_but_never_shown(stream, start_server, port, capfd):
+    start_server(port, "320x240", "me", "rightword")
+    stream_thread = stream(ball_url(port, "me:wrongword@"), stall_timeout=3.0)
+    stream_thread.wait_for(lambda: stream_thread.events("camera lost"))
+    summary = stream_thread.end()
+    output = (
+        str(stream_thread.rows())
+        + str(stream_thread.messages)
+        + str(summary)
+        + "".join(capfd.readouterr())
+    )
+    assert "401" in output
+    assert "wrongword" not in output
 
 
-def test_the_right_password_opens(stream, serve, port, capfd):
-    serve(port, "320x240", "me", "right%word")
-    running = stream(url(port, "me:right%25word@"), frames=5, stall_timeout=3.0)
-    assert running.join().cameras["c0"].tagged == 5
-    assert "right" not in str(running.rows()) + str(running.notes) + "".join(capfd.readouterr())
+def test_the_right_password_opens_the_stream(stream, start_server, port, capfd):
+    start_server(port, "320x240", "me", "right%word")
+    stream_thread = stream(ball_url(port, "me:right%25word@"), frames=5, stall_timeout=3.0)
+    assert stream_thread.join().cameras["c0"].tagged == 5
+    assert "right" not in str(stream_thread.rows()) + str(stream_thread.messages) + "".join(
+        capfd.readouterr()
+    )
