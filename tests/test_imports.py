@@ -62,7 +62,7 @@ WORKSHOP = (
         ("av", "runtime/stream/sources/video.py runtime/stream/sinks/video_file.py"),
         ("paho", "runtime/stream/sinks/mqtt.py"),
         ("urllib3", "runtime/stream/sinks/webhook*.py"),
-        ("pydantic", "runtime/stream/settings_file.py train/config.py"),
+        ("pydantic", "runtime/stream/settings.py runtime/stream/parse.py train/config.py"),
         ("rich", "cli/console.py"),
         ("typer", "cli/*"),
         ("PIL", "images.py"),
