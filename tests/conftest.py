@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import csv
 import json
+import pwd
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,17 @@ def write_graph() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user like that of some services: without HOME and without an entry in the user database."""
+
+    def getpwuid(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-from patchct_edge.files import sha256, user_folder, write_atomically
+from patchct_edge.files import cache_folder, sha256, write_atomically
 
 GRAPHS = 8  # kept, those used last
 SEAL = "sha256.json"
@@ -36,28 +35,22 @@ def compile_cache(model: Path) -> Iterator[Path | None]:
 
 
 def _opened(model: Path, stack: ExitStack) -> Path | None:
+    from filelock import FileLock  # 20 ms
+
     try:
-        folder = user_folder("cache") / "openvino" / sha256(model)[:16]
+        folder = cache_folder() / "openvino" / sha256(model)[:16]
         folder.mkdir(parents=True, exist_ok=True)
         folder.touch()
-        _lock(stack.enter_context((folder / "lock").open("w")))
+        # Other processes wait: to them, what this one is compiling would look damaged.
+        stack.enter_context(FileLock(folder / "lock"))
         _forget_old(folder.parent)
         sealed = _sealed(folder)
         for blob in folder.glob("*.blob"):
             if sealed.get(blob.name) != sha256(blob):
                 blob.unlink()
-    except (OSError, RuntimeError):  # RuntimeError: no home is known
+    except (OSError, RuntimeError):  # RuntimeError: no home, or a file system without locks
         return None
     return folder
-
-
-def _lock(file: IO[str]) -> None:
-    """Wait for other processes: what one compiles, another would take for damaged."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
 
 
 def _sealed(folder: Path) -> dict[str, str]:

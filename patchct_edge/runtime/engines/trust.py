@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from patchct_edge.files import user_folder, write_atomically
+from patchct_edge.files import state_folder, write_atomically
 
 
 def is_trusted_hash(sha256: str | None) -> bool:
@@ -36,4 +36,4 @@ def _read_hashes() -> set[str]:
 
 
 def _hashes_path() -> Path:
-    return user_folder("state") / "trusted-engines.json"
+    return state_folder() / "trusted-engines.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,18 +90,14 @@ def test_graphs_that_were_used_long_ago_are_forgotten(write_graph, model, folder
 
 
 @pytest.mark.parametrize("home", ["a file", "none"])
-def test_without_a_folder_it_runs_all_the_same(model, tmp_path, monkeypatch, folder, home):
+def test_without_a_folder_it_runs_all_the_same(request, model, tmp_path, monkeypatch, folder, home):
     expected = scores(model)
     if home == "a file":
         (tmp_path / "file").touch()
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     else:
-
-        def unknown() -> Path:
-            raise RuntimeError("Could not determine home directory.")
-
         monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(Path, "home", unknown)
+        request.getfixturevalue("no_home")
     with cache.compile_cache(model) as found:
         assert found is None
     np.testing.assert_array_equal(scores(model), expected)

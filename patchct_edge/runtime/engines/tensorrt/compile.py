@@ -11,7 +11,7 @@ from types import ModuleType
 from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.precisions import INT8_FP16_GRAPH
 from patchct_edge.errors import EngineError
-from patchct_edge.files import user_folder, write_atomically
+from patchct_edge.files import cache_folder, write_atomically
 from patchct_edge.progress import NoProgress, Progress
 from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, build
@@ -89,7 +89,7 @@ def timing_cache_path(trt: ModuleType, device: Device) -> Path | None:
     None if the user has no home folder.
     """
     try:
-        folder = user_folder("cache") / TENSORRT
+        folder = cache_folder() / TENSORRT
     except RuntimeError:
         return None
     name = _file_name(f"{library_version(trt)} {device.name} {device.driver}")
