@@ -62,19 +62,24 @@ def _caption(label_map: LabelMap) -> tuple[CaptionLine, ...]:
 def spread_over_photo(
     cells: Bytes, preprocessing: Preprocessing, width: int, height: int, interpolation: str
 ) -> Bytes:
-    """Lay a grid of patches over a photo: uint8 (rows, columns) to (height, width).
+    """Spread a grid of patches over a photo: uint8 (rows, columns) to (height, width).
 
-    What the preprocessing cuts off, the engine did not see, and it is 0 there.
+    Pixels that the preprocessing cuts off, which the engine does not see, are 0.
+
+    Args:
+        interpolation: a key of `images.FILTERS`.
     """
     placement = preprocessing.place((0, 0, width, height))
-    source = placement.source
-    left, top = int(source[0]), int(source[1])
-    w, h = int(source[2] - source[0]), int(source[3] - source[1])
-    grid = (cells.shape[0], cells.shape[1])
+    left, top = int(placement.source[0]), int(placement.source[1])
+    right = left + int(placement.source[2] - placement.source[0])
+    bottom = top + int(placement.source[3] - placement.source[1])
+    rows, columns = cells.shape
     rgb = np.repeat(cells[:, :, None], 3, 2)
-    seen = images.resize(rgb, w, h, interpolation, placement.target_in_patches(grid))
+    box = placement.target_in_patches((rows, columns))
     pixels = np.zeros((height, width), np.uint8)
-    pixels[top : top + h, left : left + w] = seen[:, :, 0]
+    pixels[top:bottom, left:right] = images.resize(
+        rgb, right - left, bottom - top, interpolation, box
+    )[:, :, 0]
     return pixels
 
 
