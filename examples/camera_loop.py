@@ -29,8 +29,8 @@ def watch_camera(bundle: Path, source: str) -> Iterator[tuple[float, frozenset[s
         Tagger.open(bundle, latency=True) as tagger,  # one frame at a time, as fast as possible
         open_source(camera, TIMEOUT_S, stop) as frames,
     ):
-        for frame in frames.frames():
-            labels = frozenset(tag.label for tag in tagger.tag(frame.pixels()))
+        for frame in frames.read_frames():
+            labels = frozenset(tag.label for tag in tagger.tag(frame.to_rgb()))
             if labels != previous:
                 yield frame.position, labels
             previous = labels

@@ -31,7 +31,7 @@ class SQLiteSink(Sink):
         self._database = sqlite3.connect(self._path, isolation_level=None)  # commits each row
         self._database.execute("CREATE TABLE IF NOT EXISTS events (time REAL, label TEXT, state)")
 
-    def wants(self, message: Message) -> bool:
+    def accepts(self, message: Message) -> bool:
         """Accept label events; rows of frames and camera events go to other sinks."""
         return isinstance(message, LabelEvent)
 
