@@ -61,14 +61,19 @@ def read_help(command: str) -> str:
 
 def write_settings_page() -> str:
     """Return the page of settings: those of training and those of a stream's file."""
-    from patchct_edge.train.config import list_settings
+    from patchct_edge.runtime.stream import settings as stream
+    from patchct_edge.train import config as train
 
+    stream_header = ("table", "setting", "default", "values", "meaning")
     return "\n".join(
         [
             "# Settings\n",
             "## Training\n",
             "Set with `patchct train --set NAME=VALUE`, or in a `config.json` with `--config`.\n",
-            *write_table(("setting", "default", "values", "meaning"), list_settings()),
+            *write_table(("setting", "default", "values", "meaning"), train.list_settings()),
+            "\n## Streams\n",
+            "Tables of the TOML file that `patchct stream --config` reads.\n",
+            *write_table(stream_header, stream.list_settings()),
         ]
     )
 
