@@ -18,7 +18,7 @@ from transformers import AutoConfig, ViTForImageClassification, ViTImageProcesso
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.export.graph import EngineGraph
-from patchct_edge.parallel import ordered_map
+from patchct_edge.parallel import map_in_order
 from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Outputs
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.runtime.engines.select import EngineRequest, open_engine
@@ -104,7 +104,7 @@ def _streamed(engine: Engine, pixels: ImageBatch, batch: int) -> None:
 
 def _decoded(preprocessing: Preprocessing, files: list[Path]) -> None:
     workers = os.cpu_count() or 1
-    deque(ordered_map(preprocessing.read, files, workers=workers, ahead=32), maxlen=0)
+    deque(map_in_order(preprocessing.read, files, workers=workers, max_pending=32), maxlen=0)
 
 
 def _tagged(tagger: Tagger, files: list[Path], target: Path) -> None:

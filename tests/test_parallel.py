@@ -1,4 +1,4 @@
-"""The ordered map: order, bound, errors in turn, and an early end."""
+"""map_in_order: order, bound, errors in turn, timeouts, and an early end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from patchct_edge.parallel import ordered_map
+from patchct_edge.parallel import map_in_order
 
 
 def test_results_keep_the_order_of_the_items():
@@ -18,33 +18,37 @@ def test_results_keep_the_order_of_the_items():
         time.sleep(0.02 if n % 4 == 0 else 0)
         return n * n
 
-    found = list(ordered_map(slow_at_first, range(20), workers=4, ahead=8))
-    assert found == [n * n for n in range(20)]
+    results = list(map_in_order(slow_at_first, range(20), workers=4, max_pending=8))
+    assert results == [n * n for n in range(20)]
 
 
 @pytest.mark.parametrize("items", [[], [1], [1, 2, 3]])
-@pytest.mark.parametrize("ahead", [1, 2, 50])
-def test_any_number_of_items_and_any_bound(items, ahead):
-    assert list(ordered_map(str, items, workers=2, ahead=ahead)) == [str(n) for n in items]
+@pytest.mark.parametrize("max_pending", [1, 2, 50])
+def test_any_number_of_items_and_any_bound(items, max_pending):
+    assert list(map_in_order(str, items, workers=2, max_pending=max_pending)) == [
+        str(n) for n in items
+    ]
 
 
 def test_threads_work_at_the_same_time():
-    together = threading.Barrier(3, timeout=10)
-    assert len(list(ordered_map(lambda _: together.wait(), range(3), workers=3, ahead=3))) == 3
+    barrier = threading.Barrier(3, timeout=10)
+    assert (
+        len(list(map_in_order(lambda _: barrier.wait(), range(3), workers=3, max_pending=3))) == 3
+    )
 
 
-@pytest.mark.parametrize("ahead", [1, 3, 6])
-def test_no_more_than_the_bound_is_taken_from_an_endless_source(ahead):
-    taken = itertools.count()
-    results = ordered_map(lambda n: n, taken, workers=2, ahead=ahead)
+@pytest.mark.parametrize("max_pending", [1, 3, 6])
+def test_an_endless_source_is_read_no_further_than_the_bound(max_pending):
+    source = itertools.count()
+    results = map_in_order(lambda n: n, source, workers=2, max_pending=max_pending)
     assert [next(results) for _ in range(10)] == list(range(10))
-    assert next(taken) <= 10 + ahead
+    assert next(source) <= 10 + max_pending
     results.close()
 
 
 def test_nothing_starts_before_the_first_result_is_asked_for():
     started = []
-    results = ordered_map(started.append, range(3), workers=1, ahead=2)
+    results = map_in_order(started.append, range(3), workers=1, max_pending=2)
     assert started == []
     list(results)
     assert started == [0, 1, 2]
@@ -56,7 +60,7 @@ def test_an_exception_is_raised_in_its_turn():
             raise ValueError(f"item {n}")
         return n
 
-    results = ordered_map(third_fails, range(9), workers=3, ahead=6)
+    results = map_in_order(third_fails, range(9), workers=3, max_pending=6)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="item 2"):
         next(results)
@@ -69,21 +73,21 @@ def test_an_exception_of_the_source_comes_through():
         raise OSError("no more")
 
     with pytest.raises(OSError, match="no more"):
-        list(ordered_map(str, items(), workers=1, ahead=4))
+        list(map_in_order(str, items(), workers=1, max_pending=4))
 
 
-def test_closing_early_cancels_what_has_not_started():
-    started, go_on = [], threading.Event()
+def test_closing_early_cancels_the_items_that_have_not_started():
+    started, release = [], threading.Event()
 
     def work(n):
         started.append(n)
         if n:
-            go_on.wait(10)
+            release.wait(10)
         return n
 
-    results = ordered_map(work, range(100), workers=1, ahead=20)
+    results = map_in_order(work, range(100), workers=1, max_pending=20)
     assert next(results) == 0
-    threading.Timer(0.1, go_on.set).start()
+    threading.Timer(0.1, release.set).start()
     results.close()
     assert started in ([0], [0, 1])
     time.sleep(0.05)
@@ -91,29 +95,39 @@ def test_closing_early_cancels_what_has_not_started():
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
 
 
-def test_what_takes_too_long_is_given_up_and_the_rest_goes_on():
-    stuck = threading.Event()
+def test_an_item_that_hangs_is_replaced_and_the_rest_goes_on():
+    release = threading.Event()
 
     def work(n):
         if n in (1, 2, 5):
-            stuck.wait(20)
+            release.wait(20)
         return n
 
-    results = ordered_map(
-        work, range(8), workers=2, ahead=4, limit=0.2, late=lambda n: f"{n} gave up"
+    results = map_in_order(
+        work,
+        range(8),
+        workers=2,
+        max_pending=4,
+        timeout_s=0.2,
+        on_timeout=lambda n: f"{n} timed out",
     )
-    began = time.monotonic()
-    assert list(results) == [0, "1 gave up", "2 gave up", 3, 4, "5 gave up", 6, 7]
-    assert time.monotonic() - began < 5
-    stuck.set()
+    start = time.monotonic()
+    assert list(results) == [0, "1 timed out", "2 timed out", 3, 4, "5 timed out", 6, 7]
+    assert time.monotonic() - start < 5
+    release.set()
 
 
 def test_a_slow_item_within_the_limit_is_waited_for():
-    late = [].append
-    found = ordered_map(
-        lambda n: time.sleep(0.1) or n, range(6), workers=1, ahead=6, limit=0.4, late=late
+    on_timeout = [].append
+    results = map_in_order(
+        lambda n: time.sleep(0.1) or n,
+        range(6),
+        workers=1,
+        max_pending=6,
+        timeout_s=0.4,
+        on_timeout=on_timeout,
     )
-    assert list(found) == list(range(6))
+    assert list(results) == list(range(6))
 
 
 def test_a_timeout_of_the_function_itself_is_its_own_error():
@@ -121,13 +135,15 @@ def test_a_timeout_of_the_function_itself_is_its_own_error():
         raise TimeoutError(f"item {n}")
 
     with pytest.raises(TimeoutError, match="item 0"):
-        list(ordered_map(work, range(3), workers=1, ahead=2, limit=5, late=str))
+        list(map_in_order(work, range(3), workers=1, max_pending=2, timeout_s=5, on_timeout=str))
 
 
-def test_a_stuck_thread_does_not_keep_the_process():
+def test_a_hanging_thread_does_not_keep_the_process():
     code = (
-        "import time; from patchct_edge.parallel import ordered_map;"
-        "print(list(ordered_map(time.sleep, [0, 600], workers=1, ahead=2, limit=0.2, late=str)))"
+        "import time; from patchct_edge.parallel import map_in_order;"
+        "print(list(map_in_order(time.sleep, [0, 600], workers=1, max_pending=2, timeout_s=0.2, on_timeout=str)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (found.returncode, found.stdout) == (0, "[None, '600']\n")
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (process.returncode, process.stdout) == (0, "[None, '600']\n")

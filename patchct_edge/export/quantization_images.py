@@ -16,7 +16,7 @@ from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset, read_dataset, select_split, split_off_validation
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.export.parity import ParityImages
-from patchct_edge.parallel import ordered_map
+from patchct_edge.parallel import map_in_order
 from patchct_edge.runtime.tagging.inputs import find_images
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> ImageBatch:
 
     workers = os.cpu_count() or 1
     try:
-        return np.stack(list(ordered_map(read, paths, workers=workers, ahead=4 * workers)))
+        return np.stack(list(map_in_order(read, paths, workers=workers, max_pending=4 * workers)))
     except ImageError as error:
         raise UserError(f"a photo for the export cannot be read: {error.what}") from None
 

@@ -16,7 +16,7 @@ from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.images import Box
-from patchct_edge.parallel import ordered_map
+from patchct_edge.parallel import map_in_order
 from patchct_edge.train.config import TrainConfig
 
 ASPECTS = (3 / 4, 4 / 3)  # of random crops, width / height
@@ -61,7 +61,7 @@ class Batches:
     def _batches(self, order: np.ndarray, epoch: int | None) -> Iterator[Batch]:
         size, workers = self.config.batch_size, os.cpu_count() or 1
         jobs = ((epoch, turn, int(index)) for turn, index in enumerate(order))
-        decoded = ordered_map(self._pixels, jobs, workers=workers, ahead=2 * size + workers)
+        decoded = map_in_order(self._pixels, jobs, workers=workers, max_pending=2 * size + workers)
         for start in range(0, len(order), size):
             index = torch.from_numpy(order[start : start + size])
             pixels = np.stack([next(decoded) for _ in index])

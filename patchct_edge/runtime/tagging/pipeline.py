@@ -15,7 +15,7 @@ import numpy as np
 from patchct_edge.arrays import RGB, Float32s
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import ImageError
-from patchct_edge.parallel import ordered_map
+from patchct_edge.parallel import map_in_order
 from patchct_edge.runtime.engines.base import Engine, Outputs
 
 PATIENCE = 30.0  # seconds for one file, reading included
@@ -77,8 +77,13 @@ def _decoded(
         return path, ImageError(f"given up after {PATIENCE:g} s: {path}")
 
     workers = os.cpu_count() or 1
-    yield from ordered_map(
-        read, paths, workers=workers, ahead=2 * size + workers, limit=PATIENCE, late=late
+    yield from map_in_order(
+        read,
+        paths,
+        workers=workers,
+        max_pending=2 * size + workers,
+        timeout_s=PATIENCE,
+        on_timeout=late,
     )
 
 
