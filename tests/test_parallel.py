@@ -141,7 +141,8 @@ def test_a_timeout_of_the_function_itself_is_its_own_error():
 def test_a_hanging_thread_does_not_keep_the_process():
     code = (
         "import time; from patchct_edge.parallel import map_in_order;"
-        "print(list(map_in_order(time.sleep, [0, 600], workers=1, max_pending=2, timeout_s=0.2, on_timeout=str)))"
+        "print(list(map_in_order(time.sleep, [0, 600], workers=1, max_pending=2, timeout_s=0.2,"
+        " on_timeout=str)))"
     )
     process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
