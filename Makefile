@@ -26,7 +26,7 @@ package: .venv/installed
 
 # The documentation as a site, in the folder `site`; warnings are errors.
 docs: .venv/installed
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # How fast, beside what one would do without this product. MADE="RUN X.patchct PHOTOS" or a stand-in.
 bench: .venv/installed

@@ -83,4 +83,9 @@ def write_table(header: tuple[str, ...], rows: Iterable[Iterable[object]]) -> It
     yield f"| {' | '.join(header)} |"
     yield f"|{'---|' * len(header)}"
     for row in rows:
-        yield f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in row)} |"
+        yield f"| {' | '.join(escape_cell(cell) for cell in row)} |"
+
+
+def escape_cell(cell: object) -> str:
+    """Return the text of a table's cell without what Markdown or HTML would take for its own."""
+    return html.escape(str(cell), quote=False).replace("|", "&#124;")

@@ -1,0 +1,61 @@
+"""The documentation as a site: it builds without a warning, and no page loads anything from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# What a browser loads by itself; links that a person follows may lead anywhere.
+LOADED = re.compile(
+    r'<(?:script|img|iframe|link\b(?=[^>]*rel="(?:stylesheet|preload|preconnect|icon)"))'
+    r'[^>]*(?:src|href)="(https?:)?//[^"]*"'
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site; a broken link, an unknown anchor or any other warning is an error."""
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    completed = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert completed.returncode == 0, completed.stderr
+    return folder
+
+
+def test_every_command_and_setting_is_documented(site: Path) -> None:
+    from patchct_edge.cli.app import COMMANDS
+    from patchct_edge.runtime.stream import settings as stream
+    from patchct_edge.train import config as train
+
+    cli_page = (site / "reference/cli/index.html").read_text("utf-8")
+    assert [name for name in COMMANDS if f">patchct {name}" not in cli_page] == []
+    settings_page = (site / "reference/settings/index.html").read_text("utf-8")
+    rows = [*train.list_settings(), *stream.list_settings()]
+    assert [row.name for row in rows if f">{row.name}</td>" not in settings_page] == []
+
+
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    styles = [path for path in site.rglob("*.css") if "@import" in path.read_text("utf-8")]
+    assert styles == []
+    assert [page.name for page in pages if LOADED.search(page.read_text("utf-8"))] == []
+
+
+def test_formulas_are_mathml(site: Path) -> None:
+    page = (site / "explanation/model/index.html").read_text("utf-8")
+    assert page.count("<math") >= 9
+    assert "arithmatex" not in page
