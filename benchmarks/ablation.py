@@ -29,8 +29,8 @@ from patchct_edge.train.device import Normalize
 from patchct_edge.train.encoders.image import Tokens
 from patchct_edge.train.encoders.labels import read_table_names
 from patchct_edge.train.loop import training_step
-from patchct_edge.train.model import prototype_cosine
-from patchct_edge.train.optimizer import EMA, adamw, set_learning_rates
+from patchct_edge.train.model import mean_prototype_cosine
+from patchct_edge.train.optimizer import EMA, create_optimizer, set_learning_rates
 
 OFF: dict[str, float | bool] = {"navigator_score": False, "ct_weight": 0.0}
 VARIANTS: dict[str, dict[str, float | bool]] = {
@@ -100,8 +100,8 @@ def encoded(data: Dataset, config: TrainConfig) -> tuple[Tokens, Tensor]:
     pixels = Normalize(state.preprocessing, "cpu")
     with torch.autocast("cpu", torch.bfloat16):
         parts = [
-            model.eval().image.with_maps(pixels(batch.images))
-            for batch in Batches(data, state.preprocessing, config).plain()
+            model.eval().image.encode_with_maps(pixels(batch.images))
+            for batch in Batches(data, state.preprocessing, config).iter_unaugmented()
         ]
     rows = [(*tokens, patches) for tokens, patches in parts]
     cls, full, local = (torch.cat(part).half() for part in zip(*rows, strict=True))
@@ -116,20 +116,20 @@ def head_trained(
     torch.manual_seed(config.seed)
     train, val = splits
     model, state = build_model(train, config)
-    optimiser, averaged = adamw(model, config), EMA(model, config.ema_decay)
+    optimizer, averaged = create_optimizer(model, config), EMA(model, config.ema_decay)
     targets, ignored = (torch.from_numpy(flags) for flags in train.targets())
     steps = config.epochs * (len(train) // config.batch_size)
     for step, index in enumerate(_orders(len(train), config)):
-        set_learning_rates(optimiser, step, steps, config.warmup)
+        set_learning_rates(optimizer, step, steps, config.warmup)
         batch = Batch(torch.empty(0), targets[index], ignored[index])
         tokens = Tokens(*(part[index] for part in cached[0][0]))
-        training_step(model, optimiser, tokens, batch, config.grad_clip)
+        training_step(model, optimizer, tokens, batch, config.grad_clip)
         averaged.update(model)
     with torch.inference_mode():
-        prototypes = averaged.model.prototypes()
+        prototypes = averaged.model.compute_prototypes()
         tokens, patches = cached[1]
         scores = averaged.model.score(tokens, prototypes)
-        similarity = averaged.model.maps(patches, prototypes)
+        similarity = averaged.model.compute_map_similarity(patches, prototypes)
     heat = navigators.backward(similarity.numpy(), config.tau)
     grid = (model.image.grid, model.image.grid)
     found = score_pointing(
@@ -138,7 +138,7 @@ def head_trained(
     return (
         mean_average_precision(scores.logits.numpy(), *val.targets()),
         found.ordinary.pointing,
-        prototype_cosine(prototypes),
+        mean_prototype_cosine(prototypes),
     )
 
 

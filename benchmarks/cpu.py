@@ -29,7 +29,7 @@ from contestants import Contestant, from_files, of_engines
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.cli import console
-from patchct_edge.export.graph import EngineGraph, prototypes_from_model
+from patchct_edge.export.graph import EngineGraph, compute_prototypes
 from patchct_edge.runtime.tagging.inputs import find_images
 from patchct_edge.train.checkpoint import load_model
 
@@ -49,7 +49,7 @@ def main() -> None:
     bundle = Bundle(path)
     files = list(islice(find_images([str(folder)]), args.photos))
     model, state = load_model(run)
-    graph = EngineGraph(model, state.preprocessing, prototypes_from_model(model)).eval()
+    graph = EngineGraph(model, state.preprocessing, compute_prototypes(model)).eval()
     flops = ceiling.flops_of_an_image(graph, state.preprocessing.size)
     with ExitStack() as stack:
         target = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tags.jsonl"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from transformers import ViTConfig
 
 from patchct_edge.datasets import Dataset, Sample
-from patchct_edge.export.fp16 import fp16_from_fp32
-from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
+from patchct_edge.export.fp16 import convert_to_fp16
+from patchct_edge.export.graph import EngineGraph, export_graph, compute_prototypes
 from patchct_edge.export.simplify import simplify
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
@@ -45,10 +45,10 @@ def made(name: str, folder: Path) -> tuple[EngineGraph, Path]:
     ).save_pretrained(folder / "encoder")
     config = TrainConfig(image_encoder=str(folder / "encoder"), pretrained=False)
     model, state = build_model(DATA, config)
-    prototypes = prototypes_from_model(model)
+    prototypes = compute_prototypes(model)
     fast = model.image.model.config._attn_implementation
-    graph_from_model(model, state.preprocessing, prototypes, folder / "graph.onnx")
+    export_graph(model, state.preprocessing, prototypes, folder / "graph.onnx")
     simplify(folder / "graph.onnx", folder / "fp32.onnx")
-    fp16_from_fp32(folder / "fp32.onnx", folder / "fp16.onnx")
+    convert_to_fp16(folder / "fp32.onnx", folder / "fp16.onnx")
     model.image.model.set_attn_implementation(fast)  # the export took the slower one
     return EngineGraph(model, state.preprocessing, prototypes).eval(), folder / "fp16.onnx"

@@ -53,8 +53,8 @@ def main() -> None:
 
 def maps_of(model: PatchCT, prototypes: Tensor, pixels: Tensor) -> dict[str, Tensor]:
     """Return each kind of map, float32 (B, M, N), of normalised pixels (B, 3, H, W)."""
-    tokens, patches = model.image.with_maps(pixels)
-    similarity = model.maps(patches, prototypes)
+    tokens, patches = model.image.encode_with_maps(pixels)
+    similarity = model.compute_map_similarity(patches, prototypes)
     full = model.score(tokens, prototypes).similarity[:, -1]
     weights = model.image.model(pixel_values=pixels, output_attentions=True).attentions[-1]
     attention = weights[:, :, 0, -similarity.shape[2] :].mean(1)  # of CLS, over the patches

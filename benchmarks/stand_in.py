@@ -24,16 +24,6 @@ LABELS = [f"label {n}" for n in range(20)]
 OPEN = Gates(1, 1, 100, 1e9)  # a model that has learnt nothing flips tags at the slightest touch
 
 
-class Quiet:
-    """Takes the progress of a training."""
-
-    def step(self, epoch: int, done: int, steps: int, loss: float) -> None: ...
-
-    def epoch(self, row: dict[str, object]) -> None: ...
-
-    def note(self, message: str) -> None: ...
-
-
 def make(folder: Path, photos: int = 240) -> tuple[Path, Path, Path]:
     """Make (run, bundle, folder of photos) under a folder, unless they are there."""
     run, bundle, pictures = folder / "run", folder / "x.patchct", folder / "photos"
@@ -45,7 +35,7 @@ def make(folder: Path, photos: int = 240) -> tuple[Path, Path, Path]:
         )
         config = TrainConfig(image_encoder=str(encoder), pretrained=False, epochs=1)
         splits = [read_dataset(data, split=split) for split in ("train", "val")]
-        train_model(splits[0], splits[1], run, config, Quiet())
+        train_model(splits[0], splits[1], run, config)
         choice = ExportOptions(("fp32", "int8"), PhotoSources(data), gates=OPEN)
         export_bundle(run, bundle, choice, lambda message: None)
     return run, bundle, pictures

@@ -1,14 +1,16 @@
 """The navigators of PatchCT (arXiv 2307.09066), from an engine's similarities, in NumPy.
 
 M labels, N patches, s_nm the cosine of patch n and label m, tau the temperature, q the distribution
-of the labels and p that of the patches:
+of the labels and p that of the patches. The numbers are those of `patchct_edge.train.transport`,
+which lists all equations:
 
-    (1)  F(m|n) = q_m exp(s_nm / tau) / sum_m' q_m' exp(s_nm' / tau)    patch to label
-    (2)  B(n|m) = p_n exp(s_nm / tau) / sum_n' p_n' exp(s_n'm / tau)    label to patch
-    (3)  score_m = sum_n B(n|m) s_nm
-    (4)  q_m = score of m / sum of all scores                           where labels are unknown
+    (3) forward navigator    F(m|n) = q_m exp(s_nm/tau) / sum_m' q_m' exp(s_nm'/tau)
+    (4) backward navigator   B(n|m) = p_n exp(s_nm/tau) / sum_n' p_n' exp(s_n'm/tau)
+    (6) navigator score      r_m = sum_n B(n|m) s_nm
+    (8) label weights        q_m = score_m / sum_m' score_m'     for maps, if labels are unknown
 
-Arrays are (..., M, N), as an engine gives its `similarity`, and keep its dtype.
+Arrays have the label before the patch, (..., M, N), as an engine returns its `similarity`, and keep
+its dtype.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from patchct_edge.arrays import Floats
 
 
 def forward(similarity: Floats, tau: float, q: Floats) -> Floats:
-    """Return F of equation (1), (..., M, N), which sums to 1 over the labels of every patch.
+    """Return F of equation (3), (..., M, N), which sums to 1 over the labels of every patch.
 
     Args:
         similarity: float (..., M, N), -1..1.
@@ -33,7 +35,7 @@ def forward(similarity: Floats, tau: float, q: Floats) -> Floats:
 
 
 def backward(similarity: Floats, tau: float, p: Floats | None = None) -> Floats:
-    """Return B of equation (2), (..., M, N), which sums to 1 over the patches of every label.
+    """Return B of equation (4), (..., M, N), which sums to 1 over the patches of every label.
 
     `p` holds the weights of the patches, float (..., N), uniform by default. The other arguments
     and the errors are those of `forward`.
@@ -44,7 +46,7 @@ def backward(similarity: Floats, tau: float, p: Floats | None = None) -> Floats:
 
 
 def navigator_score(similarity: Floats, tau: float) -> Floats:
-    """Return the score of equation (3), (..., M), -1..1, with B of uniform patches.
+    """Return the score of equation (6), (..., M), -1..1, with B of uniform patches.
 
     It lies between the mean and the maximum of a label's similarities: a large tau gives the mean,
     a small one the maximum.
@@ -54,7 +56,7 @@ def navigator_score(similarity: Floats, tau: float) -> Floats:
 
 
 def inference_q(scores: Floats) -> Floats:
-    """Return q of equation (4), (..., M), sums to 1, from scores (probabilities) (..., M).
+    """Return q of equation (8), (..., M), sums to 1, from scores (probabilities) (..., M).
 
     Raises:
         ValueError: a score is negative, or all scores of an image are 0.

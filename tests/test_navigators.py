@@ -26,7 +26,7 @@ def scene(seed=0, dtype=np.float64):
 
 
 def loops(s, q, p):
-    """Equations (1) to (3), term by term."""
+    """Compute equations (3), (4) and (6) term by term."""
     batch, labels, patches = s.shape
     f, b, score = np.zeros(s.shape), np.zeros(s.shape), np.zeros((batch, labels))
     for i in range(batch):

@@ -15,7 +15,6 @@ import typer
 from patchct_edge.cli import console, options
 from patchct_edge.cli.doctor import LIBRARIES
 from patchct_edge.cli.export import export_and_print
-from patchct_edge.cli.train import TrainProgress
 from patchct_edge.errors import MissingLibraryError, UserError
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def _train(data: Path, out: Path, size: Size) -> None:
         for split in ("train", "val")
     )
     with console.progress() as progress:
-        train_model(training, validation, out / "run", config, TrainProgress(progress))
+        train_model(training, validation, out / "run", config, progress)
 
 
 def _export(run: Path, data: Path, bundle: Path, quick: bool) -> None:

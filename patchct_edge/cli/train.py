@@ -11,7 +11,6 @@ import typer
 
 from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError
-from patchct_edge.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
     from patchct_edge.datasets import Dataset
@@ -110,7 +109,7 @@ def train(
             validation,
             out,
             found,
-            TrainProgress(progress),
+            progress,
             device=device,
             start_from=from_,
             resume=resume,
@@ -120,26 +119,6 @@ def train(
         logger.info(
             f"best val mAP {shown}; patchct export {out} --out NAME.patchct --quant-data DATA"
         )
-
-
-class TrainProgress:
-    """Shows the current epoch as a bar and logs each finished one."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._advance = ignore_progress
-
-    def step(self, epoch: int, done: int, steps: int, loss: float) -> None:
-        if done == 1:
-            self._advance = self._progress.stage(f"epoch {epoch + 1}", steps)
-        self._advance(done, f"loss {loss:.4f}")
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        figures = f"loss {row['loss']:.4f}  val mAP {console.percent(row['val_map'])}"
-        logger.info(f"epoch {row['epoch']}  {figures}  {row['seconds']:.0f} s")
-
-    def note(self, message: str) -> None:
-        logger.warning(message)
 
 
 def _print_settings(wanted: bool) -> None:

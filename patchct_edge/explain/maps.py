@@ -136,7 +136,7 @@ def compute_navigators(
 
     Args:
         similarity: float32 (M, N), -1..1.
-        scores: float32 (M,), 0..1; by equation (4) they weigh the labels in F.
+        scores: float32 (M,), 0..1; by equation (8) they weigh the labels in F.
         tau: temperature, above 0.
     """
     weights = np.maximum(scores, np.finfo(np.float32).tiny)  # if all scores underflow to 0

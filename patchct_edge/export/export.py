@@ -13,12 +13,12 @@ from patchct_edge.bundle.precisions import INT8_FP16_GRAPH, PRECISIONS, graph_na
 from patchct_edge.bundle.write import create_bundle, write_manifest
 from patchct_edge.errors import GateError, UserError
 from patchct_edge.evaluation.gates import Gates
-from patchct_edge.export.fp16 import find_overflows, fp16_from_fp32
-from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
-from patchct_edge.export.int8 import int8_from_fp32
-from patchct_edge.export.parity import Run, compare_stage, run_engine, run_model
+from patchct_edge.export.fp16 import convert_to_fp16, find_overflows
+from patchct_edge.export.graph import EngineGraph, compute_prototypes, export_graph
+from patchct_edge.export.int8 import quantize_to_int8
+from patchct_edge.export.parity import Run, compare_stage, run_engine, run_reference
 from patchct_edge.export.quantization_images import ExportImages, PhotoSources, read_export_images
-from patchct_edge.export.simplify import simplify
+from patchct_edge.export.simplify import simplify_graph
 from patchct_edge.files import sha256
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
@@ -71,32 +71,32 @@ def export_bundle(run: Path, target: Path, options: ExportOptions, report: Repor
 
     with create_bundle(target) as folder:
         report("prototypes, and the reference in PyTorch")
-        prototypes = prototypes_from_model(model)
-        reference = run_model(
+        prototypes = compute_prototypes(model)
+        reference = run_reference(
             EngineGraph(model, state.preprocessing, prototypes).eval(), photos.parity
         )
 
         report("graph")
         graph, fp32 = folder / "graph.onnx", folder / graph_name("fp32")
-        graph_from_model(model, state.preprocessing, prototypes, graph)
+        export_graph(model, state.preprocessing, prototypes, graph)
         stages = Stages(reference, photos, options.gates, report)
         stages.add("graph", graph)
 
         report("simplify")
-        simplify(graph, fp32)
+        simplify_graph(graph, fp32)
         stages.add("fp32", fp32)
 
         if "fp16" in options.precisions:
             report("FP16")
-            fp16_from_fp32(fp32, folder / graph_name("fp16"))
+            convert_to_fp16(fp32, folder / graph_name("fp16"))
             stages.add("fp16", folder / graph_name("fp16"), against="fp32")
 
         if "int8" in options.precisions:
             report("INT8")
             assert photos.calibration is not None
-            int8_from_fp32(fp32, folder / graph_name("int8"), photos.calibration)
+            quantize_to_int8(fp32, folder / graph_name("int8"), photos.calibration)
             stages.add("int8", folder / graph_name("int8"), against="fp32")
-            fp16_from_fp32(folder / graph_name("int8"), folder / graph_name(INT8_FP16_GRAPH))
+            convert_to_fp16(folder / graph_name("int8"), folder / graph_name(INT8_FP16_GRAPH))
             stages.add(INT8_FP16_GRAPH, folder / graph_name(INT8_FP16_GRAPH), against="fp32")
 
         graph.unlink()

@@ -12,17 +12,17 @@ import onnxruntime
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from patchct_edge.arrays import ImageBatch
-from patchct_edge.export.graph import head_nodes
+from patchct_edge.export.graph import find_head_nodes
 
 
-def fp16_from_fp32(source: Path, target: Path) -> None:
+def convert_to_fp16(source: Path, target: Path) -> None:
     """Write the FP16 form of an FP32 or INT8 graph, with the same input and outputs.
 
     The encoder alone goes through the converter, which would round every tensor between the head's
     nodes as well; the head is then set on its float32 outputs unchanged.
     """
     whole = onnx.load(source)
-    head = head_nodes(whole)
+    head = find_head_nodes(whole)
     encoder = _without(whole, head)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it lists every weight smaller than FP16's smallest step

@@ -1,4 +1,4 @@
-"""The engine's graph: image branch, navigator scoring and normalisation in one ONNX file."""
+"""The engine's graph: image branch, navigator scoring and normalization in one ONNX file."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class EngineGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         # The Cast must be the first node and NCHW the last step: TensorRT takes uint8 only so.
         pixels = (image.float() * self.scale + self.shift).permute(0, 3, 1, 2)
-        tokens, patches = self.model.image.with_maps(pixels)
+        tokens, patches = self.model.image.encode_with_maps(pixels)
         scores = self.model.score(tokens, self.prototypes)
-        return scores.logits, self.model.maps(patches, self.prototypes)
+        return scores.logits, self.model.compute_map_similarity(patches, self.prototypes)
 
 
-def prototypes_from_model(model: PatchCT) -> Tensor:
+def compute_prototypes(model: PatchCT) -> Tensor:
     """Compute the label prototypes once, float32 (M, d): the label encoder ends here."""
     with torch.no_grad():
-        return model.eval().prototypes().float()
+        return model.eval().compute_prototypes().float()
 
 
-def graph_from_model(
+def export_graph(
     model: PatchCT, preprocessing: Preprocessing, prototypes: Tensor, path: Path
 ) -> None:
     """Export to ONNX with a dynamic batch.
@@ -83,7 +83,7 @@ def graph_from_model(
     program.save(path)
 
 
-def head_nodes(graph: onnx.ModelProto) -> set[str]:
+def find_head_nodes(graph: onnx.ModelProto) -> set[str]:
     """Return the names of the nodes from the projection on: similarity and score head.
 
     These stay in float32 in every precision.
@@ -112,7 +112,7 @@ def convolutions(graph: onnx.ModelProto) -> set[str]:
     return {node.name for node in graph.graph.node if node.op_type == "Conv"}
 
 
-def products_of_activations(graph: onnx.ModelProto) -> set[str]:
+def find_gelu_products(graph: onnx.ModelProto) -> set[str]:
     """Return the names of the products that read a GELU: the second ones of transformer MLPs."""
     after = {o for node in graph.graph.node if node.op_type == "Gelu" for o in node.output}
     return {

@@ -12,35 +12,35 @@ import onnx
 
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.errors import GateError
-from patchct_edge.export.graph import convolutions, head_nodes, products_of_activations
+from patchct_edge.export.graph import convolutions, find_gelu_products, find_head_nodes
 
 
-def int8_from_fp32(source: Path, target: Path, calibration: ImageBatch) -> None:
+def quantize_to_int8(source: Path, target: Path, calibration: ImageBatch) -> None:
     """Write the INT8 form of an FP32 graph, calibrated on uint8 (count, H, W, 3).
 
-    The head is left out, and so are the convolutions: a quantised patch embedding costs tens of
-    points of mAP, and OpenVINO refuses quantised depthwise ones (SegFormer's) with a dynamic
+    The head is left out, and so are the convolutions: a quantized patch embedding costs tens of
+    points of mAP, and OpenVINO refuses quantized depthwise ones (SegFormer's) with a dynamic
     batch. So are the products that read a GELU, whose outliers make half of all flips for a tenth
     of the speed (docs/experiments.md). NNCF itself leaves softmax and LayerNorm.
 
     Raises:
-        GateError: as `quantised_from_fp32`.
+        GateError: as `quantized_from_fp32`.
     """
     graph = onnx.load(source)
-    kept = head_nodes(graph) | convolutions(graph) | products_of_activations(graph)
+    kept = find_head_nodes(graph) | convolutions(graph) | find_gelu_products(graph)
     quantize(source, target, calibration, kept)
 
 
 def quantize(source: Path, target: Path, calibration: ImageBatch, kept: set[str]) -> None:
-    """Write a graph in which all that the quantiser knows is INT8, but for the nodes in `kept`.
+    """Write a graph in which all that the quantizer knows is INT8, but for the nodes in `kept`.
 
     Raises:
-        GateError: nothing is left to quantise, as in an encoder of convolutions alone.
+        GateError: nothing is left to quantize, as in an encoder of convolutions alone.
     """
     graph = onnx.load(source)
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(sys.stderr):  # it shows progress, and stdout is for results
-        quantised = nncf.quantize(
+        quantized = nncf.quantize(
             graph,
             nncf.Dataset(list(calibration), lambda image: {"image": image[None]}),
             model_type=nncf.ModelType.TRANSFORMER,
@@ -48,11 +48,11 @@ def quantize(source: Path, target: Path, calibration: ImageBatch, kept: set[str]
             subset_size=len(calibration),
             ignored_scope=nncf.IgnoredScope(names=sorted(kept), validate=False),
         )
-    if not any(node.op_type == "QuantizeLinear" for node in quantised.graph.node):
+    if not any(node.op_type == "QuantizeLinear" for node in quantized.graph.node):
         raise GateError(
-            "nothing in the graph could be quantised",
+            "nothing in the graph could be quantized",
             got=source,
             expected="an encoder with matrix products",
             fix="leave int8 out with --precision, or choose another image encoder",
         )
-    onnx.save(quantised, target)
+    onnx.save(quantized, target)

@@ -38,7 +38,7 @@ class Run:
     logits: Float32s
 
 
-def run_model(graph: EngineGraph, pictures: ParityImages) -> Run:
+def run_reference(graph: EngineGraph, pictures: ParityImages) -> Run:
     """Compute the reference in PyTorch, float32."""
     parts = []
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The pictures of an export: some calibrate the quantiser, others judge the result."""
+"""The pictures of an export: some calibrate the quantizer, others judge the result."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class PhotoSources:
     """Where the photos of an export lie.
 
     Attributes:
-        calibration: a data set or a plain folder.
-        comparison: a data set; by default what `calibration` holds beside its train split.
+        calibration: a dataset or a plain folder.
+        comparison: a dataset; by default what `calibration` holds beside its train split.
         split: the split to compare on, val by default.
         images: where the image files of a COCO JSON lie.
     """
@@ -56,23 +56,23 @@ def read_export_images(
 ) -> ExportImages:
     """Read the photos of an export; what calibrates never judges.
 
-    A data set calibrates with its train split alone. One without a val split is divided as
+    A dataset calibrates with its train split alone. One without a val split is divided as
     `patchct train` divides it, so that no picture that was trained on judges; a plain folder is
     divided at random. Without any photos the comparison is on noise. Without a train split,
-    nothing can be quantised.
+    nothing can be quantized.
 
     Raises:
-        UserError: no data set, no folder of images, or an image that cannot be read.
+        UserError: no dataset, no folder of images, or an image that cannot be read.
     """
     source, comparison = sources.calibration, sources.comparison
     if source is None and comparison is None:
         return ExportImages(None, ParityImages(_noise(preprocessing)), None)
     calibrating: Sequence[Path] = ()
-    unlabelled: Sequence[Path] = ()
+    unlabeled: Sequence[Path] = ()
     name = judging = None
     if source is not None and _is_plain_folder(source):
         paths = list(find_images([str(source)]))
-        calibrating, unlabelled = _divided(paths, tell_apart=comparison is None)
+        calibrating, unlabeled = _divided(paths, tell_apart=comparison is None)
     elif source is not None:
         whole = read_dataset(source, labels=labels, images=sources.images)
         name = whole.fingerprint()
@@ -84,7 +84,7 @@ def read_export_images(
     parity = (
         _labelled(judging, preprocessing)
         if judging
-        else ParityImages(_pixels(unlabelled, preprocessing))
+        else ParityImages(_pixels(unlabeled, preprocessing))
     )
     return ExportImages(_pixels(calibrating, preprocessing) if calibrating else None, parity, name)
 
@@ -141,7 +141,7 @@ def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> ImageBatch:
 
 
 def _noise(preprocessing: Preprocessing, count: int = 32) -> ImageBatch:
-    """Soft random colours, some structure at every scale."""
+    """Soft random colors, some structure at every scale."""
     rng = np.random.default_rng(0)
     side = preprocessing.size
     found = []

@@ -1,4 +1,4 @@
-"""What it costs to quantise each group of an encoder's layers, one group at a time."""
+"""What it costs to quantize each group of an encoder's layers, one group at a time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import GateError
 from patchct_edge.evaluation.gates import Gates
-from patchct_edge.export.graph import convolutions, head_nodes, products, products_of_activations
+from patchct_edge.export.graph import convolutions, find_gelu_products, find_head_nodes, products
 from patchct_edge.export.int8 import quantize
 from patchct_edge.export.parity import ParityImages, compare_stage, run_engine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
 
 def groups(graph: onnx.ModelProto) -> dict[str, set[str]]:
-    """Return the names of the nodes of each group that could be quantised; none is in two.
+    """Return the names of the nodes of each group that could be quantized; none is in two.
 
     The products of an encoder: of two activations (attention), widening and narrowing ones (the
     MLPs), and those that keep the width (query, key, value, output); the convolutions (patch
     embedding); the head.
     """
-    head, convs = head_nodes(graph), convolutions(graph)
+    head, convs = find_head_nodes(graph), convolutions(graph)
     found: dict[str, set[str]] = {"convolutions": convs - head, "head": head & products(graph)}
     shapes = {each.name: tuple(each.dims) for each in graph.graph.initializer}
-    after_gelu = products_of_activations(graph)
+    after_gelu = find_gelu_products(graph)
     of_encoder = products(graph) - head
     for node in graph.graph.node:
         if node.name not in of_encoder:
@@ -63,6 +63,6 @@ def measure_sensitivity(
             try:
                 quantize(source, target, calibration, every - names)
             except GateError:
-                continue  # this group has nothing that the quantiser knows
+                continue  # this group has nothing that the quantizer knows
             run = run_engine(kind, lambda: OpenVINOEngine(target, "int8"), pictures)  # noqa: B023
             yield compare_stage(run, reference, pictures, Gates())

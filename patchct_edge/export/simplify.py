@@ -10,7 +10,7 @@ import onnxsim
 from patchct_edge.errors import UserError
 
 SKIPPED = [
-    # They make operators of ONNX Runtime alone, which TensorRT and the quantiser cannot read.
+    # They make operators of ONNX Runtime alone, which TensorRT and the quantizer cannot read.
     "fuse_attention",
     "fuse_gqa",
     "fuse_rope",
@@ -20,7 +20,7 @@ SKIPPED = [
 ]
 
 
-def simplify(source: Path, target: Path) -> None:
+def simplify_graph(source: Path, target: Path) -> None:
     """Write a simplified graph of the same function.
 
     Raises:

@@ -1,249 +1,173 @@
-"""The training loop: from a data set to a run folder."""
+"""The training loop: from a dataset to a run folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
-from patchct_edge.metrics import mean_average_precision
+from patchct_edge.progress import NoProgress, Progress
 from patchct_edge.train import checkpoint
-from patchct_edge.train.batches import Batch, Batches, check_trainable
+from patchct_edge.train.batches import Batches, check_trainable
 from patchct_edge.train.build import build_model
 from patchct_edge.train.checkpoint import RunState
 from patchct_edge.train.config import TrainConfig
-from patchct_edge.train.device import Autocast, Normalize, autocast_for
-from patchct_edge.train.encoders.image import Tokens
-from patchct_edge.train.model import PatchCT, prototype_cosine
-from patchct_edge.train.optimizer import EMA, adamw, set_learning_rates
+from patchct_edge.train.device import choose_device, move_to_device
+from patchct_edge.train.model import mean_prototype_cosine
+from patchct_edge.train.trainer import Trainer, evaluate_map
 
-COLLAPSED = 0.95  # mean cosine between prototypes above which they no longer tell labels apart
+logger = logging.getLogger(__name__)
 
-
-class Progress(Protocol):
-    """What a caller may show while training runs."""
-
-    def step(self, epoch: int, done: int, steps: int, loss: float) -> None: ...
-
-    def epoch(self, row: dict[str, float | int | None]) -> None: ...
-
-    def note(self, message: str) -> None: ...
+MAX_PROTOTYPE_COSINE = 0.95  # mean cosine above which prototypes no longer tell labels apart
 
 
 def train_model(
-    data: Dataset,
+    dataset: Dataset,
     validation: Dataset | None,
     run: Path,
     config: TrainConfig,
-    progress: Progress,
+    progress: Progress = NoProgress(),  # noqa: B008  (it has no state)
     *,
     device: str | None = None,
     start_from: Path | None = None,
     resume: bool = False,
 ) -> RunState:
-    """Train a PatchCT and leave a run folder; a finished epoch is never lost.
+    """Train a PatchCT model and leave a run folder; finished epochs are never lost.
 
     Args:
-        data: training images; images without labels are used as negatives of every label.
+        dataset: training images; images without labels are negatives of every label.
         validation: images for the mAP of each epoch, with the same label set, or None.
+        run: folder to write.
+        config: the settings.
+        progress: shows the steps of each epoch.
+        device: as PyTorch names it; the GPU by default if there is one.
         start_from: run whose best weights to start from.
-        resume: continue the run in `run` after its last finished epoch, as if never stopped.
+        resume: continue the run in `run` after its last finished epoch, with the same result as
+            an uninterrupted run.
 
     Raises:
-        UserError: data, encoder or run that cannot be used; a batch that does not fit the memory.
+        UserError: the dataset, the encoder or the run cannot be used, a batch does not fit the
+            memory, or the loss is not finite.
+        ImageError: a photo cannot be decoded.
     """
-    check_trainable(data)
+    check_trainable(dataset)
     torch.manual_seed(config.seed)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model, state = build_model(data, config, start_from)
-    _move(model, device)
-    optimiser = adamw(model, config)
-    averaged = EMA(model, config.ema_decay)
+    device = device or choose_device()
+    model, state = build_model(dataset, config, start_from)
+    move_to_device(model, device)
+    trainer = Trainer(model, config, state.preprocessing, device)
     if resume:
-        state = _resumed(run, data, config, model, averaged, optimiser)
-    batches = Batches(data, state.preprocessing, config)
+        state = _resume_run(run, dataset, trainer)
+    batches = Batches(dataset, state.preprocessing, config)
     val_batches = Batches(validation, state.preprocessing, config) if validation else None
-    pixels = Normalize(state.preprocessing, device)
-    autocast = autocast_for(model, config, device)
     for epoch in range(state.epochs_done, config.epochs):
-        torch.manual_seed(_epoch_seed(config, epoch))  # dropout, the same after a resume
-        began = time.monotonic()
-        losses = _train_epoch(
-            model, averaged, optimiser, batches, pixels, autocast, config, epoch, progress
-        )
-        val_map = None
-        if val_batches is not None:
-            figure = evaluate_map(averaged.model, val_batches, pixels, autocast)
-            val_map = None if math.isnan(figure) else figure
-        best = val_map is None or state.best_map is None or val_map > state.best_map
-        state = dataclasses.replace(
-            state,
-            epochs_done=epoch + 1,
-            best_map=val_map if best else state.best_map,
-            best_epoch=epoch + 1 if best else state.best_epoch,
-        )
-        with torch.no_grad():
-            cosine = prototype_cosine(averaged.model.prototypes())
-        checkpoint.write_run(run, config, state, model, averaged.model, optimiser, best=best)
-        row = {
-            "epoch": epoch + 1,
-            **losses,
-            "val_map": val_map,
-            "tau": float(averaged.model.tau),
-            "prototype_cosine": cosine,
-            "seconds": round(time.monotonic() - began, 1),
-        }
-        checkpoint.append_metrics(run, row)
-        progress.epoch(row)
-        if cosine > COLLAPSED:
-            progress.note(
-                f"the label prototypes have collapsed (mean cosine {cosine:.2f}): "
-                "labels cannot be told apart; lower lr_head or ct_weight"
-            )
+        start_s = time.monotonic()
+        torch.manual_seed(_epoch_seed(config, epoch))  # dropout is the same after a resume
+        advance = progress.stage(f"epoch {epoch + 1}", batches.steps_per_epoch)
+        losses = trainer.train_epoch(batches, epoch, advance)
+        val_map = None if val_batches is None else _validate(trainer, val_batches, progress)
+        state = _finish_epoch(run, trainer, state, losses, val_map, start_s)
     return state
 
 
-@torch.inference_mode()
-def evaluate_map(
-    model: PatchCT, batches: Batches, pixels: Normalize, autocast: Autocast = nullcontext
-) -> float:
-    """Return the mAP of a model over a data set, NaN where no label has a positive."""
-    model.eval()
-    prototypes = model.prototypes()
-    logits = []
-    for batch in batches.plain():
-        with autocast():
-            tokens = model.image(pixels(batch.images))
-        logits.append(model.score(tokens, prototypes).logits.cpu().numpy())
-    return mean_average_precision(
-        np.concatenate(logits), batches.targets.numpy(), batches.ignored.numpy()
-    )
+def _validate(trainer: Trainer, batches: Batches, progress: Progress) -> float | None:
+    """Return the mAP of the averaged weights, 0..1; None if no label has a positive."""
+    advance = progress.stage("validation", len(batches.dataset))
+    val_map = evaluate_map(trainer.ema.model, batches, trainer.normalize, trainer.autocast, advance)
+    return None if math.isnan(val_map) else val_map
 
 
-def _train_epoch(
-    model: PatchCT,
-    averaged: EMA,
-    optimiser: torch.optim.Optimizer,
-    batches: Batches,
-    pixels: Normalize,
-    autocast: Autocast,
-    config: TrainConfig,
-    epoch: int,
-    progress: Progress,
-) -> dict[str, float]:
-    model.train()
-    steps = batches.steps()
-    sums = np.zeros(3)
-    for done, batch in enumerate(batches.train(epoch)):
-        set_learning_rates(optimiser, epoch * steps + done, config.epochs * steps, config.warmup)
-        try:
-            losses = _step(model, optimiser, batch, pixels, autocast, config)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(
-                error
-            ):
-                raise
-            raise UserError(
-                "out of memory",
-                got=f"batch_size={config.batch_size}",
-                fix=f"--batch-size {max(1, config.batch_size // 2)}",
-            ) from None
-        averaged.update(model)
-        sums += losses
-        if not math.isfinite(losses[0]):
-            raise UserError(
-                f"the loss is not finite at epoch {epoch + 1}, step {done + 1}",
-                got=losses[0],
-                fix="lower lr_head and lr_backbone, or try precision=fp32",
-            )
-        progress.step(epoch, done + 1, steps, float(sums[0] / (done + 1)))
-    names = ("loss", "loss_asymmetric", "loss_transport")
-    return {name: float(value / steps) for name, value in zip(names, sums, strict=True)}
-
-
-def _step(
-    model: PatchCT,
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    pixels: Normalize,
-    autocast: Autocast,
-    config: TrainConfig,
-) -> tuple[float, float, float]:
-    with autocast():
-        tokens = model.image(pixels(batch.images))
-    return training_step(model, optimiser, tokens, batch, config.grad_clip)
-
-
-def training_step(
-    model: PatchCT, optimiser: torch.optim.Optimizer, tokens: Tokens, batch: Batch, clip: float
-) -> tuple[float, float, float]:
-    """Make one step down the gradient; return the loss and its parts before it."""
-    optimiser.zero_grad(set_to_none=True)
-    device = tokens.cls.device
-    scores = model.score(tokens, model.prototypes())
-    losses = model.loss(scores, batch.targets.to(device), batch.ignored.to(device))
-    losses.total.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimiser.step()
-    model.hold_tau()
-    parts = (losses.total, losses.asymmetric, losses.transport)
-    total, asymmetric, transport = (float(part.detach()) for part in parts)
-    return total, asymmetric, transport
-
-
-def _move(model: PatchCT, device: str) -> None:
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            "the device cannot be used",
-            got=f"{device} ({str(error).splitlines()[0]})",
-            expected="cpu" + (" or cuda" if torch.cuda.is_available() else ""),
-        ) from None
-
-
-def _resumed(
+def _finish_epoch(
     run: Path,
-    data: Dataset,
-    config: TrainConfig,
-    model: PatchCT,
-    averaged: EMA,
-    optimiser: torch.optim.Optimizer,
+    trainer: Trainer,
+    state: RunState,
+    losses: dict[str, float],
+    val_map: float | None,
+    start_s: float,
 ) -> RunState:
-    saved, state = checkpoint.read_state(run)
-    changed = [
+    """Write the epoch that just ended, log its figures, and return the new state of the run."""
+    epochs_done = state.epochs_done + 1
+    # Without a val mAP the last epoch is the best.
+    is_best = val_map is None or state.best_map is None or val_map > state.best_map
+    state = dataclasses.replace(
+        state,
+        epochs_done=epochs_done,
+        best_map=val_map if is_best else state.best_map,
+        best_epoch=epochs_done if is_best else state.best_epoch,
+    )
+    ema_model = trainer.ema.model
+    with torch.no_grad():
+        cosine = mean_prototype_cosine(ema_model.compute_prototypes())
+    checkpoint.write_run(
+        run, trainer.config, state, trainer.model, ema_model, trainer.optimizer, is_best=is_best
+    )
+    row = {
+        "epoch": epochs_done,
+        **losses,
+        "val_map": val_map,
+        "tau": float(ema_model.tau),
+        "prototype_cosine": cosine,
+        "seconds": round(time.monotonic() - start_s, 1),
+    }
+    checkpoint.append_metrics(run, row)
+    _log_epoch(epochs_done, losses["loss"], val_map, cosine, time.monotonic() - start_s)
+    return state
+
+
+def _log_epoch(
+    epoch: int, loss: float, val_map: float | None, cosine: float, duration_s: float
+) -> None:
+    map_text = "-" if val_map is None else f"{100 * val_map:.2f}"
+    logger.info("epoch %d  loss %.4f  val mAP %s  %.0f s", epoch, loss, map_text, duration_s)
+    if cosine > MAX_PROTOTYPE_COSINE:
+        logger.warning(
+            "the label prototypes have collapsed (mean cosine %.2f), so the model cannot tell "
+            "labels apart; lower lr_head or ct_weight",
+            cosine,
+        )
+
+
+def _resume_run(run: Path, dataset: Dataset, trainer: Trainer) -> RunState:
+    """Restore a run's last finished epoch.
+
+    Raises:
+        UserError: the run has other settings, labels or images, or cannot be read.
+    """
+    config = trainer.config
+    old_config, state = checkpoint.read_state(run)
+    changed_names = [
         name
         for name, value in config.to_json().items()
-        if name != "epochs" and value != getattr(saved, name)
+        if name != "epochs" and value != getattr(old_config, name)
     ]
-    if changed:
+    if changed_names:
         raise UserError(
             f"cannot resume {run} with other settings",
-            got=", ".join(changed),
-            fix="leave them as they were, or start a new run with --from",
+            got=", ".join(changed_names),
+            fix="keep these settings as they were, or start a new run with --from",
         )
-    if state.labels != tuple(data.label_set):
+    if state.labels != tuple(dataset.label_set):
         raise UserError(
             f"cannot resume {run} with other labels",
-            got=", ".join(data.label_set),
+            got=", ".join(dataset.label_set),
             expected=", ".join(state.labels),
             fix=f"start a new run with --from {run}",
         )
-    if state.data_fingerprint != data.fingerprint():
+    if state.data_fingerprint != dataset.fingerprint():
         raise UserError(
-            f"cannot resume {run}: the data set has changed",
+            f"cannot resume {run}: the dataset has changed",
             fix=f"start a new run with --from {run}",
         )
-    checkpoint.resume(run, model, averaged.model, optimiser)
-    averaged.updates = state.epochs_done * Batches(data, state.preprocessing, config).steps()
+    checkpoint.restore_training(run, trainer.model, trainer.ema.model, trainer.optimizer)
+    steps_per_epoch = Batches(dataset, state.preprocessing, config).steps_per_epoch
+    trainer.ema.updates = state.epochs_done * steps_per_epoch
     return state
 
 

@@ -17,20 +17,23 @@ def asymmetric_loss(
     gamma_negative: float = 4.0,
     clip: float = 0.05,
 ) -> Tensor:
-    """Sum over labels, mean over images, of the focal terms of arXiv 2009.14119, eq. (6) and (7).
+    """Return the sum over labels, mean over images, of the focal terms of the paper.
+
+    They are its equations (6) and (7).
 
     Args:
         logits: float (B, M).
         targets: bool (B, M).
         ignored: bool (B, M), cells that contribute nothing (difficult labels).
-        clip: probability margin; negatives below it are given up as solved, 0 <= clip < 1.
+        gamma_positive, gamma_negative: focus on hard positives and negatives, >= 0.
+        clip: probability margin, 0 <= clip < 1; negatives below it count as solved.
     """
     p = torch.sigmoid(logits)
     # 0 to a power below 1 has an infinite slope: hence 1e-8 in place of 0.
     positive = (1 - p).clamp(min=1e-8).pow(gamma_positive) * F.logsigmoid(logits)
-    # log(1 - shifted p) is log(1 - p + clip), at most 0; from the logit, lest p round to 1.
+    # log(1 - shifted p) is log(1 - p + clip), at most 0; from the logit, because p may round to 1.
     margin = logits.new_tensor(math.log(clip) if clip else -math.inf)
-    log_missed = torch.logaddexp(F.logsigmoid(-logits), margin).clamp(max=0)
-    negative = (p - clip).clamp(min=1e-8).pow(gamma_negative) * log_missed
+    log_rejected = torch.logaddexp(F.logsigmoid(-logits), margin).clamp(max=0)
+    negative = (p - clip).clamp(min=1e-8).pow(gamma_negative) * log_rejected
     cells = torch.where(targets, positive, negative).masked_fill(ignored, 0)
     return -cells.sum(1).mean()

@@ -1,4 +1,7 @@
-"""The PatchCT model. Shapes: B images, L layers, N patches, M labels, d dimensions."""
+"""The PatchCT model; `train.transport` lists its equations.
+
+Shapes: B images, L layers, N patches, M labels, D label embedding width, d shared dimensions.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ TAU_BOUNDS = (0.03, 1.0)
 
 @dataclass(frozen=True)
 class Scores:
-    """Named intermediates of one forward pass."""
+    """The outputs of one forward pass, float32."""
 
-    logits: Tensor  # (B, M), eq. (6)
-    similarity: Tensor  # (B, L, M, N), eq. (1), one for each layer
+    logits: Tensor  # (B, M), eq. (7)
+    similarity: Tensor  # (B, L, M, N), eq. (1), one per layer
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,15 @@ class Losses:
 
 
 class PatchCT(nn.Module):
-    """Image and label encoders, the shared space, and the score (DESIGN "The model").
+    """Image encoder, label encoder, their shared space, and the score of eq. (7).
 
     Args:
-        labels: module whose call gives one embedding a label, (M, D).
+        image: the image encoder.
+        labels: module whose call returns one embedding per label, (M, D).
         label_mean: (D,), subtracted from the embeddings; a constant of the checkpoint, so that
             adding a label moves no other prototype.
-        prior: share of image-label pairs that are positive, in (0, 1); sets b at the start.
+        config: the settings.
+        prior: fraction of image-label pairs that are positive, in (0, 1); sets b at the start.
     """
 
     label_mean: Tensor
@@ -63,7 +68,7 @@ class PatchCT(nn.Module):
         # No bias: one would be common to all prototypes, the quickest way for them to collapse.
         self.project_label = nn.Linear(len(label_mean), config.dim, bias=False)
         last = nn.Linear(config.dim, config.dim)
-        nn.init.zeros_(last.weight)  # the residual starts as nothing
+        nn.init.zeros_(last.weight)  # the residual starts at 0
         nn.init.zeros_(last.bias)
         self.adapt = nn.Sequential(nn.Linear(config.dim, config.dim), nn.GELU(), last)
         self.log_tau = nn.Parameter(torch.tensor(math.log(config.tau)))
@@ -78,17 +83,17 @@ class PatchCT(nn.Module):
         return self.log_tau.clamp(math.log(low), math.log(high)).exp()
 
     @torch.no_grad()
-    def hold_tau(self) -> None:
-        """Bring tau back within its bounds: beyond them it has no gradient and would stay there."""
+    def clamp_tau(self) -> None:
+        """Set tau back within `TAU_BOUNDS`: outside it has no gradient and would stay there."""
         low, high = TAU_BOUNDS
         self.log_tau.clamp_(math.log(low), math.log(high))
 
-    def prototypes(self) -> Tensor:
-        """Return the label prototypes l_m, (M, d), normalised."""
+    def compute_prototypes(self) -> Tensor:
+        """Return the label prototypes l_m, (M, d), L2-normalized."""
         return F.normalize(self.project_label(self.labels() - self.label_mean), dim=1)
 
     def score(self, tokens: Tokens, prototypes: Tensor) -> Scores:
-        """Score tokens (any float dtype) against prototypes (M, d), in float32."""
+        """Score tokens of any float dtype against prototypes (M, d), in float32."""
         e = F.normalize(self.project_image(tokens.patches.float()), dim=3)  # (B, L, N, d)
         u = self.project_image(tokens.cls[:, -1].float())  # (B, d)
         c = F.normalize(u + self.adapt(u), dim=1)
@@ -100,16 +105,21 @@ class PatchCT(nn.Module):
             logits = logits + self.g * navigator_score(layers[-1], self.tau)
         return Scores(logits, torch.stack(layers, 1))
 
-    def maps(self, patches: Tensor, prototypes: Tensor) -> Tensor:
-        """Return the similarity (B, M, N) of the patches that maps are made of, (B, N, h)."""
+    def compute_map_similarity(self, patches: Tensor, prototypes: Tensor) -> Tensor:
+        """Return the similarity (B, M, N), eq. (1), of the patch tokens for maps, (B, N, h)."""
         return similarity(F.normalize(self.project_image(patches.float()), dim=2), prototypes)
 
     def forward(self, pixels: Tensor) -> Scores:
-        """Score normalised pixels (B, 3, H, W)."""
-        return self.score(self.image(pixels), self.prototypes())
+        """Score normalized pixels, float32 (B, 3, H, W)."""
+        return self.score(self.image(pixels), self.compute_prototypes())
 
-    def loss(self, scores: Scores, targets: Tensor, ignored: Tensor) -> Losses:
-        """Asymmetric loss + lambda CT, for targets and ignored, bool (B, M)."""
+    def compute_loss(self, scores: Scores, targets: Tensor, ignored: Tensor) -> Losses:
+        """Return the asymmetric loss plus `ct_weight` times the CT cost, eq. (5).
+
+        Args:
+            targets: bool (B, M), the labels of each image.
+            ignored: bool (B, M), difficult labels, which contribute nothing.
+        """
         config = self.config
         asymmetric = asymmetric_loss(
             scores.logits,
@@ -128,11 +138,11 @@ class PatchCT(nn.Module):
         return Losses(asymmetric + config.ct_weight * transport, asymmetric, transport)
 
 
-def prototype_cosine(prototypes: Tensor) -> float:
-    """Mean cosine between different prototypes (M, d); near 1 means that they have collapsed.
+def mean_prototype_cosine(prototypes: Tensor) -> float:
+    """Return the mean cosine between different prototypes (M, d), -1..1; near 1 is a collapse.
 
-    Equal label embeddings are nothing once their mean is taken off: such prototypes have no
-    direction, and count as collapsed.
+    Equal label embeddings are 0 after their mean is subtracted: such prototypes have no direction,
+    and count as collapsed.
     """
     m = len(prototypes)
     if m < 2:

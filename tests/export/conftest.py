@@ -12,11 +12,11 @@ import torch
 import transformers
 
 from patchct_edge.bundle import Preprocessing
-from patchct_edge.export.graph import EngineGraph, graph_from_model, prototypes_from_model
-from patchct_edge.export.simplify import simplify
+from patchct_edge.export.graph import EngineGraph, compute_prototypes, export_graph
+from patchct_edge.export.simplify import simplify_graph
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.encoders.image import ImageEncoder
-from patchct_edge.train.encoders.labels import FixedLabels
+from patchct_edge.train.encoders.labels import FixedLabelEncoder
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)
@@ -52,13 +52,13 @@ class Exported:
         table = torch.randn(3, 12)
         image = ImageEncoder(transformers.AutoModel.from_config(ENCODERS[encoder]))
         config = TrainConfig(dim=16, tau=0.3, **settings)  # type: ignore[arg-type]
-        self.model = PatchCT(image, FixedLabels(table), table.mean(0), config).eval()
+        self.model = PatchCT(image, FixedLabelEncoder(table), table.mean(0), config).eval()
         self.preprocessing = Preprocessing(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
-        prototypes = prototypes_from_model(self.model)
+        prototypes = compute_prototypes(self.model)
         self.torch = EngineGraph(self.model, self.preprocessing, prototypes).eval()
         self.raw, self.path = folder / "graph.onnx", folder / "model.fp32.onnx"
-        graph_from_model(self.model, self.preprocessing, prototypes, self.raw)
-        simplify(self.raw, self.path)
+        export_graph(self.model, self.preprocessing, prototypes, self.raw)
+        simplify_graph(self.raw, self.path)
         self.onnx = onnx.load(self.path)
 
 

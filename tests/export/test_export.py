@@ -20,7 +20,7 @@ from patchct_edge.errors import ExitCode, UserError
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export import export as export_module
 from patchct_edge.export.export import ExportOptions, StageGateError, export_bundle
-from patchct_edge.export.graph import graph_from_model, prototypes_from_model
+from patchct_edge.export.graph import compute_prototypes, export_graph
 from patchct_edge.export.quantization_images import PhotoSources
 from patchct_edge.files import sha256
 from patchct_edge.runtime.engines.select import EngineRequest, open_engine
@@ -41,7 +41,7 @@ def raw_graph(trained_run, tmp_path_factory):
     """The graph of the last epoch's weights as PyTorch exports it, which takes seconds."""
     model, state = load_model(trained_run, "last")
     path = tmp_path_factory.mktemp("raw") / "graph.onnx"
-    graph_from_model(model, state.preprocessing, prototypes_from_model(model), path)
+    export_graph(model, state.preprocessing, compute_prototypes(model), path)
     return path
 
 
@@ -49,7 +49,7 @@ def raw_graph(trained_run, tmp_path_factory):
 def graph_made(raw_graph, monkeypatch):
     """Export the last epoch in a moment."""
     monkeypatch.setattr(
-        export_module, "graph_from_model", lambda *args: shutil.copy(raw_graph, args[-1])
+        export_module, "export_graph", lambda *args: shutil.copy(raw_graph, args[-1])
     )
 
 
@@ -232,9 +232,9 @@ def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path)
 @pytest.mark.parametrize(
     ("target", "changes", "message"),
     [
-        ("x.bundle", {}, "ends in .patchct"),
+        ("x.bundle", {}, r"must end in \.patchct"),
         ("x.patchct", {"checkpoint": "latest"}, "latest"),
-        ("x.patchct", {"photos": PhotoSources(Path("nowhere"))}, "no such data set"),
+        ("x.patchct", {"photos": PhotoSources(Path("nowhere"))}, "no such data ?set"),
     ],
 )
 def test_what_cannot_be_exported(trained_run, tmp_path, target, changes, message):

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from patchct_edge.bundle import Bundle
-from patchct_edge.export.fp16 import find_overflows, fp16_from_fp32
-from patchct_edge.export.graph import head_nodes
+from patchct_edge.export.fp16 import convert_to_fp16, find_overflows
+from patchct_edge.export.graph import find_head_nodes
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -34,7 +34,7 @@ def pair(request, tmp_path_factory, export_random, exported_bundle):
         return exported_bundle / "model.fp32.onnx", exported_bundle / "model.fp16.onnx"
     source = export_random(request.param.split()[-1]).path
     target = tmp_path_factory.mktemp("half") / "model.fp16.onnx"
-    fp16_from_fp32(source, target)
+    convert_to_fp16(source, target)
     return source, target
 
 
@@ -44,7 +44,7 @@ def half(pair):
 
 
 def test_the_head_alone_is_float32(half, element_types):
-    types, head = element_types(half), head_nodes(half)
+    types, head = element_types(half), find_head_nodes(half)
     nodes = [node for node in half.graph.node if node.name in head]
     assert {"MatMul", "Gemm", "Softmax", "Gelu", "ReduceL2"} <= {node.op_type for node in nodes}
     assert "Cast" not in {node.op_type for node in nodes}
@@ -55,7 +55,7 @@ def test_the_head_alone_is_float32(half, element_types):
 
 
 def test_everything_else_is_float16(half, element_types):
-    types, head = element_types(half), head_nodes(half)
+    types, head = element_types(half), find_head_nodes(half)
     outside = [node for node in half.graph.node if node.name not in head]
     assert {"Conv", "LayerNormalization", "Softmax"} <= {node.op_type for node in outside}
     for node in outside:
@@ -137,7 +137,7 @@ def test_what_encoder_and_head_share_is_kept_in_both_forms(tmp_path, element_typ
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "whole.onnx")
-    fp16_from_fp32(tmp_path / "whole.onnx", tmp_path / "half.onnx")
+    convert_to_fp16(tmp_path / "whole.onnx", tmp_path / "half.onnx")
     half = onnx.load(tmp_path / "half.onnx")
     types = element_types(half)
     by_name = {node.name: node for node in half.graph.node}

@@ -10,8 +10,8 @@ import torch
 
 from patchct_edge import navigators
 from patchct_edge.errors import UserError
-from patchct_edge.export.graph import head_nodes
-from patchct_edge.export.simplify import simplify
+from patchct_edge.export.graph import find_head_nodes
+from patchct_edge.export.simplify import simplify_graph
 
 MODELS = {
     "vit": ("vit", {}),
@@ -80,7 +80,7 @@ def test_it_computes_what_pytorch_does(exported, pictures, count, file):
 
 
 def test_it_computes_what_training_validates(exported, pictures):
-    """Normalised pixels through the model itself, label encoder included, give the same scores."""
+    """Normalized pixels through the model itself, label encoder included, give the same scores."""
     images = pictures(3)
     mean, std = (
         torch.tensor(values) for values in (exported.preprocessing.mean, exported.preprocessing.std)
@@ -89,8 +89,8 @@ def test_it_computes_what_training_validates(exported, pictures):
     pixels = pixels.permute(0, 3, 1, 2)
     with torch.inference_mode():
         scores = exported.model(pixels)
-        _, patches = exported.model.image.with_maps(pixels)
-        maps = exported.model.maps(patches, exported.model.prototypes())
+        _, patches = exported.model.image.encode_with_maps(pixels)
+        maps = exported.model.compute_map_similarity(patches, exported.model.compute_prototypes())
     logits, similarity = run(exported.path, images)
     np.testing.assert_allclose(logits, scores.logits, atol=1e-5)
     np.testing.assert_allclose(similarity, maps, atol=1e-5)
@@ -106,7 +106,7 @@ def test_the_prototypes_are_folded_in(exported):
 
 def test_the_head_begins_at_the_projection(exported):
     """From there on nothing is left out: what ends in the outputs and what the score learned."""
-    graph, head = exported.onnx.graph, head_nodes(exported.onnx)
+    graph, head = exported.onnx.graph, find_head_nodes(exported.onnx)
     nodes = {node.name: node for node in graph.node}
     in_head = {name for node in head for name in nodes[node].input}
     learned = {f"model.{name}" for name in ("project_image.bias", "a", "b", "g")}
@@ -137,7 +137,7 @@ def test_a_fixed_batch_is_refused(export_random, tmp_path):
     graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(graph, tmp_path / "fixed.onnx")
     with pytest.raises(UserError, match="fixes the batch size"):
-        simplify(tmp_path / "fixed.onnx", tmp_path / "simple.onnx")
+        simplify_graph(tmp_path / "fixed.onnx", tmp_path / "simple.onnx")
 
 
 def test_an_encoder_that_does_not_export_is_the_users_to_change(
@@ -151,6 +151,6 @@ def test_an_encoder_that_does_not_export_is_the_users_to_change(
     exported = export_random("vit")
     monkeypatch.setattr(graph.torch.onnx, "export", refuse)
     with pytest.raises(UserError, match="does not export"):
-        graph.graph_from_model(
+        graph.export_graph(
             exported.model, exported.preprocessing, exported.torch.prototypes, tmp_path / "x.onnx"
         )

@@ -12,8 +12,8 @@ from patchct_edge.bundle.precisions import graph_name
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import GateError
 from patchct_edge.export import int8
-from patchct_edge.export.graph import head_nodes
-from patchct_edge.export.int8 import int8_from_fp32
+from patchct_edge.export.graph import find_head_nodes
+from patchct_edge.export.int8 import quantize_to_int8
 from patchct_edge.export.parity import ParityImages
 from patchct_edge.export.sensitivity import groups, measure_sensitivity
 from patchct_edge.images import decode
@@ -30,7 +30,7 @@ def graphs(request, exported_bundle, export_random, pictures, tmp_path_factory):
         return exported_bundle / "model.fp32.onnx", exported_bundle / "model.int8.onnx"
     source = export_random("segformer").path
     target = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
-    int8_from_fp32(source, target, pictures(16))
+    quantize_to_int8(source, target, pictures(16))
     return source, target
 
 
@@ -39,12 +39,12 @@ class Wiring:
 
     def __init__(self, path):
         graph = onnx.load(path)
-        self.nodes, self.head = list(graph.graph.node), head_nodes(graph)
+        self.nodes, self.head = list(graph.graph.node), find_head_nodes(graph)
         self.values = {t.name: numpy_helper.to_array(t) for t in graph.graph.initializer}
         self.producer = {output: node for node in self.nodes for output in node.output}
         self.opsets = {opset.domain for opset in graph.opset_import}
 
-    def dequantised(self, name):
+    def dequantized(self, name):
         return self.comes_from(name, "DequantizeLinear")
 
     def comes_from(self, name, op_type):
@@ -79,7 +79,7 @@ def test_weights_are_stored_in_int8(wiring, graphs):
     assert sizes[1] < sizes[0]
 
 
-def test_the_encoders_products_are_quantised(wiring):
+def test_the_encoders_products_are_quantized(wiring):
     """Every product with weights, on both sides."""
     products = [
         node
@@ -93,7 +93,7 @@ def test_the_encoders_products_are_quantised(wiring):
     assert len(weighted) >= 8
     for node in products:
         if node in weighted:
-            assert wiring.dequantised(node.input[0]), node.name
+            assert wiring.dequantized(node.input[0]), node.name
         else:  # of attention: neither side may be a stored weight
             assert wiring.producer[node.input[1]].op_type in ("Transpose", "Reshape")
 
@@ -108,7 +108,7 @@ def test_what_stays_in_float(wiring, kind):
     assert kept
     for node in kept:
         assert node.op_type not in QDQ
-        assert not [name for name in node.input if wiring.dequantised(name)], node.name
+        assert not [name for name in node.input if wiring.dequantized(name)], node.name
     read_by_head = {"logits", "similarity"} | {
         name for node in wiring.nodes if node.name in wiring.head for name in node.input
     }
@@ -140,7 +140,7 @@ def test_scales_come_from_the_photos_and_nothing_is_said_on_stdout(
 ):
     source, scales = export_random("vit").path, []
     for name, photos in (("light", pictures(4)), ("dark", pictures(4) // 16)):
-        int8_from_fp32(source, tmp_path / name, photos)
+        quantize_to_int8(source, tmp_path / name, photos)
         floats = [t for t in onnx.load(tmp_path / name).graph.initializer if t.data_type == 1]
         scales.append({t.name: list(t.float_data) for t in floats if t.name.startswith("scale_")})
     assert scales[0].keys() == scales[1].keys()
@@ -148,16 +148,16 @@ def test_scales_come_from_the_photos_and_nothing_is_said_on_stdout(
     assert capfd.readouterr().out == ""
 
 
-def test_a_graph_without_anything_to_quantise_is_no_int8(export_random, pictures, tmp_path):
+def test_a_graph_without_anything_to_quantize_is_no_int8(export_random, pictures, tmp_path):
     whole = {node.name for node in onnx.load(export_random("vit").path).graph.node}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "head_nodes", lambda _: whole)
+        patch.setattr(int8, "find_head_nodes", lambda _: whole)
         with pytest.raises(GateError, match="nothing in the graph"):
-            int8_from_fp32(export_random("vit").path, tmp_path / "x.onnx", pictures(4))
+            quantize_to_int8(export_random("vit").path, tmp_path / "x.onnx", pictures(4))
     assert not (tmp_path / "x.onnx").exists()
 
 
-def test_the_sensitivity_finds_the_layers_that_must_not_be_quantised(exported_bundle, squares):
+def test_the_sensitivity_finds_the_layers_that_must_not_be_quantized(exported_bundle, squares):
     source = exported_bundle / graph_name("fp32")
     found = groups(onnx.load(source))
     assert {"head", "convolutions", "attention products", "MLP, second product"} <= set(found)

@@ -14,7 +14,7 @@ from patchct_edge.export.parity import (
     Run,
     compare_stage,
     run_engine,
-    run_model,
+    run_reference,
 )
 from patchct_edge.metrics import bootstrap_interval, mean_average_precision
 from patchct_edge.runtime.engines.fake import FakeEngine
@@ -35,7 +35,7 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def unlabelled(pictures):
+def unlabeled(pictures):
     return ParityImages(pictures.images)
 
 
@@ -74,11 +74,11 @@ def test_the_figures(runs, pictures):
     assert stage.map_drop > 0
 
 
-def test_flips_are_lost_and_added_tags_per_tag_of_the_reference(unlabelled):
+def test_flips_are_lost_and_added_tags_per_tag_of_the_reference(unlabeled):
     """Of three tags one is lost and another label is added: 2 / 3. A score of 0.5 is a tag."""
     reference = np.array([[3, 0, -1, -1], [-2, 2, -0.1, -3]], np.float32)
     stage = np.array([[4, -0.1, -1, -2], [-1, 1, 0, -9]], np.float32)
-    found = compare_stage(Run("int8", "", stage), Run("fp32", "", reference), unlabelled, OPEN)
+    found = compare_stage(Run("int8", "", stage), Run("fp32", "", reference), unlabeled, OPEN)
     assert found.flips == pytest.approx(2 / 3)
 
 
@@ -179,7 +179,7 @@ def test_an_engine_runs_all_pictures_in_order():
 def test_the_reference_is_pytorch(export_random):
     exported = export_random("vit")
     images = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
-    run = run_model(exported.torch, ParityImages(images))
+    run = run_reference(exported.torch, ParityImages(images))
     assert run.name == "model"
     assert run.engine.startswith("torch 2")
     assert run.logits.shape == (11, 3)

@@ -18,7 +18,7 @@ LABELS = ("even", "odd")
 
 @pytest.fixture
 def source(tmp_path):
-    """Write a CSV whose n-th picture is of the grey n, with `splits` as (split, count)."""
+    """Write a CSV whose n-th picture is of the gray n, with `splits` as (split, count)."""
 
     def write(*splits):
         lines, n = ["image,labels,split"], 0
@@ -33,7 +33,7 @@ def source(tmp_path):
     return write
 
 
-def greys(pixels):
+def grays(pixels):
     """Return which pictures these are; all pixels of each are one number."""
     assert pixels.dtype == np.uint8
     assert pixels.shape[1:] == (8, 8, 3)
@@ -47,8 +47,8 @@ def read(source, split=None, comparison=None):
 
 def test_train_calibrates_and_val_judges(source):
     found = read(source(("train", 30), ("val", 20), ("test", 10)))
-    assert greys(found.calibration) == list(range(30))
-    shown = greys(found.parity.images)
+    assert grays(found.calibration) == list(range(30))
+    shown = grays(found.parity.images)
     assert shown == list(range(30, 50))
     odd = np.array(shown) % 2 == 1
     np.testing.assert_array_equal(found.parity.targets, np.stack([~odd, odd], 1))
@@ -58,8 +58,8 @@ def test_train_calibrates_and_val_judges(source):
 def test_another_split_judges_where_asked(source):
     path = source(("train", 30), ("val", 20), ("test", 10))
     found = read(path, "test")
-    assert greys(found.calibration) == list(range(30))
-    assert greys(found.parity.images) == list(range(50, 60))
+    assert grays(found.calibration) == list(range(30))
+    assert grays(found.parity.images) == list(range(50, 60))
     with pytest.raises(UserError, match="no split of that name"):
         read(path, "tset")
 
@@ -76,7 +76,7 @@ def test_without_a_train_split_nothing_calibrates(source, splits, split, judges)
     """The val split is for judging alone, even where there is nothing else."""
     found = read(source(*splits), split)
     assert found.calibration is None
-    assert greys(found.parity.images) == list(judges)
+    assert grays(found.parity.images) == list(judges)
 
 
 @pytest.mark.parametrize("splits", [[("", 50)], [("train", 50)], [("train", 50), ("test", 20)]])
@@ -87,7 +87,7 @@ def test_what_has_no_val_split_is_divided_as_in_training(source, splits):
         read_dataset(path, split="train" if splits[0][0] else "all")
     )
     found = read(path)
-    calibrates, judges = greys(found.calibration), greys(found.parity.images)
+    calibrates, judges = grays(found.calibration), grays(found.parity.images)
     assert calibrates == [int(p.stem) for p in trained.paths]
     assert judges == [int(p.stem) for p in held_out.paths]
     odd = np.array(judges) % 2 == 1
@@ -112,23 +112,23 @@ def test_another_data_set_judges(source, tmp_path, splits):
         path.unlink()
         path = tmp_path
     found = read(path, comparison=other)
-    assert greys(found.parity.images) == list(range(6))
+    assert grays(found.parity.images) == list(range(6))
     assert found.parity.targets is not None
-    calibrates = None if found.calibration is None else greys(found.calibration)
+    calibrates = None if found.calibration is None else grays(found.calibration)
     assert calibrates == (None if splits == [("val", 9)] else list(range(20)))
 
 
 def test_a_split_that_is_asked_for_is_never_left_aside(source):
     path = source(("train", 40), ("test", 20))
     found = read(path, "test")
-    assert greys(found.calibration) == list(range(40))
-    assert greys(found.parity.images) == list(range(40, 60))
+    assert grays(found.calibration) == list(range(40))
+    assert grays(found.parity.images) == list(range(40, 60))
 
 
 def test_a_plain_folder_is_divided_and_has_no_labels(source, tmp_path):
     source(("", 40)).unlink()
     found = read(tmp_path)
-    calibrates, judges = greys(found.calibration), greys(found.parity.images)
+    calibrates, judges = grays(found.calibration), grays(found.parity.images)
     assert sorted(calibrates + judges) == list(range(40))
     assert len(calibrates) == 20
     assert (found.parity.targets, found.parity.ignored, found.fingerprint) == (None, None, None)
@@ -137,15 +137,15 @@ def test_a_plain_folder_is_divided_and_has_no_labels(source, tmp_path):
 def test_a_tiny_folder_serves_both_purposes(source, tmp_path):
     source(("", 31)).unlink()
     found = read(tmp_path)
-    assert sorted(greys(found.calibration)) == list(range(31))
-    assert greys(found.parity.images) == greys(found.calibration)
+    assert sorted(grays(found.calibration)) == list(range(31))
+    assert grays(found.parity.images) == grays(found.calibration)
 
 
 def test_large_sets_are_drawn_from(source, monkeypatch):
     monkeypatch.setattr(quantization_images, "CALIBRATION_IMAGES", 7)
     monkeypatch.setattr(quantization_images, "PARITY_IMAGES", 5)
     found = read(source(("train", 30), ("val", 20)))
-    calibrates, judges = greys(found.calibration), greys(found.parity.images)
+    calibrates, judges = grays(found.calibration), grays(found.parity.images)
     assert (len(calibrates), len(judges)) == (7, 5)
     assert max(calibrates) < 30 <= min(judges)
     assert calibrates != list(range(7))

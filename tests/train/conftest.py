@@ -1,4 +1,4 @@
-"""Tiny encoders and picture sets, made at run time; nothing is fetched."""
+"""Tiny encoders and datasets, generated at run time; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ import transformers
 
 from patchct_edge import images
 from patchct_edge.datasets import Dataset, Sample
+from patchct_edge.progress import Advance
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.encoders.image import ImageEncoder
-from patchct_edge.train.encoders.labels import FixedLabels
+from patchct_edge.train.encoders.labels import FixedLabelEncoder
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)
 
-COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a photo of . cat dog cow very old grey red green blue"
+COLORS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a photo of . cat dog cow very old gray red green blue"
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +67,9 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(vit: Path) -> Callable[..., TrainConfig]:
-    """Make a configuration for the tiny ViT."""
+    """Create settings for the tiny ViT."""
 
-    def make(**changes: object) -> TrainConfig:
+    def create(**changes: object) -> TrainConfig:
         values: dict[str, object] = {
             "image_encoder": str(vit),
             "dim": 16,
@@ -83,41 +84,41 @@ def settings(vit: Path) -> Callable[..., TrainConfig]:
         }
         return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
 
-    return make
+    return create
 
 
 @pytest.fixture
 def patchct(vit: Path, settings: Callable[..., TrainConfig]) -> Callable[..., PatchCT]:
-    """Make a random model in eval mode with a table of embeddings (M, D)."""
+    """Create a random model in eval mode with a table of embeddings (M, D)."""
 
-    def make(embeddings: torch.Tensor, mean: torch.Tensor | None = None, **changes: object):
+    def create(embeddings: torch.Tensor, mean: torch.Tensor | None = None, **changes: object):
         config = settings(**changes)
         torch.manual_seed(1)
         image = ImageEncoder.load(config.image_encoder, config.layers, True)
         mean = embeddings.mean(0) if mean is None else mean
-        model = PatchCT(image, FixedLabels(embeddings), mean, config).eval()
-        torch.nn.init.normal_(model.adapt[2].weight, std=0.2)  # a residual that does something
+        model = PatchCT(image, FixedLabelEncoder(embeddings), mean, config).eval()
+        torch.nn.init.normal_(model.adapt[2].weight, std=0.2)  # a residual that is not 0
         return model
 
-    return make
+    return create
 
 
 @pytest.fixture
-def colour_set(tmp_path: Path) -> Callable[..., Dataset]:
-    """Write pictures of coloured squares on grey, labelled by colour; some have no square."""
+def color_set(tmp_path: Path) -> Callable[..., Dataset]:
+    """Write images of colored squares on gray, labeled by color; some have no square."""
 
-    def write(count: int = 16, name: str = "train", labels: Sequence[str] = tuple(COLOURS)):
+    def write(count: int = 16, name: str = "train", labels: Sequence[str] = tuple(COLORS)):
         rng = np.random.default_rng([count, *name.encode()])
         samples = []
         for n in range(count):
             rgb = rng.integers(90, 160, (40, 48, 3), dtype=np.uint8)
-            shown = [label for m, label in enumerate(COLOURS) if n % 8 >> m & 1]
-            for label in shown:
-                x, y = 16 * list(COLOURS).index(label), rng.integers(0, 24)
-                rgb[y : y + 16, x : x + 16] = COLOURS[label]
+            present = [label for m, label in enumerate(COLORS) if n % 8 >> m & 1]
+            for label in present:
+                x, y = 16 * list(COLORS).index(label), rng.integers(0, 24)
+                rgb[y : y + 16, x : x + 16] = COLORS[label]
             path = tmp_path / f"{name}-{n}.png"
             images.save(rgb, path)
-            samples.append(Sample(path, tuple(label for label in shown if label in labels)))
+            samples.append(Sample(path, tuple(label for label in present if label in labels)))
         return Dataset(tuple(samples), tuple(labels))
 
     return write
@@ -135,27 +136,29 @@ def table(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-class Recorder:
-    """A Progress that keeps what it is told, and stops the run at (epoch, step) where asked."""
+class ProgressRecorder:
+    """A Progress that records the details of every stage.
 
-    def __init__(self, stop: tuple[int, int] | None = None) -> None:
+    Args:
+        stop: (stage, step) at which to interrupt the run, as Ctrl-C does.
+    """
+
+    def __init__(self, stop: tuple[str, int] | None = None) -> None:
         self.stop = stop
-        self.losses: list[float] = []
-        self.rows: list[dict[str, float | int | None]] = []
-        self.notes: list[str] = []
+        self.stages: dict[str, list[str]] = {}
 
-    def step(self, epoch: int, done: int, steps: int, loss: float) -> None:
-        self.losses.append(loss)
-        if (epoch + 1, done) == self.stop:
-            raise KeyboardInterrupt
+    def stage(self, name: str, total: int) -> Advance:
+        details = self.stages[name] = []
 
-    def epoch(self, row: dict[str, float | int | None]) -> None:
-        self.rows.append(row)
+        def advance(done: int, detail: str = "") -> None:
+            details.append(detail)
+            assert done <= total
+            if (name, done) == self.stop:
+                raise KeyboardInterrupt
 
-    def note(self, message: str) -> None:
-        self.notes.append(message)
+        return advance
 
 
 @pytest.fixture
-def recorder() -> type[Recorder]:
-    return Recorder
+def progress_recorder() -> type[ProgressRecorder]:
+    return ProgressRecorder

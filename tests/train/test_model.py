@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from patchct_edge.train.loss import asymmetric_loss
-from patchct_edge.train.model import TAU_BOUNDS, Losses, prototype_cosine
+from patchct_edge.train.model import TAU_BOUNDS, Losses, mean_prototype_cosine
 from patchct_edge.train.transport import ct_cost
 
 EMBEDDINGS = torch.randn(4, 12, generator=torch.Generator().manual_seed(2))
@@ -22,7 +22,7 @@ def pixels():
 
 
 def by_hand(model, tokens):
-    """Return equation (6) for every image and label, with loops over patches."""
+    """Return equation (7) for every image and label, with loops over patches."""
 
     def unit(vector):
         return vector / vector.square().sum().sqrt()
@@ -80,10 +80,10 @@ def test_half_precision_tokens_are_scored_in_full(patchct):
     model = patchct(EMBEDDINGS)
     tokens = model.image(pixels())
     half = type(tokens)(*(tensor.bfloat16() for tensor in tokens))
-    scores = model.score(half, model.prototypes())
+    scores = model.score(half, model.compute_prototypes())
     assert scores.logits.dtype == scores.similarity.dtype == torch.float32
     rounded = type(tokens)(*(tensor.float() for tensor in half))
-    assert torch.equal(scores.logits, model.score(rounded, model.prototypes()).logits)
+    assert torch.equal(scores.logits, model.score(rounded, model.compute_prototypes()).logits)
 
 
 @torch.no_grad()
@@ -102,7 +102,7 @@ def test_one_more_label_moves_no_other(patchct):
     more = torch.cat([EMBEDDINGS[:2], 5 * torch.ones(1, 12), EMBEDDINGS[2:]])
     few, many = patchct(EMBEDDINGS, mean), patchct(more, mean)
     kept = [0, 1, 3, 4]
-    assert torch.equal(many.prototypes()[kept], few.prototypes())
+    assert torch.equal(many.compute_prototypes()[kept], few.compute_prototypes())
     torch.testing.assert_close(many(pixels()).logits[:, kept], few(pixels()).logits)
 
 
@@ -118,9 +118,11 @@ def test_images_do_not_depend_on_the_images_beside_them(patchct):
 @torch.no_grad()
 def test_prototypes_are_unit_vectors_about_the_mean(patchct):
     model = patchct(EMBEDDINGS)
-    torch.testing.assert_close(model.prototypes().norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(model.compute_prototypes().norm(dim=1), torch.ones(4))
     shifted = patchct(EMBEDDINGS + 3)  # the mean shifts along
-    torch.testing.assert_close(shifted.prototypes(), model.prototypes(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        shifted.compute_prototypes(), model.compute_prototypes(), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("prior", [0.01, 0.5, 0.9])
@@ -134,7 +136,7 @@ def test_the_bias_starts_at_the_prior(patchct, prior):
 def test_the_loss_is_the_sum_of_its_parts(patchct, layers):
     model = patchct(EMBEDDINGS, layers=layers, ct_weight=0.7, ct_forward=0.3, ct_backward=1.9)
     scores = model(pixels())
-    losses = model.loss(scores, TARGETS, IGNORED)
+    losses = model.compute_loss(scores, TARGETS, IGNORED)
     certain = TARGETS & ~IGNORED  # a difficult label is no part of an image's distribution
     costs = [
         ct_cost(scores.similarity[:, k], model.tau, certain, 0.3, 1.9) for k in range(len(layers))
@@ -152,7 +154,7 @@ def test_the_loss_is_the_sum_of_its_parts(patchct, layers):
 @pytest.mark.parametrize("ignored", [IGNORED, ~torch.zeros_like(IGNORED)])
 def test_losses_and_gradients_are_finite(patchct, targets, ignored):
     model = patchct(EMBEDDINGS)
-    losses = model.loss(model(pixels()), targets, ignored)
+    losses = model.compute_loss(model(pixels()), targets, ignored)
     assert isinstance(losses, Losses)
     losses.total.backward()
     assert losses.total.isfinite()
@@ -167,7 +169,7 @@ def test_tau_stays_within_its_bounds_and_learns_there(patchct, started, tau):
     with torch.no_grad():
         model.log_tau.fill_(math.log(started))
     assert model.tau.item() == pytest.approx(tau)
-    model.hold_tau()
+    model.clamp_tau()
     assert model.log_tau.exp().item() == pytest.approx(tau)
     assert TAU_BOUNDS[0] * 0.9999 <= model.tau.item() <= TAU_BOUNDS[1]
     model(pixels()).logits.sum().backward()
@@ -177,7 +179,7 @@ def test_tau_stays_within_its_bounds_and_learns_there(patchct, started, tau):
 def test_the_mean_cosine_is_the_loops():
     prototypes = F.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     cosines = [float(prototypes[i] @ prototypes[j]) for i in range(5) for j in range(5) if i != j]
-    assert prototype_cosine(prototypes) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
-    assert prototype_cosine(prototypes[:1].repeat(4, 1)) == pytest.approx(1, abs=1e-6)
-    assert prototype_cosine(torch.eye(3)) == pytest.approx(0, abs=1e-6)
-    assert prototype_cosine(prototypes[:1]) == 0
+    assert mean_prototype_cosine(prototypes) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+    assert mean_prototype_cosine(prototypes[:1].repeat(4, 1)) == pytest.approx(1, abs=1e-6)
+    assert mean_prototype_cosine(torch.eye(3)) == pytest.approx(0, abs=1e-6)
+    assert mean_prototype_cosine(prototypes[:1]) == 0

@@ -1,11 +1,16 @@
-"""The optimiser's groups, the learning rate and the averaged weights."""
+"""The optimizer's groups, the learning rate and the averaged weights."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from patchct_edge.train.optimizer import EMA, adamw, layer_factors, learning_rate_factor
+from patchct_edge.train.optimizer import (
+    EMA,
+    compute_layer_factors,
+    create_optimizer,
+    learning_rate_factor,
+)
 
 EMBEDDINGS = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
 
@@ -14,7 +19,7 @@ def test_encoders_have_a_rate_of_their_own_and_vectors_do_not_decay(patchct):
     model = patchct(EMBEDDINGS, lr_backbone=1e-4, lr_head=1e-2, weight_decay=0.1)
     groups = {
         id(parameter): (group["peak"], group["weight_decay"])
-        for group in adamw(model, model.config).param_groups
+        for group in create_optimizer(model, model.config).param_groups
         for parameter in group["params"]
     }
     assert len(groups) == len(list(model.parameters()))
@@ -27,7 +32,7 @@ def test_deeper_layers_learn_faster(patchct):
     model = patchct(EMBEDDINGS, lr_backbone=1e-4, layer_decay=0.5)
     peaks = {
         id(parameter): group["peak"]
-        for group in adamw(model, model.config).param_groups
+        for group in create_optimizer(model, model.config).param_groups
         for parameter in group["params"]
     }
     parts = {"embeddings.": 1 / 8, "layers.0.": 1 / 4, "layers.1.": 1 / 2, "layernorm.": 1}
@@ -38,17 +43,17 @@ def test_deeper_layers_learn_faster(patchct):
 
 def test_layers_are_found_by_their_names():
     names = ["embed.w", "pre_norm.w", "encoder.layer.0.w", "encoder.layer.1.w", "post.w"]
-    assert list(layer_factors(names, 0.5).values()) == [1 / 8, 1 / 8, 1 / 4, 1 / 2, 1]
+    assert list(compute_layer_factors(names, 0.5).values()) == [1 / 8, 1 / 8, 1 / 4, 1 / 2, 1]
     stages = ["stages.0.blocks.1.w", "stages.1.blocks.0.layers.9.w"]
-    assert list(layer_factors(stages, 0.5).values()) == [1 / 4, 1 / 2]
-    assert layer_factors(["one.w", "two.w"], 0.5) == {"one.w": 1, "two.w": 1}
+    assert list(compute_layer_factors(stages, 0.5).values()) == [1 / 4, 1 / 2]
+    assert compute_layer_factors(["one.w", "two.w"], 0.5) == {"one.w": 1, "two.w": 1}
 
 
 def test_a_backbone_rate_of_zero_freezes_the_encoder(patchct):
     model = patchct(EMBEDDINGS, lr_backbone=0)
-    optimiser = adamw(model, model.config)
+    optimizer = create_optimizer(model, model.config)
     assert not any(parameter.requires_grad for parameter in model.image.parameters())
-    held = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for n, p in model.named_parameters() if not n.startswith("image.")}
 
 

@@ -20,7 +20,7 @@ TAUS = [0.03, 0.1, 1.0]
 
 
 def scene(seed=0, dtype=torch.float64):
-    """Patches (B, N, d) and prototypes (M, d), normalised."""
+    """Patches (B, N, d) and prototypes (M, d), normalized."""
     rng = torch.Generator().manual_seed(seed)
     patches = torch.randn(4, 6, 3, generator=rng, dtype=torch.float64)
     prototypes = torch.randn(5, 3, generator=rng, dtype=torch.float64)
@@ -74,9 +74,9 @@ def test_the_equations_are_the_loops(tau, weights):
 @pytest.mark.parametrize("tau", TAUS)
 def test_the_cost_is_that_of_the_navigators_of_engines(tau):
     s = similarity(*scene())
-    labelled = TARGETS.any(1)
-    held = s[labelled].numpy()
-    q = TARGETS[labelled].double()
+    labeled = TARGETS.any(1)
+    held = s[labeled].numpy()
+    q = TARGETS[labeled].double()
     q = (q / q.sum(1, keepdim=True)).numpy()
     forward = (navigators.forward(held, tau, q) * (1 - held)).sum(1).mean(1)
     backward = (q[:, :, None] * navigators.backward(held, tau) * (1 - held)).sum((1, 2))

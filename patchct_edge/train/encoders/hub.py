@@ -1,4 +1,4 @@
-"""Loading `transformers` models, from the hub or a folder: quietly, and what it may raise."""
+"""What loading a `transformers` model needs: quiet libraries, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -15,19 +15,26 @@ logging.disable_progress_bar()
 LOAD_ERRORS = (OSError, ValueError, SafetensorError)
 
 
-def refuse_missing_folder(kind: str, source: str) -> None:
-    """Refuse what can be no hub id and is no folder, before the hub is asked for it."""
-    is_a_path = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if is_a_path and not Path(source).is_dir():
-        raise no_model(kind, source, FileNotFoundError("and no hub id has that form"))
+def check_source(kind: str, source: str) -> None:
+    """Check that `source` is a folder or can be a hub id, before the hub is asked.
+
+    Args:
+        kind: "image" or "text", for the error message.
+
+    Raises:
+        UserError: `source` can only be a path, and there is no such folder.
+    """
+    is_path = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if is_path and not Path(source).is_dir():
+        raise encoder_load_error(kind, source, FileNotFoundError("not the form of a hub id either"))
 
 
-def no_model(kind: str, source: str, error: Exception) -> UserError:
-    """Say that an encoder cannot be loaded."""
+def encoder_load_error(kind: str, source: str, error: Exception) -> UserError:
+    """Return the error of an encoder that cannot be loaded."""
+    reason = str(error).splitlines()[0]
+    is_folder = Path(source).is_dir()
     return UserError(
         f"cannot load the {kind} encoder",
-        got=f"no folder {source} here; {str(error).splitlines()[0]}"
-        if not Path(source).is_dir()
-        else f"{source} ({str(error).splitlines()[0]})",
+        got=f"{source} ({reason})" if is_folder else f"no folder {source} here; {reason}",
         expected="a hub id, or a folder with config.json and model.safetensors",
     )

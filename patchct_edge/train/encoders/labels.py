@@ -1,4 +1,4 @@
-"""Label encoders: modules whose call returns one embedding a label, (M, D)."""
+"""Label encoders: modules whose call returns one embedding per label, float32 (M, D)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from patchct_edge.errors import UserError, did_you_mean
-from patchct_edge.train.encoders.hub import LOAD_ERRORS, no_model, refuse_missing_folder
+from patchct_edge.train.encoders.hub import LOAD_ERRORS, check_source, encoder_load_error
 
 DEFAULT_PROMPT = "A photo of a {label}."
 
 
-class FixedLabels(nn.Module):
-    """Embeddings that do not train: a table's, or those of a frozen text encoder."""
+class FixedLabelEncoder(nn.Module):
+    """Embeddings that are not trained: from a table, or from a frozen text encoder."""
 
     embeddings: Tensor
 
@@ -31,19 +31,22 @@ class FixedLabels(nn.Module):
         return self.embeddings
 
 
-class LearnedLabels(nn.Module):
-    """One free vector a label, less their mean: the label set is fixed here, so nothing moves."""
+class LearnedLabelEncoder(nn.Module):
+    """One learned vector per label, minus their mean.
 
-    def __init__(self, labels: int, width: int) -> None:
+    The label set of such a model cannot change, so the mean moves no prototype later.
+    """
+
+    def __init__(self, label_count: int, width: int) -> None:
         super().__init__()
-        self.embeddings = nn.Parameter(torch.randn(labels, width) / width**0.5)  # (M, D)
+        self.embeddings = nn.Parameter(torch.randn(label_count, width) / width**0.5)  # (M, D)
 
     def forward(self) -> Tensor:
         return self.embeddings - self.embeddings.mean(0)
 
 
-class TextLabels(nn.Module):
-    """A text encoder that trains along; its tokens are kept, so no tokenizer is needed later."""
+class TextLabelEncoder(nn.Module):
+    """A text encoder that is trained too; it keeps the tokens, so it needs no tokenizer later."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -62,56 +65,60 @@ class TextLabels(nn.Module):
         output = self.model(**inputs)
         if "clip" in self.model.config.model_type:  # contrastive models pool at their end token
             return output.pooler_output
-        mask = self.attention_mask[:, :, None]  # sentence encoders: mean over the words
+        mask = self.attention_mask[:, :, None]  # sentence encoders: the mean over the words
         return (output.last_hidden_state * mask).sum(1) / mask.sum(1)
 
 
-def load_text_labels(source: str, prompts: Sequence[str]) -> TextLabels:
-    """Load a text model or sentence encoder and tokenise one prompt a label.
+def load_text_label_encoder(source: str, prompts: Sequence[str]) -> TextLabelEncoder:
+    """Load a text model or sentence encoder, and tokenize one prompt per label.
 
     Raises:
-        UserError: there is no such model or tokenizer.
+        UserError: the model or its tokenizer cannot be loaded.
     """
-    refuse_missing_folder("text", source)
+    check_source("text", source)
     try:
         model = AutoModel.from_pretrained(source, dtype=torch.float32)
         tokens = AutoTokenizer.from_pretrained(source)(
             list(prompts), padding=True, truncation=True, return_tensors="pt"
         )
     except LOAD_ERRORS as error:
-        raise no_model("text", source, error) from None
-    return TextLabels(model, tokens["input_ids"], tokens["attention_mask"])
+        raise encoder_load_error("text", source, error) from None
+    return TextLabelEncoder(model, tokens["input_ids"], tokens["attention_mask"])
 
 
 def read_table_names(path: Path) -> list[str]:
-    """Return the label names of an `.npz` table (`names` (M,), `emb` (M, D))."""
-    return [str(name) for name in _table(path)[0]]
+    """Return the label names of an `.npz` table with `names` (M,) and `emb` (M, D).
+
+    Raises:
+        UserError: the file is not such a table.
+    """
+    return [str(name) for name in _read_table(path)[0]]
 
 
 def read_table_embeddings(path: Path, labels: Sequence[str]) -> Tensor:
-    """Return the embeddings (M, D) of `labels`, in that order, from an `.npz` table.
+    """Return the embeddings of `labels`, float32 (M, D) in their order, from an `.npz` table.
 
     Raises:
-        UserError: the file is no such table, or lacks a label.
+        UserError: the file is not such a table, or lacks a label.
     """
-    names, embeddings = _table(path)
-    row = {str(name): n for n, name in enumerate(names)}
+    names, embeddings = _read_table(path)
+    row_by_name = {str(name): row for row, name in enumerate(names)}
     for label in labels:
-        if label not in row:
+        if label not in row_by_name:
             raise UserError(
                 f"the table {path} has no embedding for a label",
                 got=label,
-                expected=did_you_mean(label, row),
-                fix="add it to the table, or leave the label out with --labels FILE",
+                expected=did_you_mean(label, row_by_name),
+                fix="add it to the table, or list the labels to use with --labels FILE",
             )
-    return torch.from_numpy(embeddings[[row[label] for label in labels]])
+    return torch.from_numpy(embeddings[[row_by_name[label] for label in labels]])
 
 
-def _table(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as table:
             names, embeddings = table["names"].astype(str), table["emb"].astype(np.float32)
-    # A damaged file, an empty one, and one array in place of a table.
+    # A damaged file, an empty file, or a single array in place of a table.
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError) as error:
         raise UserError(
             f"cannot read the label table {path}",

@@ -11,7 +11,7 @@ import transformers as hf
 
 from patchct_edge.errors import UserError
 from patchct_edge.train.encoders.image import ImageEncoder, read_normalization
-from patchct_edge.train.encoders.labels import load_text_labels
+from patchct_edge.train.encoders.labels import load_text_label_encoder
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
 DEEP = {**SIZES, "intermediate_size": 48}
@@ -137,7 +137,7 @@ def damaged_config(folder: Path) -> None:
 def test_a_spoilt_folder_is_named(spoil, vit, bert, tmp_path):
     for kind, folder, load in (
         ("image", vit, lambda source: ImageEncoder.load(source, (-1,), True)),
-        ("text", bert, lambda source: load_text_labels(source, ["a cat"])),
+        ("text", bert, lambda source: load_text_label_encoder(source, ["a cat"])),
     ):
         copy = shutil.copytree(folder, tmp_path / kind)
         spoil(copy)
@@ -158,7 +158,7 @@ def test_a_missing_folder_is_named(tmp_path):
     for load in (
         lambda: ImageEncoder.load(gone, (-1,), True),
         lambda: ImageEncoder.load(gone, (-1,), False),
-        lambda: load_text_labels(gone, ["a cat"]),
+        lambda: load_text_label_encoder(gone, ["a cat"]),
     ):
         with pytest.raises(UserError, match="hub id, or a folder") as caught:
             load()
@@ -168,16 +168,24 @@ def test_a_missing_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("model", "layers", "message"),
     [
-        (hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1])), (-1,), "its input size"),
+        (
+            hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1])),
+            (-1,),
+            "input size .* unknown",
+        ),
         (
             hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1], image_size=32)),
             (-2, -1),
-            "no layers but its last",
+            "no layers but the last",
         ),
         (hf.ViTModel(hf.ViTConfig(**DEEP, image_size=[24, 32], patch_size=8)), (-1,), "square"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (-5, -1), "no such layer"),
         (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE)), (5,), "no such layer"),
-        (hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE, num_channels=1)), (-1,), "no RGB image"),
+        (
+            hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE, num_channels=1)),
+            (-1,),
+            "does not take RGB images",
+        ),
         (hf.SwinModel(SWIN), (0, -1), "differ in shape"),
     ],
 )

@@ -11,12 +11,12 @@ import torch
 import transformers as hf
 
 from patchct_edge.errors import UserError
-from patchct_edge.train.build import label_encoder
+from patchct_edge.train.build import create_label_encoder
 from patchct_edge.train.encoders.labels import (
-    FixedLabels,
-    LearnedLabels,
-    TextLabels,
-    load_text_labels,
+    FixedLabelEncoder,
+    LearnedLabelEncoder,
+    TextLabelEncoder,
+    load_text_label_encoder,
     read_table_embeddings,
     read_table_names,
 )
@@ -81,11 +81,11 @@ def test_files_that_are_no_table(content, tmp_path):
 
 # Texts
 
-PROMPTS = ["a cat", "a photo of a very very old dog . a grey cow", "dog"]
+PROMPTS = ["a cat", "a photo of a very very old dog . a gray cow", "dog"]
 
 
 def test_a_text_is_the_mean_over_its_words(bert):
-    labels = load_text_labels(str(bert), PROMPTS).eval()
+    labels = load_text_label_encoder(str(bert), PROMPTS).eval()
     tokenizer = hf.AutoTokenizer.from_pretrained(bert)
     model = hf.AutoModel.from_pretrained(bert).eval()
     with torch.no_grad():
@@ -99,30 +99,32 @@ def test_a_text_is_the_mean_over_its_words(bert):
 
 def test_a_text_does_not_depend_on_the_texts_beside_it(bert):
     with torch.no_grad():
-        together = load_text_labels(str(bert), PROMPTS).eval()()
+        together = load_text_label_encoder(str(bert), PROMPTS).eval()()
         for prompt, embedding in zip(PROMPTS, together, strict=True):
-            torch.testing.assert_close(load_text_labels(str(bert), [prompt]).eval()()[0], embedding)
+            torch.testing.assert_close(
+                load_text_label_encoder(str(bert), [prompt]).eval()()[0], embedding
+            )
 
 
 def test_texts_are_frozen_unless_they_train_along(bert, settings):
-    fixed = label_encoder(settings(label_encoder=str(bert)), "abc", PROMPTS)
-    assert isinstance(fixed, FixedLabels)
+    fixed = create_label_encoder(settings(label_encoder=str(bert)), "abc", PROMPTS)
+    assert isinstance(fixed, FixedLabelEncoder)
     assert not list(fixed.parameters())
-    training = label_encoder(
+    training = create_label_encoder(
         settings(label_encoder=str(bert), train_text_encoder=True), "abc", PROMPTS
     )
-    assert isinstance(training, TextLabels)
+    assert isinstance(training, TextLabelEncoder)
     assert torch.equal(training.eval()(), fixed())  # frozen embeddings have no dropout in them
     training().square().sum().backward()
     assert training.model.embeddings.word_embeddings.weight.grad.any()
 
 
 def test_tables_and_learned_labels(table, settings):
-    fixed = label_encoder(settings(label_encoder=str(table("cat", "dog"))), ["dog"], ["-"])
-    assert isinstance(fixed, FixedLabels)
+    fixed = create_label_encoder(settings(label_encoder=str(table("cat", "dog"))), ["dog"], ["-"])
+    assert isinstance(fixed, FixedLabelEncoder)
     assert fixed().shape == (1, 12)
-    learned = label_encoder(settings(), "abc", "---")
-    assert isinstance(learned, LearnedLabels)
+    learned = create_label_encoder(settings(), "abc", "---")
+    assert isinstance(learned, LearnedLabelEncoder)
     assert learned().shape == (3, 256)
     assert learned().requires_grad
 
@@ -137,7 +139,7 @@ def test_clip_texts_are_pooled_as_the_model_does(pair):
     ids = torch.tensor([[1, 5, 39, 39, 39], [1, 7, 9, 11, 39]])
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     with torch.no_grad():
-        found = TextLabels(model.eval(), ids, mask)()
+        found = TextLabelEncoder(model.eval(), ids, mask)()
         text = model.text_model if pair else model
         states = text(input_ids=ids, attention_mask=mask).last_hidden_state
         ends = torch.stack([states[0, 2], states[1, 4]])
@@ -151,9 +153,11 @@ def test_a_real_sentence_encoder_knows_what_is_alike():
     prompts = ["A photo of a dog.", "A picture of a puppy in the long grass.", "A jet engine."]
     with torch.no_grad():
         dog, puppy, jet = torch.nn.functional.normalize(
-            load_text_labels(str(folder), prompts).eval()()
+            load_text_label_encoder(str(folder), prompts).eval()()
         )
-        alone = torch.nn.functional.normalize(load_text_labels(str(folder), prompts[:1]).eval()())
+        alone = torch.nn.functional.normalize(
+            load_text_label_encoder(str(folder), prompts[:1]).eval()()
+        )
     assert dog.shape == (384,)
     assert dog @ puppy > 0.5 > dog @ jet
     torch.testing.assert_close(alone[0], dog, rtol=1e-4, atol=1e-5)

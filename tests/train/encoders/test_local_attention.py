@@ -19,12 +19,12 @@ def encoder_of(make, config):
 @torch.no_grad()
 def test_the_tokens_are_those_without_maps(name):
     encoder = encoder_of(*MODELS[name][:2])
-    tokens, maps = encoder.with_maps(pixels())
+    tokens, maps = encoder.encode_with_maps(pixels())
     torch.testing.assert_close(tokens.cls, encoder(pixels()).cls, rtol=0, atol=0)
     torch.testing.assert_close(tokens.patches, encoder(pixels()).patches, rtol=0, atol=0)
     assert maps.shape == (2, 9, 32)
     assert not torch.allclose(maps, tokens.patches[:, -1], atol=1e-2)
-    again = encoder.with_maps(pixels())[0].patches
+    again = encoder.encode_with_maps(pixels())[0].patches
     torch.testing.assert_close(again, tokens.patches, rtol=0, atol=0)  # full attention is back
 
 
@@ -35,7 +35,7 @@ def test_a_map_s_patches_pass_the_last_layer_each_alone(name, tmp_path):
     make, config, prefix, norm = MODELS[name]
     model = saved(make(config), tmp_path)
     encoder = ImageEncoder(model).eval()
-    _, maps = encoder.with_maps(pixels())
+    _, maps = encoder.encode_with_maps(pixels())
     before = model(pixel_values=pixels(), output_hidden_states=True).hidden_states[-2][:, prefix:]
     inner = getattr(model, "vision_model", model)
     blocks = [m for m in inner.modules() if isinstance(m, torch.nn.ModuleList)]
@@ -62,12 +62,12 @@ def test_a_quarter_of_the_layers_is_local(layers):
     called = []
     for n, layer in enumerate(encoder.model.layers):
         layer.register_forward_hook(lambda *_, n=n: called.append(n))
-    encoder.with_maps(pixels())
+    encoder.encode_with_maps(pixels())
     assert called == [*range(layers), *range(layers - layers // 4, layers)]
 
 
 @torch.no_grad()
 def test_other_encoders_have_the_maps_of_their_last_layer():
     encoder = encoder_of(hf.SwinModel, SWIN)
-    tokens, maps = encoder.with_maps(torch.randn(2, 3, 32, 32))
+    tokens, maps = encoder.encode_with_maps(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(maps, tokens.patches[:, -1], rtol=0, atol=0)

@@ -30,15 +30,15 @@ def test_all_but_the_grid_of_positions_stays(name, size, tmp_path):
         else:
             torch.testing.assert_close(weight, before[key])
     assert model.config.image_size == 24
-    assert prefix == encoder._first
+    assert prefix == encoder._prefix
 
 
 def test_positions_lie_where_they_lay():
     """A plane stays that plane but at the border: to a sixth of its 0.2 from row to row."""
     config = hf.ViTConfig(**DEEP, image_size=128, patch_size=8)
     model = hf.ViTModel(config)
-    centres = (torch.arange(16) + 0.5) / 16
-    plane = 5 * centres[:, None] - 3 * centres[None]
+    centers = (torch.arange(16) + 0.5) / 16
+    plane = 5 * centers[:, None] - 3 * centers[None]
     with torch.no_grad():
         model.embeddings.position_embeddings[0, 1:] = plane.flatten()[:, None]
         table = (
@@ -46,8 +46,8 @@ def test_positions_lie_where_they_lay():
             .embeddings.position_embeddings[0, 1:, 0]
             .reshape(24, 24)
         )
-    centres = (torch.arange(24) + 0.5) / 24
-    expected = 5 * centres[:, None] - 3 * centres[None]
+    centers = (torch.arange(24) + 0.5) / 24
+    expected = 5 * centers[:, None] - 3 * centers[None]
     inner = slice(3, 21)
     torch.testing.assert_close(table[inner, inner], expected[inner, inner], atol=0.03, rtol=0)
 
@@ -65,7 +65,7 @@ def test_the_size_of_the_model_gives_the_model():
         (
             hf.BeitConfig(**DEEP, **PICTURE, use_relative_position_bias=True),
             32,
-            "one image size only",
+            "one fixed image size",
         ),
     ],
 )
