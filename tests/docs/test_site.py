@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, and no page loads anything from elsewhere."""
+"""The site builds without a warning, and no page loads anything from elsewhere."""
 
 from __future__ import annotations
 
