@@ -1,4 +1,4 @@
-"""Decoding: what comes out of each kind of file, and what is no picture."""
+"""Decoding: the pixels of each kind of file, and the files that are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def noise(height=5, width=7, channels=3):
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def encoded(image, form="PNG", **options):
+def encode_image(image, form="PNG", **options):
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
         file, form, **options
@@ -39,7 +39,7 @@ def encoded(image, form="PNG", **options):
     return file.getvalue()
 
 
-def oriented(value):
+def exif_with_orientation(value):
     exif = Image.Exif()
     exif[0x0112] = value
     return exif
@@ -47,7 +47,9 @@ def oriented(value):
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP"])
 def test_lossless_formats_give_the_pixels_back(form):
-    out = images.decode(encoded(noise(), form, **({"lossless": True} if form == "WEBP" else {})))
+    out = images.decode(
+        encode_image(noise(), form, **({"lossless": True} if form == "WEBP" else {}))
+    )
     assert out.dtype == np.uint8
     np.testing.assert_array_equal(out, noise())
 
@@ -55,33 +57,33 @@ def test_lossless_formats_give_the_pixels_back(form):
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", TURNS)
 def test_exif_orientation_is_applied(orientation, form):
-    out = images.decode(encoded(noise(), form, exif=oriented(orientation)))
+    out = images.decode(encode_image(noise(), form, exif=exif_with_orientation(orientation)))
     np.testing.assert_array_equal(out, TURNS[orientation](noise()))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", [*TURNS, 0, 9])
-def test_dimensions_are_those_of_the_decoded_picture(tmp_path, orientation, form):
+def test_dimensions_are_those_of_the_decoded_image(tmp_path, orientation, form):
     path = tmp_path / "a"
-    path.write_bytes(encoded(noise(), form, exif=oriented(orientation)))
+    path.write_bytes(encode_image(noise(), form, exif=exif_with_orientation(orientation)))
     height, width, _ = images.decode(path).shape
-    assert images.dimensions(path) == (width, height)
+    assert images.read_dimensions(path) == (width, height)
 
 
 def test_a_jpeg_on_its_side():
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[:, :16] = 255
-    out = images.decode(encoded(stored, "JPEG", exif=oriented(6), quality=95))
+    out = images.decode(encode_image(stored, "JPEG", exif=exif_with_orientation(6), quality=95))
     assert out.shape == (32, 16, 3)
     assert out[:14].mean() > 250
     assert out[18:].mean() < 5
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled_to_eight(form):
+def test_sixteen_bit_gray_is_scaled_to_eight(form):
     deep = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-    assert Image.open(io.BytesIO(encoded(deep, form))).mode == "I;16"
-    out = images.decode(encoded(deep, form))
+    assert Image.open(io.BytesIO(encode_image(deep, form))).mode == "I;16"
+    out = images.decode(encode_image(deep, form))
     np.testing.assert_array_equal(out, np.arange(256).reshape(16, 16, 1).repeat(3, 2))
 
 
@@ -90,45 +92,45 @@ def test_other_modes_become_rgb(mode):
     rgb = np.full((6, 8, 3), 255, np.uint8)
     rgb[:, 4:] = 0
     form = {"CMYK": "TIFF", "YCbCr": "JPEG"}.get(mode, "PNG")
-    data = encoded(Image.fromarray(rgb).convert(mode), form)
+    data = encode_image(Image.fromarray(rgb).convert(mode), form)
     assert Image.open(io.BytesIO(data)).mode == ("RGB" if form == "JPEG" else mode)
     out = images.decode(data)
     assert np.abs(out.astype(int) - rgb).max() <= 40 * (form == "JPEG")
     assert out.shape == (6, 8, 3)
 
 
-def test_palette_colours_are_looked_up():
+def test_palette_colors_are_looked_up():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 0])
     image.putdata([0, 1])
-    assert images.decode(encoded(image)).tolist() == [[[10, 20, 30], [200, 100, 0]]]
+    assert images.decode(encode_image(image)).tolist() == [[[10, 20, 30], [200, 100, 0]]]
 
 
 def test_a_cmyk_jpeg():
     ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
-    out = images.decode(encoded(ink, "JPEG", quality=95))
+    out = images.decode(encode_image(ink, "JPEG", quality=95))
     assert np.abs(out.astype(int) - (255, 0, 0)).max() < 10
 
 
 def test_transparency_is_laid_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 3] = 0, 128, 255
-    grey = 255 - 128
-    assert images.decode(encoded(rgba))[0, :, 0].tolist() == [255, grey, 0]
-    see_through = Image.new("P", (2, 1))
-    see_through.putpalette([0, 0, 0, 9, 9, 9])
-    see_through.putdata([0, 1])
-    assert images.decode(encoded(see_through, transparency=0))[0, :, 0].tolist() == [255, 9]
+    gray = 255 - 128
+    assert images.decode(encode_image(rgba))[0, :, 0].tolist() == [255, gray, 0]
+    transparent = Image.new("P", (2, 1))
+    transparent.putpalette([0, 0, 0, 9, 9, 9])
+    transparent.putdata([0, 1])
+    assert images.decode(encode_image(transparent, transparency=0))[0, :, 0].tolist() == [255, 9]
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (9, 1), (1, 1)])
-def test_pictures_one_pixel_high_or_wide(shape):
-    np.testing.assert_array_equal(images.decode(encoded(noise(*shape))), noise(*shape))
+def test_images_one_pixel_high_or_wide(shape):
+    np.testing.assert_array_equal(images.decode(encode_image(noise(*shape))), noise(*shape))
 
 
 def test_the_first_frame_of_an_animation():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime", "blue")]
+    data = encode_image(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert Image.open(io.BytesIO(data)).n_frames == 3
     assert (images.decode(data) == (255, 0, 0)).all()
 
@@ -136,13 +138,13 @@ def test_the_first_frame_of_an_animation():
 def test_bytes_and_path_agree(tmp_path):
     for form in ("PNG", "JPEG", "GIF"):
         path = tmp_path / f"été {form}"
-        path.write_bytes(encoded(noise(), form))
+        path.write_bytes(encode_image(noise(), form))
         for source in (path, str(path)):
             np.testing.assert_array_equal(images.decode(source), images.decode(path.read_bytes()))
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.4"])
-def test_what_is_no_image_is_refused_by_name(tmp_path, content):
+def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.jpg"):
@@ -151,7 +153,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, content):
         images.decode(content)
 
 
-def test_what_is_not_there_is_refused_by_name(tmp_path):
+def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(ImageError, match=r"no such file: .*gone\.png"):
         images.decode(tmp_path / "gone.png")
     with pytest.raises(ImageError, match=tmp_path.name):
@@ -164,8 +166,8 @@ FORMS = ["JPEG", "PNG", "BMP", "WEBP", "TIFF"]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_truncated_file_is_never_half_a_picture(form):
-    data = encoded(noise(24, 32), form)
+def test_a_truncated_file_is_never_half_an_image(form):
+    data = encode_image(noise(24, 32), form)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for size in range(0, len(data) - 24, 29):  # a PNG is whole without its last chunks
@@ -174,9 +176,9 @@ def test_a_truncated_file_is_never_half_a_picture(form):
 
 
 @pytest.mark.parametrize("form", [*FORMS, "GIF"])
-def test_a_damaged_file_is_a_picture_or_an_image_error(form):
-    exif = {"exif": oriented(6)} if form in ("JPEG", "PNG", "WEBP") else {}
-    data = encoded(noise(24, 32), form, **exif)
+def test_a_damaged_file_is_an_image_or_an_image_error(form):
+    exif = {"exif": exif_with_orientation(6)} if form in ("JPEG", "PNG", "WEBP") else {}
+    data = encode_image(noise(24, 32), form, **exif)
     rng = np.random.default_rng(0)
     for _ in range(200):
         damaged = bytearray(data)
@@ -195,7 +197,7 @@ def test_a_damaged_file_is_a_picture_or_an_image_error(form):
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
 def test_a_damaged_avif_is_an_image_error(tmp_path):
     """Its plugin raises RuntimeError."""
-    data = encoded(noise(24, 32), "AVIF")
+    data = encode_image(noise(24, 32), "AVIF")
     pixels = data.index(b"mdat") + 4
     path = tmp_path / "m.jpg"
     path.write_bytes(data[:pixels] + bytes(len(data) - pixels))
@@ -204,23 +206,23 @@ def test_a_damaged_avif_is_an_image_error(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["EPS", "DDS", "ICO"])
-def test_formats_that_are_no_photos_are_refused(form):
+def test_formats_other_than_photos_are_refused(form):
     """To read EPS, Pillow would run Ghostscript."""
     with pytest.raises(ImageError, match=r"(?s)not an image.*expected: *JPEG, PNG"):
-        images.decode(encoded(noise(24, 32), form))
+        images.decode(encode_image(noise(24, 32), form))
 
 
-def test_a_phones_jpeg_of_two_pictures():
-    data = encoded(noise(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+def test_a_phones_jpeg_of_two_images():
+    data = encode_image(noise(), "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert images.decode(data).shape == (5, 7, 3)
 
 
 @pytest.mark.parametrize(("error", "raised"), [(AttributeError, ImageError), (MemoryError,) * 2])
-def test_only_a_lack_of_memory_is_not_the_files_fault(monkeypatch, error, raised):
+def test_a_lack_of_memory_is_not_an_image_error(monkeypatch, error, raised):
     def load(self):
         raise error
 
-    data = encoded(noise(), "BMP")
+    data = encode_image(noise(), "BMP")
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     with pytest.raises(raised):
         images.decode(data)
@@ -229,19 +231,19 @@ def test_only_a_lack_of_memory_is_not_the_files_fault(monkeypatch, error, raised
 def test_too_many_pixels_are_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ImageError, match="too many pixels"):
-        images.decode(encoded(noise(5, 7)))
+        images.decode(encode_image(noise(5, 7)))
 
 
-@pytest.mark.parametrize("kind", [26, 84])  # of a tag that holds text: what follows is no text
-def test_a_damaged_tag_does_not_lose_the_picture(kind):
-    exif = oriented(6)
+@pytest.mark.parametrize("kind", [26, 84])  # type of a tag that holds text: none of text
+def test_a_damaged_tag_does_not_lose_the_image(kind):
+    exif = exif_with_orientation(6)
     exif[0x010F] = "maker"
-    data = bytearray(encoded(noise(), "JPEG", exif=exif))
+    data = bytearray(encode_image(noise(), "JPEG", exif=exif))
     data[data.index(b"\x01\x0f\x00\x02") + 3] = kind
     assert images.decode(bytes(data)).shape == (7, 5, 3)
 
 
-def test_resize_takes_height_and_width_apart():
+def test_resize_takes_height_and_width():
     out = images.resize(noise(), 4, 3, "bicubic")
     assert out.shape == (3, 4, 3)
     box = images.resize(noise(), 3, 2, "nearest", (2, 1, 5, 3))
@@ -254,7 +256,7 @@ def test_save_and_decode(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("side", "at_least", "expected"),
+    ("side", "min_side", "expected"),
     [
         (512, 512, 512),
         (512, 257, 512),
@@ -264,58 +266,58 @@ def test_save_and_decode(tmp_path):
         (30, 64, 30),
     ],
 )
-def test_a_large_jpeg_is_decoded_no_smaller_than_asked(side, at_least, expected):
+def test_a_large_jpeg_keeps_the_smallest_side(side, min_side, expected):
     rows, columns = np.mgrid[:side, :side] * (255 / side)
     smooth = np.stack([rows, columns, 255 - rows], axis=2).astype(np.uint8)
-    out = images.decode(encoded(smooth, "JPEG", quality=95), at_least)
+    out = images.decode(encode_image(smooth, "JPEG", quality=95), min_side)
     assert out.shape == (expected, expected, 3)
     exact = images.resize(smooth, expected, expected, "bilinear")
     assert np.abs(out.astype(int) - exact).mean() < 2
 
 
-def test_only_what_is_decoded_counts_as_pixels(monkeypatch):
+def test_only_decoded_pixels_are_counted(monkeypatch):
     """A phone's JPEG of 108 million pixels is tagged; as many in another format are too many."""
     monkeypatch.setattr(images, "MAX_PIXELS", 500)
     large = noise(40, 40)
-    assert images.decode(encoded(large, "JPEG"), at_least=10).shape == (10, 10, 3)
-    for data, at_least in ((encoded(large, "JPEG"), None), (encoded(large), 10)):
+    assert images.decode(encode_image(large, "JPEG"), min_side=10).shape == (10, 10, 3)
+    for data, min_side in ((encode_image(large, "JPEG"), None), (encode_image(large), 10)):
         with pytest.raises(ImageError, match=r"(?s)too many pixels.*got: *40 x 40.*at most"):
-            images.decode(data, at_least)
+            images.decode(data, min_side)
 
 
-def test_a_large_picture_gives_no_warning():
+def test_a_large_image_gives_no_warning():
     code = (
         "import sys; from PIL import Image; from patchct_edge import images;"
         "Image.MAX_IMAGE_PIXELS = 30; print(images.decode(sys.stdin.buffer.read()).shape)"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], input=encoded(noise()), capture_output=True, check=True
+    process = subprocess.run(
+        [sys.executable, "-c", code], input=encode_image(noise()), capture_output=True, check=True
     )
-    assert (found.stdout, found.stderr) == (b"(5, 7, 3)\n", b"")
+    assert (process.stdout, process.stderr) == (b"(5, 7, 3)\n", b"")
 
 
 @pytest.mark.parametrize("profile", [b"", b"no profile", bytes(200)], ids=["none", "text", "zeros"])
-def test_a_colour_profile_is_not_read(profile):
-    plain = images.decode(encoded(noise(), "JPEG"))
+def test_a_color_profile_is_not_read(profile):
+    plain = images.decode(encode_image(noise(), "JPEG"))
     np.testing.assert_array_equal(
-        images.decode(encoded(noise(), "JPEG", icc_profile=profile)), plain
+        images.decode(encode_image(noise(), "JPEG", icc_profile=profile)), plain
     )
 
 
 def test_a_pgm_of_sixteen_bits_is_scaled_to_eight():
-    grey = np.linspace(0, 65535, 64).astype(">u2").reshape(8, 8)
-    out = images.decode(b"P5 8 8 65535\n" + grey.tobytes())
-    np.testing.assert_array_equal(out[..., 0], grey // 256)
+    gray = np.linspace(0, 65535, 64).astype(">u2").reshape(8, 8)
+    out = images.decode(b"P5 8 8 65535\n" + gray.tobytes())
+    np.testing.assert_array_equal(out[..., 0], gray // 256)
 
 
-def test_whole_numbers_that_are_small_stay_what_they_are():
+def test_small_integers_are_not_scaled():
     image = Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16))
     np.testing.assert_array_equal(
-        images.decode(encoded(image, "TIFF"))[..., 1].reshape(-1), range(256)
+        images.decode(encode_image(image, "TIFF"))[..., 1].reshape(-1), range(256)
     )
 
 
-def test_a_picture_as_bytes_can_be_decoded():
+def test_encoded_bytes_can_be_decoded():
     rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
     np.testing.assert_array_equal(images.decode(images.encode(rgb, "PNG")), rgb)
     assert images.encode(rgb, "JPEG").startswith(b"\xff\xd8")

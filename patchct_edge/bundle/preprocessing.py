@@ -27,7 +27,7 @@ class Preprocessing:
     Args:
         size: side of the square input, in pixels.
         fit: `squash` changes the aspect ratio, `crop` cuts the centre square, `pad` adds grey bars.
-        interpolation: one of `images.FILTERS`.
+        interpolation: one of `images.INTERPOLATIONS`.
         mean, std: per channel, of pixels scaled to 0..1; applied inside the engine.
     """
 
@@ -40,8 +40,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise UserError("unknown fit", got=self.fit, expected=" or ".join(FITS))
-        if self.interpolation not in images.FILTERS:
-            known = " or ".join(images.FILTERS)
+        if self.interpolation not in images.INTERPOLATIONS:
+            known = " or ".join(images.INTERPOLATIONS)
             raise UserError("unknown interpolation", got=self.interpolation, expected=known)
         if self.size < 1 or min(self.std) <= 0:
             raise UserError("size and std must be positive", got=(self.size, self.std))
@@ -82,7 +82,7 @@ class Preprocessing:
         Raises:
             ImageError: as `images.decode`.
         """
-        return images.decode(source, at_least=2 * self.size)
+        return images.decode(source, min_side=2 * self.size)
 
     def read(self, source: str | os.PathLike[str] | bytes) -> RGB:
         """Decode a photo and fit all of it into the input square: uint8 (size, size, 3).

@@ -118,10 +118,10 @@ def tag(
 
 def _check_output(output: Path, inputs: list[str]) -> None:
     """Refuse to write over a photo, as `-o *.jpg` would, or over any other of the inputs."""
-    from patchct_edge.images import SUFFIXES
+    from patchct_edge.images import IMAGE_SUFFIXES
 
     options.check_outside_bundles(output)
-    is_photo = options.is_file(output) and output.suffix.lower() in SUFFIXES
+    is_photo = options.is_file(output) and output.suffix.lower() in IMAGE_SUFFIXES
     if is_photo or options.is_same_file(output, inputs):
         raise UserError(
             f"-o would overwrite {output}",

@@ -109,7 +109,7 @@ def score_pointing(
     found: list[Case] = []
     for n, (sample, heat) in enumerate(maps):
         mine = boxes.get(sample.path.resolve(), [])
-        width, height = images.dimensions(sample.path)
+        width, height = images.read_dimensions(sample.path)
         placement = preprocessing.place((0, 0, width, height))
         points = placement.patch_centers(grid) / (width, height)
         found += _cases(n, sample, dict(zip(labels, heat, strict=True)), points, mine)

@@ -36,7 +36,7 @@ def draw_map_figure(explanations: Iterable[Explanation]) -> Figure:
 def draw_photo_row(explanation: Explanation) -> FigureRow:
     """Return the row of one photo; without maps it is the photo alone."""
     preprocessing, maps = explanation.preprocessing, explanation.maps
-    photo = images.shrink(explanation.photo, PHOTO_SIDE_PX, "bicubic")
+    photo = images.resize_longer_side(explanation.photo, PHOTO_SIDE_PX, "bicubic")
     tiles = [Tile(photo, (CaptionLine("photo" if maps else "photo, no tag"),))]
     for label_map in maps:
         tiles.append(Tile(draw_heat_map(photo, preprocessing, label_map), _caption(label_map)))
@@ -67,7 +67,7 @@ def spread_over_photo(
     Pixels that the preprocessing cuts off, which the engine does not see, are 0.
 
     Args:
-        interpolation: a key of `images.FILTERS`.
+        interpolation: a key of `images.INTERPOLATIONS`.
     """
     placement = preprocessing.place((0, 0, width, height))
     left, top = int(placement.source[0]), int(placement.source[1])

@@ -93,10 +93,10 @@ def _figures(report: Report) -> dict[str, Figure]:
 def _thumbnail(photo: PhotoChange) -> RGB | None:
     """Return a small picture, None where the file has gone."""
     try:
-        rgb = images.decode(photo.path, at_least=THUMBNAIL)
+        rgb = images.decode(photo.path, min_side=THUMBNAIL)
     except ImageError:
         return None
-    return images.shrink(rgb, THUMBNAIL, "lanczos")
+    return images.resize_longer_side(rgb, THUMBNAIL, "lanczos")
 
 
 def _percent(share: float, digits: int = 2) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.errors import UserError
-from patchct_edge.images import FILTERS
+from patchct_edge.images import INTERPOLATIONS
 
 GREY = 128
 
@@ -31,7 +31,7 @@ def quarters(height, width):
     st.integers(1, 70),
     st.integers(1, 24),
     st.sampled_from(FITS),
-    st.sampled_from(sorted(FILTERS)),
+    st.sampled_from(sorted(INTERPOLATIONS)),
 )
 def test_any_picture_fills_the_square(height, width, size, fit, interpolation):
     out = Preprocessing(size, fit, interpolation).apply(np.full((height, width, 3), 7, np.uint8))

@@ -10,7 +10,7 @@ import pytest
 
 from patchct_edge.bundle.preprocessing import FITS
 from patchct_edge.errors import FaultsError, UserError
-from patchct_edge.images import FILTERS
+from patchct_edge.images import INTERPOLATIONS
 from patchct_edge.train.config import TrainConfig, list_settings, parse_config, read_config
 
 
@@ -108,7 +108,7 @@ def test_every_setting_has_a_row_with_default_values_and_meaning():
     assert parse_config({row.name: row.default for row in rows.values()}) == TrainConfig()
 
 
-@pytest.mark.parametrize(("name", "known"), [("fit", FITS), ("interpolation", FILTERS)])
+@pytest.mark.parametrize(("name", "known"), [("fit", FITS), ("interpolation", INTERPOLATIONS)])
 def test_choices_are_those_that_preprocessing_knows(name, known):
     assert set(get_args(TrainConfig.model_fields[name].annotation)) == set(known)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from patchct_edge.errors import UserError
-from patchct_edge.images import SUFFIXES
+from patchct_edge.images import IMAGE_SUFFIXES
 
 STDIN = "-"
 WILDCARDS = frozenset("*?[")
@@ -49,7 +49,7 @@ def find_images(inputs: Iterable[str], stdin: IO[bytes] | None = None) -> Iterat
         raise UserError(
             "no image was found",
             got=", ".join(map(repr, inputs)),
-            expected=f"images ({' '.join(sorted(SUFFIXES))}), folders of them, or patterns",
+            expected=f"images ({' '.join(sorted(IMAGE_SUFFIXES))}), folders of them, or patterns",
             fix="check the spelling; name a file itself to have it read whatever its suffix",
         )
 
@@ -122,7 +122,7 @@ def _walk(folder: str) -> Iterator[str]:
                 yield path  # whoever opens it reports why it cannot be read
                 continue
             waiting += [os.path.join(path, name) for name in names if not name.startswith(".")]
-        elif Path(path).suffix.lower() in SUFFIXES and _may_be_read(status):
+        elif Path(path).suffix.lower() in IMAGE_SUFFIXES and _may_be_read(status):
             yield path
 
 
