@@ -9,8 +9,8 @@ from transformers import ViTConfig
 
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.export.fp16 import convert_to_fp16
-from patchct_edge.export.graph import EngineGraph, export_graph, compute_prototypes
-from patchct_edge.export.simplify import simplify
+from patchct_edge.export.graph import EngineGraph, compute_prototypes, export_graph
+from patchct_edge.export.simplify import simplify_graph
 from patchct_edge.train.build import build_model
 from patchct_edge.train.config import TrainConfig
 
@@ -48,7 +48,7 @@ def made(name: str, folder: Path) -> tuple[EngineGraph, Path]:
     prototypes = compute_prototypes(model)
     fast = model.image.model.config._attn_implementation
     export_graph(model, state.preprocessing, prototypes, folder / "graph.onnx")
-    simplify(folder / "graph.onnx", folder / "fp32.onnx")
+    simplify_graph(folder / "graph.onnx", folder / "fp32.onnx")
     convert_to_fp16(folder / "fp32.onnx", folder / "fp16.onnx")
     model.image.model.set_attn_implementation(fast)  # the export took the slower one
     return EngineGraph(model, state.preprocessing, prototypes).eval(), folder / "fp16.onnx"

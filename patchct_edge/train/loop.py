@@ -33,7 +33,7 @@ def train_model(
     validation: Dataset | None,
     run: Path,
     config: TrainConfig,
-    progress: Progress = NoProgress(),  # noqa: B008  (it has no state)
+    progress: Progress = NoProgress(),
     *,
     device: str | None = None,
     start_from: Path | None = None,

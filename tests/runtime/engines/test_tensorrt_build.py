@@ -15,7 +15,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.precisions import graph_name
 from patchct_edge.cli import console
 from patchct_edge.errors import EngineError, UserError
-from patchct_edge.export.graph import head_nodes
+from patchct_edge.export.graph import find_head_nodes
 from patchct_edge.progress import NoProgress
 from patchct_edge.runtime.engines.compiled import read_compiled
 from patchct_edge.runtime.engines.tensorrt import library
@@ -61,7 +61,7 @@ def test_the_fp16_graph_computes_products_in_fp16_except_in_the_head(exported_bu
     dtypes = {layer.name: layer.get_output(0).dtype for layer in products}
     fp32_names = {name for name, dtype in dtypes.items() if dtype == trt.float32}
     assert [layer.get_output(0).dtype for layer in products].count(trt.float16) >= 8
-    assert fp32_names <= head_nodes(onnx.load(exported_bundle / graph_name("fp32")))
+    assert fp32_names <= find_head_nodes(onnx.load(exported_bundle / graph_name("fp32")))
 
 
 def test_the_int8_graph_keeps_its_qdq_pairs(exported_bundle):
