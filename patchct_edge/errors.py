@@ -1,6 +1,6 @@
-"""User errors: what went wrong, what was got, what was expected, how to fix it; and the exit codes.
+"""User errors, which name the problem, what was got, what was expected and the fix; exit codes.
 
-A `UserError` is the user's to solve and is shown without a traceback. Any other exception is a bug
+The user can solve a `UserError`, so it is shown without a traceback. Any other exception is a bug
 of this package and shows its traceback.
 """
 
@@ -27,24 +27,24 @@ class UserError(Exception):
     """An error that the user can solve.
 
     Args:
-        what: one sentence, what went wrong.
-        got: what was found.
+        problem: one sentence that says what went wrong.
+        got: the value or state that caused it.
         expected: what would have been right.
-        fix: what to do, a command where there is one.
+        fix: what to do, a command if there is one.
     """
 
     exit_code = ExitCode.USAGE
 
     def __init__(
         self,
-        what: str,
+        problem: str,
         *,
         got: object | None = None,
         expected: object | None = None,
         fix: str | None = None,
     ) -> None:
-        self.what = what
-        lines = [what]
+        self.problem = problem
+        lines = [problem]
         for name, value in (("got", got), ("expected", expected), ("fix", fix)):
             if value is not None:
                 lines.append(f"  {name + ':':<10}{value}")
@@ -52,11 +52,11 @@ class UserError(Exception):
 
 
 class ImageError(UserError):
-    """A file that cannot be decoded into a picture."""
+    """A file that cannot be decoded into an image."""
 
 
 class BundleError(UserError):
-    """A bundle that is missing, altered or of another format version."""
+    """A bundle that is missing, was altered or has another format version."""
 
 
 class EngineError(UserError):
@@ -66,7 +66,7 @@ class EngineError(UserError):
 
 
 class GateError(UserError):
-    """A measured figure that lies outside the limit it was given."""
+    """A measured figure that lies outside the limit of its gate."""
 
     exit_code = ExitCode.GATE_FAILED
 
@@ -86,9 +86,10 @@ class MissingLibraryError(EngineError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of a file that a person wrote: where it is and what is wrong.
+    """One fault of a file that a person wrote.
 
-    `row` counts lines from 1 (the header is 1), or is None where the file has no rows.
+    Args:
+        row: line of the file, counted from 1 (the header is 1), or None if the file has no rows.
     """
 
     file: str
@@ -101,26 +102,26 @@ class Fault:
 
 
 class FaultsError(UserError):
-    """All faults of a data set or a configuration, listed together."""
+    """All faults of a dataset or a configuration, listed together."""
 
-    SHOWN = 50
+    MAX_LISTED = 50
 
-    def __init__(self, what: str, faults: Iterable[Fault], *, fix: str | None = None) -> None:
+    def __init__(self, problem: str, faults: Iterable[Fault], *, fix: str | None = None) -> None:
         self.faults = list(faults)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        shown = [f"  {fault}" for fault in self.faults[: self.SHOWN]]
-        if len(self.faults) > self.SHOWN:
-            shown.append(f"  ... and {len(self.faults) - self.SHOWN} more")
-        super().__init__("\n".join([f"{what} ({count})", *shown]), fix=fix)
+        lines = [f"  {fault}" for fault in self.faults[: self.MAX_LISTED]]
+        if len(self.faults) > self.MAX_LISTED:
+            lines.append(f"  ... and {len(self.faults) - self.MAX_LISTED} more")
+        super().__init__("\n".join([f"{problem} ({count})", *lines]), fix=fix)
 
 
-def on_one_line(error: object) -> str:
-    """Return a message of several lines as one, for a row or a log."""
+def join_lines(error: object) -> str:
+    """Return a message of several lines as one line, for a row or a log."""
     return "; ".join(" ".join(line.split()) for line in str(error).splitlines())
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `"did you mean 'x'?"` for the closest known word, else a list of what is known."""
+    """Return `"did you mean 'x'?"` for the closest known word, else a list of the known words."""
     known = list(known)
     close = get_close_matches(word, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"one of {', '.join(known)}"

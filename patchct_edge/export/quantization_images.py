@@ -137,7 +137,7 @@ def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> ImageBatch:
     try:
         return np.stack(list(map_in_order(read, paths, workers=workers, max_pending=4 * workers)))
     except ImageError as error:
-        raise UserError(f"a photo for the export cannot be read: {error.what}") from None
+        raise UserError(f"a photo for the export cannot be read: {error.problem}") from None
 
 
 def _noise(preprocessing: Preprocessing, count: int = 32) -> ImageBatch:

@@ -35,7 +35,7 @@ def describe_gpu() -> str:
     try:
         found = query_device()
     except EngineError as error:
-        return f"none: {error.what}"
+        return f"none: {error.problem}"
     return f"{found.name}; compute capability {found.compute_capability}, CUDA {found.driver}"
 
 

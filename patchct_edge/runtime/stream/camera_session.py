@@ -9,7 +9,7 @@ from typing import Any
 
 from patchct_edge.arrays import RGB, Floats
 from patchct_edge.bundle import Tag
-from patchct_edge.errors import on_one_line
+from patchct_edge.errors import join_lines
 from patchct_edge.runtime.stream.events import (
     CameraEvent,
     ChangeReason,
@@ -80,7 +80,7 @@ class CameraSession:
         self._settled(frame)
         self._blind = self._blind or time.monotonic()
         self.camera.counts.failed += 1
-        kind, text = type(error).__name__, on_one_line(error)
+        kind, text = type(error).__name__, join_lines(error)
         self._trouble.failed(
             f"{self.camera.name}: frame {frame.number} has no tags: {kind}: {text}"
         )

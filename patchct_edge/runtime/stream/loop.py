@@ -16,7 +16,7 @@ import numpy as np
 
 from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Preprocessing
-from patchct_edge.errors import on_one_line
+from patchct_edge.errors import join_lines
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.camera_session import CameraSession
 from patchct_edge.runtime.stream.model_host import Loader
@@ -245,7 +245,7 @@ class Loop:
         try:
             fresh = self._loader.take()
         except Exception as error:  # as of an engine's library
-            why = on_one_line(error)
+            why = join_lines(error)
             self._note(
                 f"not reloaded, going on as before: {why}"
                 if self._reloading

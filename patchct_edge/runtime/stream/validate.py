@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.bundle import enclosing_bundle
 from patchct_edge.bundle.precisions import PRECISIONS
-from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, on_one_line
+from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, join_lines
 from patchct_edge.runtime.engines.select import ENGINES
 from patchct_edge.runtime.stream.parse import Location, describe_location, parse_settings
 from patchct_edge.runtime.stream.redaction import find_secrets, redact
@@ -93,7 +93,7 @@ def _camera_faults(settings: StreamSettings) -> Iterator[str]:
         try:
             _check_camera(camera)
         except UserError as error:
-            yield f"{camera.name}: {on_one_line(error)}"
+            yield f"{camera.name}: {join_lines(error)}"
         if not camera.name.strip():
             yield f"{redact(camera.source)}: a camera needs a name"
     for name, count in Counter(camera.name for camera in settings.cameras).items():
@@ -191,7 +191,7 @@ def _threshold_faults(settings: StreamSettings) -> Iterator[str]:
     try:
         labels = Bundle(settings.model).labels
     except UserError as error:
-        yield on_one_line(error)
+        yield join_lines(error)
         return
     for label, threshold in settings.thresholds.items():
         if label not in labels:

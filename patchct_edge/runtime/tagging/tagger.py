@@ -11,7 +11,7 @@ import numpy as np
 from patchct_edge.arrays import RGB, Floats, ImageBatch
 from patchct_edge.bundle import Bundle, Calibration, Tag
 from patchct_edge.closeable import Closeable
-from patchct_edge.errors import on_one_line
+from patchct_edge.errors import join_lines
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.runtime.tagging.pipeline import score_images
@@ -133,7 +133,7 @@ class Tagger(Closeable):
             ):
                 if logits is None:
                     assert error is not None
-                    yield TagRow(str(path), error=(type(error).__name__, on_one_line(error)))
+                    yield TagRow(str(path), error=(type(error).__name__, join_lines(error)))
                 else:
                     yield TagRow(str(path), self._tags(logits, threshold, top_k, all_scores))
         finally:

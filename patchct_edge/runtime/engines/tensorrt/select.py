@@ -55,7 +55,7 @@ def select_compiled(bundle: Bundle, precision: str, *, similarity: bool, trust: 
         query_device()  # before any object of the library exists
         device = target_device(trt)
     except EngineError as error:
-        return Selection(None, error.what)
+        return Selection(None, error.problem)
     reasons = []
     for record in records:
         mismatch = record.describe_mismatch(

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from patchct_edge.arrays import RGB
-from patchct_edge.errors import on_one_line
+from patchct_edge.errors import join_lines
 from patchct_edge.logs import RecurringFailureFilter
 from patchct_edge.runtime.stream.events import Message
 from patchct_edge.runtime.stream.redaction import redact
@@ -77,7 +77,7 @@ class Sink(ABC):
 
     def describe(self, text: object) -> str:
         """Return a text as one line without passwords, for the log."""
-        return redact(on_one_line(text), self.secrets)
+        return redact(join_lines(text), self.secrets)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from patchct_edge.errors import EngineError, UserError, on_one_line
+from patchct_edge.errors import EngineError, UserError, join_lines
 from patchct_edge.runtime.stream.backoff import Backoff
 from patchct_edge.runtime.stream.events import CameraEvent, CameraState
 from patchct_edge.runtime.stream.redaction import redact
@@ -218,4 +218,4 @@ class Camera:
 
     def _describe_error(self, error: Exception) -> str:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        return redact(on_one_line(text), self._address.secrets)
+        return redact(join_lines(text), self._address.secrets)
