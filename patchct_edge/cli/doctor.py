@@ -1,4 +1,4 @@
-"""patchct doctor: what this machine can run, and what to install for the rest."""
+"""patchct doctor: list what this machine can run, and how to install the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from patchct_edge.requirements import find_requirement
 class Library(NamedTuple):
     """A library that some command needs; `extra` is "" where every installation has it."""
 
-    name: str  # of the distribution
+    name: str  # on the package index
     module: str
     purpose: str
     extra: str
@@ -26,70 +26,75 @@ class Library(NamedTuple):
 LIBRARIES = (
     Library("openvino", "openvino", "tag on a CPU", ""),
     Library("onnxruntime", "onnxruntime", "tag on a CPU, second engine", "onnxruntime"),
-    Library("torch", "torch", "train", "train"),
-    Library("transformers", "transformers", "train", "train"),
-    Library("safetensors", "safetensors", "train", "train"),
+    Library("torch", "torch", "train, export", "train"),
+    Library("transformers", "transformers", "train, export", "train"),
+    Library("safetensors", "safetensors", "train, export", "train"),
     Library("onnx", "onnx", "export", "export"),
     Library("onnxscript", "onnxscript", "export", "export"),
     Library("onnxsim", "onnxsim", "export", "export"),
     Library("nncf", "nncf", "export INT8", "export"),
     Library("sympy", "sympy", "export FP16", "export"),
-    Library("av", "av", "stream video", "stream"),
+    Library("av", "av", "stream cameras and videos", "stream"),
     Library("paho-mqtt", "paho", "stream to MQTT", "stream"),
-    Library("matplotlib", "matplotlib", "pictures", "report"),
-    Library("jinja2", "jinja2", "pages", "report"),
-    Library("scikit-learn", "sklearn", "demo", "demo"),
-    Library("scipy", "scipy", "demo", "demo"),
+    Library("matplotlib", "matplotlib", "explain, report", "report"),
+    Library("jinja2", "jinja2", "explain, report", "report"),
+    Library("scikit-learn", "sklearn", "run the demo", "demo"),
+    Library("scipy", "scipy", "run the demo", "demo"),
 )
-# Of a machine with an NVIDIA GPU: one of the first two is enough.
+# For an NVIDIA GPU: TensorRT or TensorRT for RTX, and one library to reach the GPU.
 GPU_LIBRARIES = (
-    Library("tensorrt", "tensorrt", "NVIDIA GPU", ""),
-    Library("tensorrt-rtx", "tensorrt_rtx", "RTX GPU", "rtx"),
-    Library("cuda-bindings", "cuda", "either GPU", "tensorrt"),
-    Library("pycuda", "pycuda", "in its place", ""),
+    Library("tensorrt", "tensorrt", "tag on an NVIDIA GPU", ""),
+    Library("tensorrt-rtx", "tensorrt_rtx", "tag on an RTX GPU", "rtx"),
+    Library("cuda-bindings", "cuda", "reach the GPU", "tensorrt"),
+    Library("pycuda", "pycuda", "reach the GPU, instead", ""),
 )
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Say what is installed here, and how to install what is missing."""
-    found = [(library, _version(library.name)) for library in (*LIBRARIES, *GPU_LIBRARIES)]
-    about = {
+    """List the libraries and devices of this machine, and how to install what is missing."""
+    versions = {library: _find_version(library.name) for library in (*LIBRARIES, *GPU_LIBRARIES)}
+    system = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
+        "cpu": _describe_cpu(),
         "gpu": machine.describe_gpu(),
         **machine.describe_jetson(),
     }
     if as_json:
-        libraries = {library.name: version for library, version in found}
-        typer.echo(json.dumps({**about, "libraries": libraries}, indent=2))
+        libraries = {library.name: version for library, version in versions.items()}
+        typer.echo(json.dumps({**system, "libraries": libraries}, indent=2))
         return
-    for name, value in about.items():
+    for name, value in system.items():
         typer.echo(f"{name:<8}{value}")
     rows = [
-        (each.name, version or "missing", each.purpose, "" if version else _install(each))
-        for each, version in found
+        (
+            library.name,
+            version or "missing",
+            library.purpose,
+            "" if version else _install_command(library),
+        )
+        for library, version in versions.items()
     ]
-    console.print_table(("library", "version", "for", "to install"), rows, text_columns=4)
-    if any(each.name == "torch" and version is None for each, version in found):
-        typer.echo("Choose torch's build first, such as pip install torch==2.13.0: see the README.")
+    console.print_table(("library", "version", "needed to", "to install"), rows, text_columns=4)
+    if any(library.name == "torch" and version is None for library, version in versions.items()):
+        typer.echo("Choose the build of torch first, CPU or CUDA: see the README.")
 
 
-def _version(distribution: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
-        return metadata.version(distribution)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _install(library: Library) -> str:
+def _install_command(library: Library) -> str:
     if library.name == "tensorrt" and machine.JETSON.exists():
-        return "apt install nvidia-jetpack; python3 -m venv --system-site-packages"
+        return "apt install nvidia-jetpack; python3 -m venv --system-site-packages .venv"
     return f"pip install '{find_requirement(library.name)}'"
 
 
-def _cpu() -> str:
-    """Name the CPU and the instructions that decide how fast INT8 and bfloat16 are."""
+def _describe_cpu() -> str:
+    """Return the CPU's name and the instructions that decide how fast INT8 and bfloat16 are."""
     try:
         import openvino
     except ImportError:

@@ -1,4 +1,4 @@
-"""patchct explain: where in a photo each label is, and which patches a label is made of."""
+"""patchct explain: show where in a photo each label is, or which patches a label is made of."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PICTURES = (".png", ".html")
-NUMBERS = (".json", ".npy")
-MOST = 100  # photos in one PNG, which is whole in memory
+PICTURE_SUFFIXES = (".png", ".html")
+NUMBER_SUFFIXES = (".json", ".npy")
+MAX_PNG_PHOTOS = 100  # a PNG is held in memory as a whole
 
 
 def explain(
-    model: Annotated[Path, typer.Option(help="The bundle.", metavar="X.patchct")],
+    model: options.ModelPath,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -47,12 +47,15 @@ def explain(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Show this label, predicted or not; repeatable; the tags by default."),
+        typer.Option(
+            help="Label to show, predicted or not; repeatable; the predicted tags by default."
+        ),
     ] = None,
     prototypes: Annotated[
         Path | None,
         typer.Option(
-            help="Show the patches of this data set that carry each label most; none by default.",
+            help="Show the patches of this dataset that are most similar to each label; no "
+            "dataset by default.",
             metavar="DATA",
         ),
     ] = None,
@@ -62,99 +65,105 @@ def explain(
     precision: options.Precision = None,
     trust_engine: options.TrustEngine = False,
 ) -> ExitCode:
-    """Show where in a photo each label is: heat maps as a picture or a page, or the numbers."""
+    """Show where in a photo each label is: heat maps as a picture, a page, or numbers."""
     from patchct_edge.bundle import Bundle
     from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     _check_usage(inputs, prototypes, split or images)
     target = output or Path("prototypes.png" if prototypes else "maps.png")
-    _check_output(target, PICTURES if prototypes else (*PICTURES, *NUMBERS))
-    opened = Bundle(model)
-    labels = _known(label or (), opened.labels)
-    photos = _photos(inputs, target) if inputs else []
-    data = (
+    suffixes = PICTURE_SUFFIXES if prototypes else (*PICTURE_SUFFIXES, *NUMBER_SUFFIXES)
+    _check_output(target, suffixes)
+    bundle = Bundle(model)
+    labels = _check_labels(label or (), bundle.labels)
+    photos = _find_photos(inputs, target) if inputs else []
+    dataset = (
         None
         if prototypes is None
         else options.read_dataset(
-            prototypes, prefer="val", split=split, labels=opened.labels, images=images
+            prototypes, prefer="val", split=split, labels=bundle.labels, images=images
         )
     )
     request = EngineRequest(
-        engine, precision, similarity=True, latency=data is None, trust=trust_engine
+        engine, precision, similarity=True, latency=dataset is None, trust=trust_engine
     )
-    with open_engine(opened, request) as running:
-        if data is not None:
-            complete = _draw_prototypes(opened, running, data, labels, target)
+    with open_engine(bundle, request) as opened_engine:
+        if dataset is not None:
+            complete = _draw_prototypes(bundle, opened_engine, dataset, labels, target)
         else:
-            complete = _explain_photos(opened, running, photos, labels, target)
+            complete = _explain_photos(bundle, opened_engine, photos, labels, target)
     return ExitCode.OK if complete else ExitCode.SOME_INPUTS_FAILED
 
 
 def _explain_photos(
     bundle: Bundle, engine: Engine, photos: list[Path], labels: Sequence[str], target: Path
 ) -> bool:
-    """Write what is known of all photos that can be read; return whether that is all of them."""
-    failed: list[Path] = []
-    pictures = _readable(bundle, engine, photos, labels, failed)
-    first = next(pictures, None)
+    """Write the explanations of all readable photos; return whether every photo was readable."""
+    unreadable: list[Path] = []
+    explanations = _explain_readable(bundle, engine, photos, labels, unreadable)
+    first = next(explanations, None)
     if first is not None:
-        pictures = chain([first], console.track(pictures, "explaining", len(photos) - 1))
-        with _writing(target):
-            _writer(bundle, engine, labels, target)(pictures)
+        explanations = chain([first], console.track(explanations, "explaining", len(photos) - 1))
+        with _report_write_errors(target):
+            _choose_writer(bundle, engine, labels, target)(explanations)
         logger.info(f"wrote {target}")
-    return not failed
+    return not unreadable
 
 
-def _readable(
-    bundle: Bundle, engine: Engine, photos: list[Path], labels: Sequence[str], failed: list[Path]
+def _explain_readable(
+    bundle: Bundle,
+    engine: Engine,
+    photos: list[Path],
+    labels: Sequence[str],
+    unreadable: list[Path],
 ) -> Iterator[Explanation]:
-    """Yield the photos that can be decoded, and warn of the others."""
+    """Explain the photos that can be decoded; warn of the others and add them to `unreadable`."""
     from patchct_edge.explain.maps import explain_photo
 
     for path in photos:
         try:
             yield explain_photo(bundle, engine, path, labels)
         except ImageError as error:
-            failed.append(path)
-            logger.warning(str(error))
+            unreadable.append(path)
+            logger.warning("%s", error)
 
 
-def _writer(
+def _choose_writer(
     bundle: Bundle, engine: Engine, labels: Sequence[str], target: Path
 ) -> Callable[[Iterable[Explanation]], None]:
-    """Return what writes explained photos, by the suffix of the file."""
+    """Return the function that writes explanations in the format of the target's suffix."""
     from patchct_edge.explain import numbers, overlay
 
     if target.suffix == ".json":
-        about = {
+        header = {
             "model": bundle.manifest.fingerprint,
             "engine": engine.record.to_json(),
             "tau": bundle.manifest.tau,
             "grid": bundle.manifest.grid,
         }
-        return lambda pictures: numbers.write_json(about, pictures, target)
+        return lambda explanations: numbers.write_json(header, explanations, target)
     if target.suffix == ".npy":
-        shown = labels or bundle.labels
-        logger.info(f"labels: {', '.join(shown)}")
-        columns = [bundle.labels.index(label) for label in shown]
-        return lambda pictures: numbers.write_npy(columns, pictures, target)
-    return lambda pictures: _write_figure(overlay.draw_map_figure(pictures), target)
+        array_labels = labels or bundle.labels
+        logger.info(f"labels: {', '.join(array_labels)}")
+        columns = [bundle.labels.index(label) for label in array_labels]
+        return lambda explanations: numbers.write_npy(columns, explanations, target)
+    return lambda explanations: _write_figure(overlay.draw_map_figure(explanations), target)
 
 
 def _draw_prototypes(
-    bundle: Bundle, engine: Engine, data: Dataset, labels: Sequence[str], target: Path
+    bundle: Bundle, engine: Engine, dataset: Dataset, labels: Sequence[str], target: Path
 ) -> bool:
-    """Draw the strongest patches of each label; return whether every photo could be read."""
-    from patchct_edge.explain import prototypes
+    """Draw the most similar patches of each label; return whether every photo was readable."""
+    from patchct_edge.explain.prototypes import draw_prototype_figure, find_prototypes
 
-    with console.counting("searching", len(data)) as progress:
-        result = prototypes.find_prototypes(bundle, engine, data, labels or bundle.labels, progress)
-    for failure in result.unreadable:
+    with console.progress() as progress:
+        advance = progress.stage("searching patches", len(dataset))
+        prototypes = find_prototypes(bundle, engine, dataset, labels or bundle.labels, advance)
+    for failure in prototypes.unreadable:
         logger.warning(failure)
-    with _writing(target):
-        _write_figure(prototypes.draw_prototype_figure(result, bundle, data), target)
+    with _report_write_errors(target):
+        _write_figure(draw_prototype_figure(prototypes, bundle, dataset), target)
     logger.info(f"wrote {target}")
-    return not result.unreadable
+    return not prototypes.unreadable
 
 
 def _write_figure(figure: Figure, target: Path) -> None:
@@ -166,28 +175,28 @@ def _write_figure(figure: Figure, target: Path) -> None:
 
 
 def _check_usage(
-    inputs: list[str] | None, prototypes: Path | None, choice: str | Path | None
+    inputs: list[str] | None, prototypes: Path | None, dataset_option: str | Path | None
 ) -> None:
-    """Refuse photos with a data set, neither of them, and a choice of a data set's photos alone."""
+    """Refuse both or neither of photos and a dataset, and a dataset's options without one."""
     if bool(inputs) == bool(prototypes):
         raise UserError(
             "explain takes either photos or --prototypes",
             got="both" if inputs else "neither",
             fix="patchct explain photo.jpg --model X.patchct",
         )
-    if inputs and choice:
+    if inputs and dataset_option:
         raise UserError(
-            "--split and --images belong to the data set of --prototypes",
-            got=choice,
+            "--split and --images belong to the dataset of --prototypes",
+            got=dataset_option,
             fix="leave them out",
         )
 
 
 def _check_output(target: Path, suffixes: Sequence[str]) -> None:
-    """Refuse a file that cannot be written before anything is computed."""
+    """Refuse a file that cannot be written, before anything is computed."""
     if target.suffix not in suffixes:
         raise UserError(
-            f"cannot tell what to write to {target}",
+            f"the suffix of {target} does not name a format",
             got=target.suffix or "no suffix",
             expected=" or ".join(suffixes),
             fix=f"-o maps{suffixes[0]}",
@@ -196,36 +205,40 @@ def _check_output(target: Path, suffixes: Sequence[str]) -> None:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    """Tell what a file system refuses, such as a name too long or a disk that is full."""
+def _report_write_errors(target: Path) -> Iterator[None]:
+    """Turn what a file system refuses, such as a name too long, into an error of the user."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}", fix="another -o") from None
+        raise UserError(
+            f"cannot write {target}: {error.strerror}", fix="choose another -o"
+        ) from None
 
 
-def _known(asked: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Return the labels that were asked for, each once."""
-    for label in asked:
+def _check_labels(requested: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Return the requested labels, each once, after checking that the model has them."""
+    for label in requested:
         if label not in labels:
             raise UserError(
                 "the model has no such label", got=label, expected=did_you_mean(label, labels)
             )
-    return list(dict.fromkeys(asked))
+    return list(dict.fromkeys(requested))
 
 
-def _photos(inputs: list[str], target: Path) -> list[Path]:
-    """Return the photos that are meant, none of which may be written over."""
+def _find_photos(inputs: list[str], target: Path) -> list[Path]:
+    """Return the photos to explain, none of which may be overwritten."""
     from patchct_edge.runtime.tagging.inputs import find_images
 
-    found = list(find_images(inputs))
-    if target.suffix == ".png" and len(found) > MOST:
+    photos = list(find_images(inputs))
+    if target.suffix == ".png" and len(photos) > MAX_PNG_PHOTOS:
         raise UserError(
-            "too many photos for one picture",
-            got=len(found),
-            expected=f"at most {MOST}",
+            "too many photos for one PNG",
+            got=len(photos),
+            expected=f"at most {MAX_PNG_PHOTOS}",
             fix="-o maps.html",
         )
-    if options.is_same_file(target, found):
-        raise UserError(f"-o would overwrite {target}", got="one of the photos", fix="another -o")
-    return found
+    if options.is_same_file(target, photos):
+        raise UserError(
+            f"-o would overwrite {target}", got="one of the photos", fix="choose another -o"
+        )
+    return photos

@@ -86,14 +86,9 @@ def read_dataset(
     from patchct_edge import datasets
 
     dataset = datasets.read_dataset(path, split=split, labels=labels, images=images, prefer=prefer)
-    return dataclasses.replace(log_warnings(dataset), prompts=dict(prompts or {}))
-
-
-def log_warnings(dataset: Dataset) -> Dataset:
-    """Log the warnings of a dataset, and return it without them."""
     for warning in dataset.warnings:
         logger.warning(warning)
-    return dataclasses.replace(dataset, warnings=())
+    return dataclasses.replace(dataset, warnings=(), prompts=dict(prompts or {}))
 
 
 def check_outside_bundles(target: Path) -> None:

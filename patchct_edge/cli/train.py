@@ -1,8 +1,7 @@
-"""patchct train: a PatchCT from labelled photos."""
+"""patchct train: train a PatchCT model on labeled photos."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,24 +12,26 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import UserError
 
 if TYPE_CHECKING:
-    from patchct_edge.datasets import Dataset
     from patchct_edge.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
 def train(
-    data: options.DataPath,
+    data_path: options.DataPath,
     out: Annotated[Path, typer.Option(help="Run folder to write.", metavar="RUN")],
     val: Annotated[
         Path | None,
-        typer.Option(help="Data set to validate on; DATA's val split, or a tenth, by default."),
+        typer.Option(
+            help="Dataset to validate on; by default DATA's val split, or a tenth of DATA.",
+            metavar="DATA",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Label set, one a line, with a prompt after a tab; "
-            "the table's or the train split's by default.",
+            help="Label set: one label a line, optionally a tab and a prompt; by default the "
+            "labels of the embedding table, or of the train split.",
             metavar="FILE",
         ),
     ] = None,
@@ -38,7 +39,7 @@ def train(
     image_encoder: Annotated[
         str | None,
         typer.Option(
-            help="Hub id or folder of the image encoder; facebook/deit-tiny-patch16-224 by default."
+            help="Image encoder: hub id or folder; facebook/deit-tiny-patch16-224 by default."
         ),
     ] = None,
     label_encoder: Annotated[
@@ -50,79 +51,86 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the images; 8 by default.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step; 32 by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step; 32 by default.")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of weights, order and augmentation; 0 by default.")
+        int | None,
+        typer.Option(help="Seed of weights, image order and augmentation; 0 by default."),
     ] = None,
-    set_: Annotated[
+    assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="Any setting, as NAME=VALUE; --settings lists the defaults.",
-            metavar="N=V",
+            help="Any setting, repeatable; --settings lists all with their defaults.",
+            metavar="NAME=VALUE",
         ),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="config.json with settings, such as a run's; none by default."),
+        typer.Option(
+            help="JSON file of settings, such as config.json of a run; none by default.",
+            metavar="FILE",
+        ),
     ] = None,
-    from_: Annotated[
+    start_from: Annotated[
         Path | None,
         typer.Option(
             "--from", help="Run whose best weights to fine-tune; none by default.", metavar="RUN"
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch of --out.")
+        bool, typer.Option("--resume", help="Continue the run in --out after its last epoch.")
     ] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda; the GPU by default where there is one.")
+        str | None, typer.Option(help="cpu or cuda; by default the GPU, if there is one.")
     ] = None,
     settings: Annotated[
         bool,
         typer.Option(
             "--settings",
-            callback=lambda wanted: _print_settings(wanted),
+            callback=lambda requested: _print_settings(requested),
             is_eager=True,
-            help="List every setting with its default.",
+            help="List every setting with its default, values and meaning, and exit.",
         ),
     ] = False,
 ) -> None:
-    """Train on labelled photos; leaves a run folder for `patchct export`."""
-    from patchct_edge.train import loop
+    """Train a model on labeled photos; writes a run folder for patchct export."""
+    from patchct_edge.train.data import read_training_datasets
+    from patchct_edge.train.loop import train_model
 
-    named = {
+    values = {
         "image_encoder": image_encoder,
         "label_encoder": label_encoder,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
     }
-    chosen = {name: value for name, value in named.items() if value is not None}
-    base = _base_config(config, from_, out if resume else None)
-    found = _config(base, {**chosen, **_assignments(set_ or [])})
+    values = {name: value for name, value in values.items() if value is not None}
+    values |= _parse_assignments(assignments or [])
+    train_config = _read_config(config, start_from, out if resume else None, values)
     _check_out(out, resume)
-    training, validation = _data_sets(data, val, labels, images, found)
+    training, validation = read_training_datasets(
+        data_path, train_config, val_path=val, labels_file=labels, image_folder=images
+    )
     with console.progress() as progress:
-        state = loop.train_model(
+        state = train_model(
             training,
             validation,
             out,
-            found,
+            train_config,
             progress,
             device=device,
-            start_from=from_,
+            start_from=start_from,
             resume=resume,
         )
     if state.best_map is not None:
-        shown = f"{state.best_map * 100:.2f} (epoch {state.best_epoch})"
         logger.info(
-            f"best val mAP {shown}; patchct export {out} --out NAME.patchct --quant-data DATA"
+            f"best val mAP {console.percent(state.best_map)} (epoch {state.best_epoch}); "
+            f"next: patchct export {out} --out NAME.patchct --quant-data {data_path}"
         )
 
 
-def _print_settings(wanted: bool) -> None:
-    if wanted:
+def _print_settings(requested: bool) -> None:
+    if requested:
         from patchct_edge.train.config import list_settings
 
         headers = ("setting", "default", "values", "meaning")
@@ -130,69 +138,38 @@ def _print_settings(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _assignments(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
+def _parse_assignments(assignments: list[str]) -> dict[str, str]:
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
         if not equals:
-            raise UserError("--set takes NAME=VALUE", got=pair, fix="patchct train --settings")
-        found[name] = value
-    return found
+            raise UserError(
+                "--set takes NAME=VALUE", got=assignment, fix="patchct train --settings"
+            )
+        values[name] = value
+    return values
 
 
-def _base_config(config: Path | None, start_from: Path | None, resumed: Path | None) -> Path | None:
-    """Return the config.json whose values are the defaults of this run."""
+def _read_config(
+    path: Path | None, start_from: Path | None, resumed_run: Path | None, values: dict[str, Any]
+) -> TrainConfig:
+    """Read the settings: `values`, over those of a file, over those of a run, over the defaults."""
     from patchct_edge.train.checkpoint import read_state
-
-    run = resumed or start_from
-    if run is not None:
-        read_state(run)  # says what to do where it is no run
-    return config or (run / "config.json" if run else None)
-
-
-def _config(base: Path | None, values: dict[str, Any]) -> TrainConfig:
     from patchct_edge.train.config import parse_config, read_config
 
-    return read_config(base, values) if base else parse_config(values, "command line")
+    run = resumed_run or start_from
+    if run is not None:
+        read_state(run)  # raises an error that helps if it is not a run
+        path = path or run / "config.json"
+    return parse_config(values, "command line") if path is None else read_config(path, values)
 
 
 def _check_out(out: Path, resume: bool) -> None:
+    """Refuse to write over a file, or over a run that is not resumed."""
     if out.exists() and not out.is_dir():
-        raise UserError("--out is a file", got=out, expected="a folder, or a name for one")
+        raise UserError("--out is a file", got=out, expected="a folder, or the name of a new one")
     if not resume and (out / "run.json").exists():
         raise UserError(
             f"{out} already holds a run",
-            fix=f"--resume to go on with it, or another --out (or delete it: rm -r {out})",
+            fix=f"--resume to continue it, or choose another --out (or delete it: rm -r {out})",
         )
-
-
-def _data_sets(
-    source: Path, val: Path | None, labels: Path | None, images: Path | None, config: TrainConfig
-) -> tuple[Dataset, Dataset]:
-    from patchct_edge.datasets import (
-        read_all_splits,
-        read_labels_file,
-        select_split,
-        split_off_validation,
-    )
-    from patchct_edge.train.encoders.labels import read_table_names
-
-    names: tuple[str, ...] | None = None
-    prompts: dict[str, str] = {}
-    if labels is not None:
-        names, prompts = read_labels_file(labels)
-    elif config.label_encoder.endswith(".npz"):
-        names = tuple(read_table_names(Path(config.label_encoder)))
-    whole = read_all_splits(source, images)
-    training = options.log_warnings(select_split(whole, prefer="train", labels=names))
-    names = training.label_set
-    if val is not None:
-        validation = options.read_dataset(val, prefer="val", labels=names, images=images)
-    elif whole.has_split("val"):
-        validation = select_split(whole, prefer="val", labels=names)
-    else:
-        training, validation = split_off_validation(training)
-        logger.warning(
-            f"there is no val split: {len(validation)} images, drawn at random, are held out"
-        )
-    return dataclasses.replace(training, prompts=prompts), validation

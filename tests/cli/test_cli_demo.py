@@ -32,7 +32,7 @@ def test_a_name_that_can_be_no_folder_is_refused(run_cli, tmp_path, name):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("library", demo.NEEDED, ids=lambda library: library.name)
+@pytest.mark.parametrize("library", demo.LIBRARIES_NEEDED, ids=lambda library: library.name)
 def test_a_missing_library_is_told_before_anything_is_drawn(
     run_cli, tmp_path, monkeypatch, library
 ):

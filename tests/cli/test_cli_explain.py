@@ -170,13 +170,16 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
     ("words", "expected"),
     [
         (["{p}", "--label", "rde"], ["no such label", "rde", "did you mean 'red'?"]),
-        (["{p}", "-o", "a.jpg"], ["cannot tell", ".jpg", ".png or .html or .json or .npy"]),
-        (["{p}", "-o", "maps"], ["cannot tell", "no suffix"]),
-        (["--prototypes", "{d}", "-o", "a.json"], ["cannot tell", ".png or .html"]),
+        (
+            ["{p}", "-o", "a.jpg"],
+            ["does not name a format", ".jpg", ".png or .html or .json or .npy"],
+        ),
+        (["{p}", "-o", "maps"], ["does not name a format", "no suffix"]),
+        (["--prototypes", "{d}", "-o", "a.json"], ["does not name a format", ".png or .html"]),
         (["{p}", "-o", "no/a.png"], ["cannot write", "no folder no", "mkdir -p no"]),
         (["{p}/*.gif"], ["no image was found"]),
         (["{p}", "--prototypes", "{d}"], ["either photos or --prototypes", "both"]),
-        (["{p}", "--split", "val"], ["belong to the data set of --prototypes", "val"]),
+        (["{p}", "--split", "val"], ["belong to the dataset of --prototypes", "val"]),
         (["{p}", "-o", f"{'x' * 250}.png"], ["cannot write", "too long"]),
         ([], ["either photos or --prototypes", "neither"]),
         (["{p}", "--engine", "openvin"], ["openvin", "'openvino'?"]),
@@ -209,7 +212,7 @@ def test_a_photo_is_never_written_over(explain, photos):
 def test_too_many_photos_for_one_picture(explain, photos):
     many = [photos / "amber.png"] * 101
     result = explain(*many, code=2)
-    assert "too many photos" in result.stderr
+    assert "too many photos for one PNG" in result.stderr
     assert "-o maps.html" in result.stderr
     explain(*many, "-o", "a.json", "--engine", "fake")
     assert len(read_json()["photos"]) == 101
