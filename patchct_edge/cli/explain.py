@@ -48,7 +48,7 @@ def explain(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Label to show, predicted or not; repeatable; the predicted tags by default."
+            help="Label to show, predicted or not; repeatable; the tags by default."
         ),
     ] = None,
     prototypes: Annotated[

@@ -38,13 +38,13 @@ def stream(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="The bundle; required without --config.", metavar="X.patchct"),
+        typer.Option(help="Bundle of the model; required without --config, no default.", metavar="X.patchct"),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
             help="TOML file of cameras, sinks and thresholds, in place of SOURCE and the other "
-            "options.",
+            "options; none by default.",
             metavar="FILE",
         ),
     ] = None,
@@ -86,7 +86,7 @@ def stream(
         ),
     ] = None,
     udp: Annotated[
-        bool, typer.Option("--udp", help="Receive RTSP over UDP instead of TCP.")
+        bool, typer.Option("--udp", help="Receive RTSP over UDP; over TCP by default.")
     ] = False,
     loop: Annotated[
         bool, typer.Option("--loop", help="Start a file or folder again when it ends.")

@@ -79,7 +79,7 @@ def core_modules():
     packages = {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}
     by_module = metadata.packages_distributions()
     modules = {module for module, names in by_module.items() if packages & {*map(str.lower, names)}}
-    return modules | {"pydantic_core", "tomli"}
+    return modules | {"pydantic_core", "annotated_types", "tomli"}
 
 
 @pytest.mark.parametrize("tool", ["NV Power Mode: MAXN", None])

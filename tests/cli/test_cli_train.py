@@ -122,7 +122,7 @@ def test_config_takes_the_settings_alone(run_cli, data, run, tmp_path):
 def test_without_a_val_split_a_tenth_is_held_out(train_cli, write_squares, tmp_path):
     data = write_squares(tmp_path / "data", train=40)
     result = train_cli(data, tmp_path / "run", "--epochs", 1)
-    assert "warning: there is no val split: 4 images" in result.stderr
+    assert "warning: the dataset has no val split: 4 images" in result.stderr
     assert epochs(tmp_path / "run")[0]["val_map"] is not None
 
 
