@@ -71,7 +71,7 @@ def alone(model: Path, seconds: float, *, fitting: bool) -> dict[str, float]:
             start = time.perf_counter()
             if fitting:
                 pixels = preprocessing.apply(frame)
-            tagger.scores(pixels[None])
+            tagger.score(pixels[None])
             took.append(time.perf_counter() - start)
     took = took[len(took) // 10 :]  # the first ones warm up
     p50, p99 = 1000 * np.percentile(took, (50, 99))

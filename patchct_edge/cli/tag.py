@@ -104,7 +104,7 @@ def tag(
             row_format.value,
             header=header_fields if header else None,
             labels=tagger.bundle.labels,
-            every_score=all_scores,
+            all_scores=all_scores,
         ) as writer:
             for row in console.track(rows, "tagging"):
                 writer.write(row)

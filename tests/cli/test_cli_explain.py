@@ -177,7 +177,7 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
         (["{p}", "-o", "maps"], ["does not name a format", "no suffix"]),
         (["--prototypes", "{d}", "-o", "a.json"], ["does not name a format", ".png or .html"]),
         (["{p}", "-o", "no/a.png"], ["cannot write", "no folder no", "mkdir -p no"]),
-        (["{p}/*.gif"], ["no image was found"]),
+        (["{p}/*.gif"], ["no images found"]),
         (["{p}", "--prototypes", "{d}"], ["either photos or --prototypes", "both"]),
         (["{p}", "--split", "val"], ["belong to the dataset of --prototypes", "val"]),
         (["{p}", "-o", f"{'x' * 250}.png"], ["cannot write", "too long"]),

@@ -148,7 +148,7 @@ def test_the_batch_changes_nothing(tag, photos, batch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["{photos}/*.gif"], ["no image was found", "got:", "expected:", "fix:"]),
+        (["{photos}/*.gif"], ["no images found", "got:", "expected:", "fix:"]),
         (["{photos}", "-o", "{tmp}/no/tags.jsonl"], ["cannot write", "no folder", "mkdir -p"]),
         (["{photos}", "-o", "{tmp}"], ["cannot write", "directory"]),
         (["{photos}", "--header", "--format", "csv"], ["--header", "csv", "--format jsonl"]),
@@ -165,7 +165,7 @@ def test_a_typo_does_not_cost_the_rows_of_the_last_run(tag, photos, tmp_path):
     output = tmp_path / "tags.jsonl"
     tag(photos, "-o", output)
     result = tag(photos / "*.gif", "-o", output, code=2)
-    assert "no image was found" in result.stderr
+    assert "no images found" in result.stderr
     assert found(output.read_text()) == FOUND
 
 

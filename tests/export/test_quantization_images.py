@@ -185,5 +185,5 @@ def test_a_photo_that_cannot_be_read_is_named(source, tmp_path, folder):
 
 
 def test_a_folder_without_photos_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="no image was found"):
+    with pytest.raises(UserError, match="no images found"):
         read(tmp_path)

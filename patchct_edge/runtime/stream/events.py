@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from patchct_edge.bundle import Tag
-from patchct_edge.runtime.tagging.writers import DIGITS
+from patchct_edge.runtime.tagging.writers import SCORE_DIGITS
 
 CameraState = Literal["connected", "lost", "ended"]
 ChangeReason = Literal["score", "lost"]
@@ -51,7 +51,7 @@ class FrameRow:
         if self.error is not None:
             kind, message = self.error
             return {**row, "error": {"type": kind, "message": message}}
-        tags = [{"label": tag.label, "score": round(tag.score, DIGITS)} for tag in self.tags]
+        tags = [{"label": tag.label, "score": round(tag.score, SCORE_DIGITS)} for tag in self.tags]
         return {**row, "tags": tags}
 
 
@@ -83,7 +83,7 @@ class LabelEvent:
             "camera": self.camera,
             "label": self.label,
             "state": "on" if self.on else "off",
-            "score": round(self.score, DIGITS),
+            "score": round(self.score, SCORE_DIGITS),
             "time": timestamp(self.wall),
             "since": timestamp(self.since),
             "reason": self.reason,

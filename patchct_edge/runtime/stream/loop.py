@@ -201,7 +201,7 @@ class Loop:
             return 0
         try:
             with self._taking_ahead(self._most(len(good))):
-                scores = self._model.tagger.scores(np.stack(pixels))
+                scores = self._model.tagger.score(np.stack(pixels))
             if not np.isfinite(scores).all():
                 raise ValueError("the engine's scores are no numbers")
         except Exception as error:  # an engine's library may raise anything

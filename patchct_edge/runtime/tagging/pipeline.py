@@ -1,4 +1,4 @@
-"""Images to logits: a decode pool, the engine and the caller overlap; order is kept."""
+"""Score images: a decode pool, the engine and the caller overlap, and the order is kept."""
 
 from __future__ import annotations
 
@@ -18,83 +18,90 @@ from patchct_edge.errors import ImageError
 from patchct_edge.parallel import map_in_order
 from patchct_edge.runtime.engines.base import Engine, Outputs
 
-PATIENCE = 30.0  # seconds for one file, reading included
+IMAGE_TIMEOUT_S = 30.0  # to read and decode one file
 
 
 class ScoredImage(NamedTuple):
-    """One image: its logits (M,), or the error that came in their place.
-
-    `similarity` is float32 (M, N), where the engine was opened with it.
-    """
+    """One image with its logits, or with the error that explains why it has none."""
 
     path: Path
-    logits: Float32s | None
+    logits: Float32s | None  # (M,)
     error: ImageError | None
-    similarity: Float32s | None = None
+    similarity: Float32s | None = None  # (M, N), if the engine was opened with it
+
+
+class _DecodedImage(NamedTuple):
+    path: Path
+    pixels: RGB | None
+    error: ImageError | None
+
+
+_Batch = list[tuple[Path, ImageError | None]]
 
 
 def score_images(
     paths: Iterable[Path], engine: Engine, preprocessing: Preprocessing, *, batch: int | None = None
 ) -> Iterator[ScoredImage]:
-    """Yield the logits of every image, in order; an image that cannot be read yields its error.
+    """Yield the logits of every image in order; an unreadable image yields its error instead.
 
-    Memory is bounded whatever the number of images.
+    Memory is bounded, whatever the number of images.
 
     Args:
-        batch: images a batch, the engine's own choice by default.
+        batch: images per batch, `engine.best_batch` by default.
     """
     size = batch or engine.best_batch
-    in_flight: deque[list[tuple[Path, ImageError | None]]] = deque()
-    with closing(_decoded(paths, preprocessing, size)) as decoded:
+    in_flight: deque[_Batch] = deque()
+    with closing(_decode_images(paths, preprocessing, size)) as decoded_images:
         try:
-            while group := list(islice(decoded, size)):
-                good = [found for _, found in group if not isinstance(found, ImageError)]
-                if good:
-                    engine.submit(np.stack(good))
-                in_flight.append([(p, f if isinstance(f, ImageError) else None) for p, f in group])
+            while images := list(islice(decoded_images, size)):
+                pixels = [image.pixels for image in images if image.pixels is not None]
+                if pixels:
+                    engine.submit(np.stack(pixels))
+                in_flight.append([(image.path, image.error) for image in images])
                 if len(in_flight) > engine.concurrency:
-                    yield from _landed(engine, in_flight.popleft())
+                    yield from _take_results(engine, in_flight.popleft())
             while in_flight:
-                yield from _landed(engine, in_flight.popleft())
-        finally:  # ended early: what is under way must not become the next caller's result
-            for waiting in in_flight:
+                yield from _take_results(engine, in_flight.popleft())
+        finally:  # after an early end, no batch may become the next caller's result
+            for unfinished in in_flight:
                 with suppress(Exception):
-                    list(_landed(engine, waiting))
+                    list(_take_results(engine, unfinished))
 
 
-def _decoded(
-    paths: Iterable[Path], preprocessing: Preprocessing, size: int
-) -> Generator[tuple[Path, RGB | ImageError], None, None]:
-    """Yield what each path holds, read ahead by a pool that ends when this is closed."""
+def _decode_images(
+    paths: Iterable[Path], preprocessing: Preprocessing, batch: int
+) -> Generator[_DecodedImage, None, None]:
+    """Yield the preprocessed image of each path, decoded ahead by a pool that ends with this."""
 
-    def read(path: Path) -> tuple[Path, RGB | ImageError]:
+    def decode(path: Path) -> _DecodedImage:
         try:
-            return path, preprocessing.read(path)
+            return _DecodedImage(path, preprocessing.read(path), None)
         except ImageError as error:
-            return path, error
+            return _DecodedImage(path, None, error)
 
-    def late(path: Path) -> tuple[Path, RGB | ImageError]:
-        return path, ImageError(f"given up after {PATIENCE:g} s: {path}")
+    def time_out(path: Path) -> _DecodedImage:
+        error = ImageError(f"gave up reading {path} after {IMAGE_TIMEOUT_S:g} s")
+        return _DecodedImage(path, None, error)
 
     workers = os.cpu_count() or 1
     yield from map_in_order(
-        read,
+        decode,
         paths,
         workers=workers,
-        max_pending=2 * size + workers,
-        timeout_s=PATIENCE,
-        on_timeout=late,
+        max_pending=2 * batch + workers,
+        timeout_s=IMAGE_TIMEOUT_S,
+        on_timeout=time_out,
     )
 
 
-def _landed(engine: Engine, group: list[tuple[Path, ImageError | None]]) -> Iterator[ScoredImage]:
-    has_good = any(error is None for _, error in group)
-    rows = _rows(engine.result()) if has_good else iter(())
-    for path, error in group:
+def _take_results(engine: Engine, batch: _Batch) -> Iterator[ScoredImage]:
+    was_submitted = any(error is None for _, error in batch)
+    rows = _iter_rows(engine.result()) if was_submitted else iter(())
+    for path, error in batch:
         logits, similarity = next(rows) if error is None else (None, None)
         yield ScoredImage(path, logits, error, similarity)
 
 
-def _rows(outputs: Outputs) -> Iterator[tuple[Float32s, Float32s | None]]:
+def _iter_rows(outputs: Outputs) -> Iterator[tuple[Float32s, Float32s | None]]:
     similarity = repeat(None) if outputs.similarity is None else outputs.similarity
     return zip(outputs.logits, similarity, strict=False)

@@ -1,4 +1,4 @@
-"""The Python API: open a bundle, tag images."""
+"""The Python API for tagging: open a bundle, tag images."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from patchct_edge.runtime.tagging.writers import TagRow
 
 
 class Tagger(Closeable):
-    """A bundle with an engine that runs it. Not thread-safe.
+    """Tag images with a bundle and an engine that runs it. Not thread-safe.
 
     Attributes:
-        bundle: what was opened.
-        engine: what runs it; `engine.record` says which library and arithmetic.
+        bundle: the model with its labels, preprocessing and calibrations.
+        engine: the engine; `engine.record` names its library and arithmetic.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, *, calibrated: bool = True) -> None:
         self.bundle, self.engine = bundle, engine
-        self._streaming = False
-        default = Calibration.default(len(bundle.labels))
-        self._calibration = bundle.calibration(engine.record.precision) if calibrated else default
+        self._is_tagging_files = False
+        if calibrated:
+            self._calibration = bundle.calibration(engine.record.precision)
+        else:
+            self._calibration = Calibration.default(len(bundle.labels))
 
     @classmethod
     def open(
         cls,
-        bundle: str | Path,
+        path: str | Path,
         *,
         engine: str | None = None,
         precision: str | None = None,
@@ -46,22 +48,26 @@ class Tagger(Closeable):
         """Open a bundle with the fastest engine that fits this machine.
 
         Args:
-            engine, precision: choose for yourself.
-            latency: for one image at a time, instead of the throughput of many.
-            trust: run a compiled engine that comes from another machine: it is code.
-            calibrated: with the bundle's calibration, where it has one.
+            path: the bundle, a folder NAME.patchct.
+            engine: take this engine only: tensorrt, openvino, onnxruntime or fake.
+            precision: take this precision only: int8, fp16 or fp32.
+            latency: optimize for one image at a time, instead of the throughput of many.
+            trust: run a compiled engine that comes from another machine. An engine is code.
+            calibrated: use the bundle's calibration if it has one; otherwise the scores are raw
+                and every threshold is 0.5.
 
         Raises:
-            BundleError: no bundle, or an altered one.
-            EngineError: no engine can run it here.
+            BundleError: the path is not a bundle, or the bundle was altered.
+            EngineError: no engine can run it on this machine.
+            UserError: the engine or precision is unknown.
         """
-        opened = Bundle(bundle)
+        bundle = Bundle(path)
         request = EngineRequest(engine, precision, latency=latency, trust=trust)
-        running = open_engine(opened, request)
+        opened_engine = open_engine(bundle, request)
         try:
-            return cls(opened, running, calibrated=calibrated)
+            return cls(bundle, opened_engine, calibrated=calibrated)
         except BaseException:
-            running.close()
+            opened_engine.close()
             raise
 
     def tag(
@@ -72,42 +78,44 @@ class Tagger(Closeable):
         top_k: int | None = None,
         all_scores: bool = False,
     ) -> list[Tag]:
-        """Return the tags of one image (a file, its bytes, or RGB uint8 (H, W, 3)), best first.
+        """Return the tags of one image, highest score first.
 
         Args:
-            threshold: one threshold, 0..1, in place of the calibrated ones.
-            top_k: at most so many tags.
-            all_scores: every label with its score, whatever the thresholds.
+            image: a file, the bytes of a file, or RGB pixels, uint8 (H, W, 3).
+            threshold: one threshold, 0..1, instead of those of the calibration.
+            top_k: return at most this many tags.
+            all_scores: return every label with its score, whatever its threshold.
 
         Raises:
             ImageError: the image cannot be decoded.
-            RuntimeError: a `tag_files` is under way.
+            RuntimeError: a `tag_files` has not ended.
         """
         self._check_idle()
         preprocessing = self.bundle.preprocessing
-        pixels = (
-            preprocessing.apply(image)
-            if isinstance(image, np.ndarray)
-            else preprocessing.read(image)
-        )
+        if isinstance(image, np.ndarray):
+            pixels = preprocessing.apply(image)
+        else:
+            pixels = preprocessing.read(image)
         logits = self.engine.infer(pixels[None]).logits[0]
-        return self._tags(logits, threshold, top_k, all_scores)
+        return self._calibration.tag_image(
+            logits, self.bundle.labels, threshold=threshold, top_k=top_k, all_scores=all_scores
+        )
 
-    def scores(self, pixels: ImageBatch) -> Floats:
-        """Return the calibrated scores, float32 (B, M), of preprocessed images.
+    def score(self, images: ImageBatch) -> Floats:
+        """Return the scores of preprocessed images, float32 (B, M), 0..1.
 
         Args:
-            pixels: uint8 (B, size, size, 3).
+            images: uint8 (B, size, size, 3).
 
         Raises:
-            RuntimeError: a `tag_files` is under way.
+            RuntimeError: a `tag_files` has not ended.
         """
         self._check_idle()
-        return self._calibration.scores(self.engine.infer(pixels).logits)
+        return self._calibration.scores(self.engine.infer(images).logits)
 
     @property
     def thresholds(self) -> Floats:
-        """The score from which on each label is a tag, (M,)."""
+        """The score from which on each label is a tag, float64 (M,), 0..1."""
         return self._calibration.thresholds
 
     def tag_files(
@@ -119,41 +127,42 @@ class Tagger(Closeable):
         all_scores: bool = False,
         batch: int | None = None,
     ) -> Iterator[TagRow]:
-        """Yield a row for every file, in order; one that cannot be read has an error row.
+        """Yield a row for every file in order; an unreadable file yields a row with its error.
+
+        Args:
+            threshold, top_k, all_scores: see `tag`.
+            batch: images per batch, the engine's best batch by default.
 
         Raises:
-            RuntimeError: another `tag_files` is under way.
+            RuntimeError: another `tag_files` has not ended.
         """
         self._check_idle()
-        self._streaming = True
+        self._is_tagging_files = True
         try:
-            preprocessing = self.bundle.preprocessing
             for path, logits, error, _ in score_images(
-                paths, self.engine, preprocessing, batch=batch
+                paths, self.engine, self.bundle.preprocessing, batch=batch
             ):
                 if logits is None:
                     assert error is not None
                     yield TagRow(str(path), error=(type(error).__name__, join_lines(error)))
-                else:
-                    yield TagRow(str(path), self._tags(logits, threshold, top_k, all_scores))
+                    continue
+                tags = self._calibration.tag_image(
+                    logits,
+                    self.bundle.labels,
+                    threshold=threshold,
+                    top_k=top_k,
+                    all_scores=all_scores,
+                )
+                yield TagRow(str(path), tags)
         finally:
-            self._streaming = False
+            self._is_tagging_files = False
 
     def close(self) -> None:
-        """Free the engine."""
+        """Close the engine and free its memory."""
         self.engine.close()
 
     def _check_idle(self) -> None:
-        if self._streaming:  # the engine's oldest result belongs to it
-            raise RuntimeError("a tag_files is under way: take all of its rows or close it first")
-
-    def _tags(
-        self,
-        logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-        threshold: float | None,
-        top_k: int | None,
-        every: bool,
-    ) -> list[Tag]:
-        return self._calibration.tag_image(
-            logits, self.bundle.labels, threshold=threshold, top_k=top_k, all_scores=every
-        )
+        if self._is_tagging_files:  # the engine's oldest result belongs to it
+            raise RuntimeError(
+                "a call of tag_files has not ended: take all of its rows or close it first"
+            )

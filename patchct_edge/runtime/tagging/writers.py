@@ -1,4 +1,4 @@
-"""Rows of tags and where they are written: JSONL or CSV, whole lines only."""
+"""Write rows of tags as JSONL or CSV, whole rows only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from patchct_edge.bundle import Tag
 from patchct_edge.closeable import Closeable
 from patchct_edge.errors import UserError
 
-DIGITS = 4  # of a score; more would be noise
+SCORE_DIGITS = 4  # decimals; more would be noise
 
 
 @dataclass(frozen=True)
 class TagRow:
-    """What became of one image: its tags, or the (type, message) of the error."""
+    """The result for one image: its tags, or the (type, message) of an error."""
 
     path: str
     tags: list[Tag] | None = None
@@ -38,83 +38,88 @@ class TagRow:
         if self.error is not None:
             kind, message = self.error
             return {"path": self.path, "error": {"type": kind, "message": message}}
-        return {"path": self.path, "tags": [{"label": n, "score": s} for n, s in self.rounded()]}
+        return {
+            "path": self.path,
+            "tags": [{"label": label, "score": score} for label, score in self.round_scores()],
+        }
 
-    def rounded(self) -> list[tuple[str, float]]:
-        """Return (label, score) of every tag, the score as it is written."""
-        return [(tag.label, round(tag.score, DIGITS)) for tag in self.tags or ()]
+    def round_scores(self) -> list[tuple[str, float]]:
+        """Return the (label, score) of every tag, with the score rounded as it is written."""
+        return [(tag.label, round(tag.score, SCORE_DIGITS)) for tag in self.tags or ()]
 
 
 class RowWriter(Closeable):
-    """Where rows are written; when `write` returns, the row has left this process.
+    """Write rows to a stream; when `write` returns, the row has left this process.
 
     Args:
-        target: takes the rows.
-        head: what comes before them, whole lines.
-        path: the file that `target` is, where it belongs to the sink: closed with it, and cut to
-            whole rows when it cannot be written further.
+        target: the stream.
+        head: whole lines to write before the rows.
+        path: of the file behind `target`, if this writer owns it: it then closes the file, and cuts
+            it to whole rows after a failed write.
     """
 
     def __init__(self, target: BinaryIO, head: bytes, path: Path | None) -> None:
         self._target, self._path = target, path
-        self._rows = self._size = 0  # written whole
-        self._put(head)
+        self._complete_rows = self._complete_bytes = 0
+        self._write_lines(head)
 
     @abstractmethod
     def encode(self, row: TagRow) -> bytes:
-        """Return the whole lines of a row."""
+        """Encode a row as whole lines."""
 
     def write(self, row: TagRow) -> None:
         """Write one row.
 
         Raises:
-            UserError: the target cannot be written, such as a disk that is full.
-            BrokenPipeError: nobody reads the target any more.
+            UserError: the row cannot be written; the disk may be full.
+            BrokenPipeError: the reader of the target is gone.
         """
-        self._put(self.encode(row))
-        self._rows += 1
+        self._write_lines(self.encode(row))
+        self._complete_rows += 1
 
     def close(self) -> None:
-        """Close a file; calling it twice is harmless.
+        """Close the file if this writer owns it; calling it twice is harmless.
 
         Raises:
-            UserError: the file system reports only now that it could not write.
+            UserError: the file system reports a failed write only now.
         """
         if self._path is not None:
-            with self._failures():
+            with self._convert_errors():
                 self._target.close()
 
-    def _put(self, lines: bytes) -> None:
+    def _write_lines(self, lines: bytes) -> None:
         rest = memoryview(lines)
-        with self._failures():
-            while rest:  # an unbuffered file may take a part
+        with self._convert_errors():
+            while rest:  # an unbuffered file may take only a part
                 rest = rest[self._target.write(rest) :]
             self._target.flush()
-        self._size += len(lines)
+        self._complete_bytes += len(lines)
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _convert_errors(self) -> Iterator[None]:
+        """Turn an OSError into a UserError, after cutting the file to whole rows."""
         try:
             yield
         except BrokenPipeError:
             raise
         except OSError as error:
             if self._path is not None:
-                with suppress(OSError, ValueError):  # no file that can be cut, or closed by now
-                    self._target.truncate(self._size)
+                with suppress(OSError, ValueError):  # not a regular file, or already closed
+                    self._target.truncate(self._complete_bytes)
                 with suppress(OSError):
                     self._target.close()
             raise UserError(
                 f"cannot write {self._path or 'standard output'}: {error.strerror or error}",
-                got=f"{self._rows} rows written whole",
-                fix="make room, or write to another disk with -o",
+                got=f"{self._complete_rows} complete rows written",
+                fix="free some space, or write to another disk with -o",
             ) from None
 
 
 class JSONLWriter(RowWriter):
-    """One JSON object a line, in UTF-8; `header` is the first, where there is one.
+    """Write one JSON object a line in UTF-8; the first is `header`, if there is one.
 
-    What is not UTF-8 in a path is a surrogate escape (`"\\udcff"`), which `os.fsencode` turns back.
+    A byte of a path that is not UTF-8 is written as a surrogate escape (`"\\udcff"`), which
+    `os.fsencode` turns back into the byte.
     """
 
     def __init__(
@@ -127,31 +132,31 @@ class JSONLWriter(RowWriter):
 
 
 class CSVWriter(RowWriter):
-    """The columns path, tags (`a|b`), scores (`0.97|0.51`), error; line ends as in RFC 4180.
+    """Write the columns path, tags (`a|b`), scores (`0.97|0.51`), error; line ends as in RFC 4180.
 
-    With `every_score` the columns are path, one of scores for each label, error. A path that is not
-    UTF-8 keeps its bytes: read the file with `errors="surrogateescape"`.
+    With `all_scores` the columns are path, one for the score of each label, error. A path that is
+    not UTF-8 keeps its bytes: read the file with `errors="surrogateescape"`.
     """
 
     def __init__(
         self,
         target: BinaryIO,
         labels: Sequence[str] = (),
-        every_score: bool = False,
+        all_scores: bool = False,
         *,
         path: Path | None = None,
     ) -> None:
-        self._labels = labels if every_score else None
+        self._labels = labels if all_scores else None
         columns = ("tags", "scores") if self._labels is None else self._labels
-        super().__init__(target, _csv_line(["path", *columns, "error"]), path)
+        super().__init__(target, _encode_csv_line(["path", *columns, "error"]), path)
 
     def encode(self, row: TagRow) -> bytes:
-        scores = dict(row.rounded())
+        scores = dict(row.round_scores())
         if self._labels is None:
             cells = ["|".join(scores), "|".join(map(str, scores.values()))]
         else:
             cells = [str(scores.get(label, "")) for label in self._labels]
-        return _csv_line([row.path, *cells, ": ".join(row.error or ())])
+        return _encode_csv_line([row.path, *cells, ": ".join(row.error or ())])
 
 
 def open_writer(
@@ -160,33 +165,35 @@ def open_writer(
     *,
     header: dict[str, Any] | None = None,
     labels: Sequence[str] = (),
-    every_score: bool = False,
+    all_scores: bool = False,
 ) -> RowWriter:
-    """Return the sink that writes a file, or standard output where `output` is None.
+    """Open a writer to a file, or to standard output if `output` is None.
 
     Args:
-        output: written from its start; what it held is lost.
+        output: an existing file is overwritten.
         header: the first line of JSONL.
-        labels: the columns of CSV with `every_score`.
+        labels: the columns of CSV with `all_scores`.
 
     Raises:
         UserError: the file cannot be written, or standard output is closed.
     """
-    target = _standard_output() if output is None else _create(output)
+    target = _open_standard_output() if output is None else _create_file(output)
     if format == "csv":
-        return CSVWriter(target, labels, every_score, path=output)
+        return CSVWriter(target, labels, all_scores, path=output)
     return JSONLWriter(target, header, path=output)
 
 
-def _standard_output() -> BinaryIO:
-    if sys.stdout is None:  # as of a process that was started with `>&-`
-        raise UserError("cannot write standard output", got="it is closed", fix="-o tags.jsonl")
+def _open_standard_output() -> BinaryIO:
+    if sys.stdout is None:  # the process was started with `>&-`
+        raise UserError(
+            "cannot write standard output", got="it is closed", fix="name a file: -o tags.jsonl"
+        )
     return sys.stdout.buffer
 
 
-def _create(output: Path) -> BinaryIO:
+def _create_file(output: Path) -> BinaryIO:
     try:
-        # Unbuffered: a process that is killed leaves whole rows.
+        # Unbuffered, so that a killed process leaves whole rows.
         return open(output, "wb", buffering=0)
     except FileNotFoundError:
         folder = str(output.parent)
@@ -198,13 +205,17 @@ def _create(output: Path) -> BinaryIO:
 
 
 def encode_json_line(fields: dict[str, Any]) -> bytes:
-    """Return one JSON object as a line of UTF-8."""
+    """Encode a JSON object as one line of UTF-8.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     text = json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
-    # UTF-8 refuses nothing but surrogates, and this replacement is their JSON escape.
+    # UTF-8 cannot encode surrogates; "backslashreplace" writes them as their JSON escapes.
     return text.encode("utf-8", "backslashreplace")
 
 
-def _csv_line(cells: Sequence[str]) -> bytes:
+def _encode_csv_line(cells: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerow(cells)
     return text.getvalue().encode("utf-8", "surrogateescape")

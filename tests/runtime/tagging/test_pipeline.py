@@ -1,4 +1,4 @@
-"""Images to logits: order, batches, bounds, and what happens when something ends early."""
+"""Scoring images: order, batches, bounded memory, and an early end."""
 
 from __future__ import annotations
 
@@ -17,60 +17,61 @@ from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.tagging import pipeline
 from patchct_edge.runtime.tagging.pipeline import score_images
 
-RECIPE = Preprocessing(8)
+PREPROCESSING = Preprocessing(8)
 
 
-class Counting(FakeEngine):
-    """A fake that keeps the sizes of its batches, and fails at one of them where told to."""
+class CountingEngine(FakeEngine):
+    """A fake that records its batch sizes and can fail at one batch."""
 
     def __init__(self, fail_at=None):
         super().__init__(size=8, labels=3, patches=4)
-        self.sizes, self.fail_at = [], fail_at
+        self.batch_sizes, self.fail_at = [], fail_at
 
     def compute(self, images):
-        self.sizes.append(len(images))
-        if len(self.sizes) - 1 == self.fail_at:
+        self.batch_sizes.append(len(images))
+        if len(self.batch_sizes) - 1 == self.fail_at:
             raise RuntimeError("out of memory")
         return super().compute(images)
 
 
-class Overlapping(Engine):
-    """Keeps up to three batches under way, and notes how many there were."""
+class OverlappingEngine(Engine):
+    """Keeps up to three batches in flight, and records the largest number."""
 
     concurrency, best_batch = 3, 2
 
     def __init__(self):
-        self.fake, self.running, self.most = FakeEngine(size=8, labels=3, patches=4), deque(), 0
+        self.fake = FakeEngine(size=8, labels=3, patches=4)
+        self.in_flight, self.max_in_flight = deque(), 0
 
     def submit(self, images):
-        self.running.append(images.copy())
-        self.most = max(self.most, len(self.running))
+        self.in_flight.append(images.copy())
+        self.max_in_flight = max(self.max_in_flight, len(self.in_flight))
 
     def result(self):
-        return self.fake.infer(self.running.popleft())
+        return self.fake.infer(self.in_flight.popleft())
 
     def close(self):
-        self.running.clear()
+        self.in_flight.clear()
 
 
 @pytest.fixture
 def photos(colour_photo, tmp_path):
-    """Write `count` photos, photo n with red 10 * n; those in `bad` cannot be decoded."""
+    """Return a function that writes photos, photo n with red 10 * n, some of them damaged."""
 
-    def write(count, bad=()):
+    def write(count, damaged=()):
         paths = [colour_photo(f"{n}.png", (10 * n, 0, 255)) for n in range(count)]
-        for n in bad:
-            paths[n].write_bytes(b"no image")
+        for n in damaged:
+            paths[n].write_bytes(b"not an image")
         return paths
 
     return write
 
 
-def check(found, paths, bad):
-    """Every path has its own logits, or its error."""
-    assert [scored.path for scored in found] == paths
-    for n, (path, logits, error, _) in enumerate(found):
-        if n in bad:
+def assert_scored(results, paths, damaged):
+    """Assert that every path has its own logits, or its error."""
+    assert [result.path for result in results] == paths
+    for n, (path, logits, error, _) in enumerate(results):
+        if n in damaged:
             assert logits is None
             assert path.name in str(error)
         else:
@@ -78,60 +79,64 @@ def check(found, paths, bad):
             np.testing.assert_allclose(logits, [80 * n / 255 - 4, -4, 4], atol=1e-5)
 
 
-@pytest.mark.parametrize("bad", [(), (0,), (3, 4, 5), (2, 9), range(9), range(10)], ids=str)
+def decode_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.parametrize("damaged", [(), (0,), (3, 4, 5), (2, 9), range(9), range(10)], ids=str)
 @pytest.mark.parametrize("batch", [1, 3, 10, 64, None])
-def test_every_image_has_its_row_in_order(photos, bad, batch):
-    paths, engine = photos(10, bad), Counting()
-    check(list(score_images(paths, engine, RECIPE, batch=batch)), paths, bad)
-    assert sum(engine.sizes) == 10 - len(bad)
-    assert all(1 <= size <= (batch or engine.best_batch) for size in engine.sizes)
+def test_every_image_has_its_result_in_order(photos, damaged, batch):
+    paths, engine = photos(10, damaged), CountingEngine()
+    assert_scored(list(score_images(paths, engine, PREPROCESSING, batch=batch)), paths, damaged)
+    assert sum(engine.batch_sizes) == 10 - len(damaged)
+    assert all(1 <= size <= (batch or engine.best_batch) for size in engine.batch_sizes)
 
 
-def test_batches_are_full_but_the_last(photos):
-    engine = Counting()
-    list(score_images(photos(10), engine, RECIPE, batch=4))
-    assert engine.sizes == [4, 4, 2]
+def test_all_batches_but_the_last_are_full(photos):
+    engine = CountingEngine()
+    list(score_images(photos(10), engine, PREPROCESSING, batch=4))
+    assert engine.batch_sizes == [4, 4, 2]
 
 
-def test_no_images_at_all():
-    engine = Counting()
-    assert list(score_images([], engine, RECIPE)) == []
-    assert engine.sizes == []
+def test_no_images_give_no_results():
+    engine = CountingEngine()
+    assert list(score_images([], engine, PREPROCESSING)) == []
+    assert engine.batch_sizes == []
 
 
-@pytest.mark.parametrize("bad", [(), (0, 1, 5), (2, 3, 4, 5, 6, 7)], ids=str)
-def test_batches_overlap_and_results_stay_with_their_paths(photos, bad):
-    paths, engine = photos(20, bad), Overlapping()
-    check(list(score_images(paths, engine, RECIPE)), paths, bad)
-    assert engine.most >= engine.concurrency
+@pytest.mark.parametrize("damaged", [(), (0, 1, 5), (2, 3, 4, 5, 6, 7)], ids=str)
+def test_batches_overlap_and_results_stay_with_their_paths(photos, damaged):
+    paths, engine = photos(20, damaged), OverlappingEngine()
+    assert_scored(list(score_images(paths, engine, PREPROCESSING)), paths, damaged)
+    assert engine.max_in_flight >= engine.concurrency
 
 
-@pytest.mark.parametrize("kind", [Counting, Overlapping])
+@pytest.mark.parametrize("engine_class", [CountingEngine, OverlappingEngine])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_what_is_read_ahead_is_bounded(photos, kind, batch):
-    (path,), engine = photos(1), kind()
-    taken = []
+def test_reading_ahead_is_bounded(photos, engine_class, batch):
+    (path,), engine = photos(1), engine_class()
+    taken_paths = []
 
     def source():
         while True:
-            taken.append(path)
+            taken_paths.append(path)
             yield path
 
-    rows = score_images(source(), engine, RECIPE, batch=batch)
+    results = score_images(source(), engine, PREPROCESSING, batch=batch)
     bound = (engine.concurrency + 3) * batch + (os.cpu_count() or 1)
     for consumed in range(1, 200):
-        next(rows)
-        assert len(taken) - consumed <= bound
-    rows.close()
+        next(results)
+        assert len(taken_paths) - consumed <= bound
+    results.close()
 
 
-@pytest.mark.parametrize("kind", [Counting, Overlapping])
-def test_ending_early_frees_the_threads_and_the_engine(photos, kind):
-    (path,), engine = photos(1), kind()
-    rows = score_images(itertools.repeat(path), engine, RECIPE, batch=2)
-    next(rows)
-    rows.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+@pytest.mark.parametrize("engine_class", [CountingEngine, OverlappingEngine])
+def test_ending_early_frees_the_threads_and_the_engine(photos, engine_class):
+    (path,), engine = photos(1), engine_class()
+    results = score_images(itertools.repeat(path), engine, PREPROCESSING, batch=2)
+    next(results)
+    results.close()
+    assert not decode_threads()
     white = np.full((1, 8, 8, 3), 255, np.uint8)
     np.testing.assert_array_equal(engine.infer(white).logits, [[4, 4, 4]])
 
@@ -141,36 +146,38 @@ def test_a_source_that_fails_leaves_nothing_in_the_engine(photos):
         yield from paths
         raise OSError("no more")
 
-    paths, engine = photos(9), Overlapping()
+    paths, engine = photos(9), OverlappingEngine()
     with pytest.raises(OSError, match="no more"):
-        list(score_images(source(), engine, RECIPE))
-    assert not engine.running
+        list(score_images(source(), engine, PREPROCESSING))
+    assert not engine.in_flight
 
 
-def test_a_failure_that_is_kept_keeps_no_threads(photos):
-    """An exception holds its frames, and with them what only the garbage collector would end."""
+def test_a_stored_exception_keeps_no_threads_alive(photos):
+    """An exception holds its frames, so a thread must not end only when they are collected."""
     with pytest.raises(RuntimeError) as caught:
-        list(score_images(photos(9), Counting(fail_at=0), RECIPE, batch=2))
+        list(score_images(photos(9), CountingEngine(fail_at=0), PREPROCESSING, batch=2))
     assert caught.tb
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert not decode_threads()
 
 
 @pytest.mark.parametrize("fail_at", [0, 2])
-def test_an_exception_of_the_engine_comes_through(photos, fail_at):
+def test_an_exception_of_the_engine_is_raised(photos, fail_at):
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(score_images(photos(9), Counting(fail_at), RECIPE, batch=2))
+        list(score_images(photos(9), CountingEngine(fail_at), PREPROCESSING, batch=2))
 
 
-def test_a_file_that_takes_too_long_is_given_up(photos, tmp_path, monkeypatch):
-    """A pipe that is named is opened, and nobody ever writes into it."""
-    monkeypatch.setattr(pipeline, "PATIENCE", 0.3)
+def test_a_file_that_takes_too_long_gives_an_error(photos, tmp_path, monkeypatch):
+    """Opening a named pipe blocks while nobody writes into it."""
+    monkeypatch.setattr(pipeline, "IMAGE_TIMEOUT_S", 0.3)
     os.mkfifo(tmp_path / "pipe.jpg")
-    before, after = photos(2)
-    found = list(score_images([before, tmp_path / "pipe.jpg", after], Counting(), RECIPE))
-    assert [scored.error is None for scored in found] == [True, False, True]
-    assert re.search(r"given up after 0\.3 s: .*pipe\.jpg", str(found[1].error))
-    (stuck,) = (t for t in threading.enumerate() if t.name == "decode")
-    os.close(os.open(tmp_path / "pipe.jpg", os.O_WRONLY))  # and now someone does
+    first, last = photos(2)
+    results = list(
+        score_images([first, tmp_path / "pipe.jpg", last], CountingEngine(), PREPROCESSING)
+    )
+    assert [result.error is None for result in results] == [True, False, True]
+    assert re.search(r"gave up reading .*pipe\.jpg after 0\.3 s", str(results[1].error))
+    (stuck,) = decode_threads()
+    os.close(os.open(tmp_path / "pipe.jpg", os.O_WRONLY))  # opens it for writing
     stuck.join(10)
     assert not stuck.is_alive()
 
@@ -178,7 +185,7 @@ def test_a_file_that_takes_too_long_is_given_up(photos, tmp_path, monkeypatch):
 @pytest.mark.parametrize("batch", [1, 3, 10])
 def test_each_image_has_its_own_similarity(photos, batch):
     for n, scored in enumerate(
-        score_images(photos(5, bad=(1, 4)), Counting(), RECIPE, batch=batch)
+        score_images(photos(5, damaged=(1, 4)), CountingEngine(), PREPROCESSING, batch=batch)
     ):
         if n in (1, 4):
             assert scored.similarity is None
@@ -188,10 +195,10 @@ def test_each_image_has_its_own_similarity(photos, batch):
 
 
 def test_an_engine_without_similarity_gives_none(photos):
-    class Without(Counting):
+    class LogitsEngine(CountingEngine):
         def compute(self, images):
             return super().compute(images)._replace(similarity=None)
 
-    found = list(score_images(photos(3), Without(), RECIPE, batch=2))
-    assert [scored.similarity for scored in found] == [None] * 3
-    check(found, [scored.path for scored in found], ())
+    results = list(score_images(photos(3), LogitsEngine(), PREPROCESSING, batch=2))
+    assert [result.similarity for result in results] == [None] * 3
+    assert_scored(results, [result.path for result in results], ())
