@@ -83,12 +83,12 @@ def streamed(model: Path, sources: list[str], seconds: float) -> dict[str, float
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         cameras = tuple(CameraSettings(source=each, name=f"c{n}") for n, each in enumerate(sources))
-        given = StreamSettings(
+        settings = StreamSettings(
             model=str(model), cameras=cameras, sinks=(JSONLSettings(path=str(path)),)
         )
         control = Control()
         threading.Timer(seconds, control.stop_requested.set).start()
-        summary = run_stream(given, control, again=lambda: given, note=print)
+        summary = run_stream(settings, control)
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows = [row for row in rows if row["type"] == "frame"]
     rows = rows[len(rows) // 10 :]

@@ -47,9 +47,7 @@ def explain(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Label to show, predicted or not; repeatable; the tags by default."
-        ),
+        typer.Option(help="Label to show, predicted or not; repeatable; the tags by default."),
     ] = None,
     prototypes: Annotated[
         Path | None,

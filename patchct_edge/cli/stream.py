@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,9 @@ def stream(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(help="Bundle of the model; required without --config, no default.", metavar="X.patchct"),
+        typer.Option(
+            help="Bundle of the model; required without --config, no default.", metavar="X.patchct"
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -228,7 +231,10 @@ def _run(read_settings: Callable[[], StreamSettings], max_frames: int | None) ->
     control = Control()
     with _signals_handled(control) as interrupts:
         summary = run_stream(
-            read_settings(), control, again=read_settings, note=logger.info, frames=max_frames
+            read_settings(),
+            control,
+            read_settings=read_settings,
+            max_frames=math.inf if max_frames is None else max_frames,
         )
     _print_summary(summary)
     if interrupts:
@@ -278,7 +284,7 @@ def _print_summary(summary: Summary) -> None:
     for name, delivered in summary.sinks.items():
         logger.info(f"{name}: {_format_counts(delivered.to_json()) or 'no messages'}")
     for name, error in summary.errors.items():
-        logger.info(f"warning: {name}: {error}")
+        logger.warning(f"{name}: {error}")
 
 
 def _format_counts(counts: dict[str, int]) -> str:

@@ -25,30 +25,41 @@ PATTERN = "test://pattern?fps=50&size=64x48"
 
 @pytest.fixture
 def start(tiny_bundle):
-    """Start a stream of the fake engine; its stdout and stderr are pipes."""
-    children = []
+    """Start a stream with the fake engine; its stdout and stderr are pipes."""
+    processes = []
 
-    def started(*words, model=tiny_bundle, **options):
-        given = ["stream", *map(str, words), "--model", str(model), "--engine", "fake"]
+    def start(*arguments, model=tiny_bundle, **options):
+        command = ["stream", *map(str, arguments), "--model", str(model), "--engine", "fake"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-        children.append(subprocess.Popen([sys.executable, "-c", MAIN, *given], **pipes))
-        return children[-1]
+        processes.append(subprocess.Popen([sys.executable, "-c", MAIN, *command], **pipes))
+        return processes[-1]
 
-    yield started
-    for child in children:
-        child.kill()
-        child.communicate()
-
-
-def next_rows(child, count):
-    return [json.loads(child.stdout.readline()) for _ in range(count)]
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def test_rows_come_as_they_are_made_and_the_summary_on_stderr(start):
-    child = start(PATTERN, "--frames", 10)
-    out, err = child.communicate(timeout=20)
+def read_rows(process, count):
+    return [json.loads(process.stdout.readline()) for _ in range(count)]
+
+
+def read_rows_file(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def wait_for_rows(path, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not path.exists() or not path.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_rows_go_to_stdout_and_the_summary_to_stderr(start):
+    process = start(PATTERN, "--frames", 10)
+    out, err = process.communicate(timeout=20)
     rows = [json.loads(line) for line in out.splitlines()]
-    assert child.returncode == 0
+    assert process.returncode == 0
     assert event_name(rows[0]) == "camera connected"
     assert sum(row["type"] == "frame" for row in rows) == 10
     assert "10 tagged" in err
@@ -56,34 +67,31 @@ def test_rows_come_as_they_are_made_and_the_summary_on_stderr(start):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_within_a_second_with_all_written(start, tmp_path, number, code):
-    child = start(PATTERN, "-o", tmp_path / "rows.jsonl")
-    until = time.monotonic() + 20
-    while not (tmp_path / "rows.jsonl").exists() or not (tmp_path / "rows.jsonl").stat().st_size:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+def test_a_signal_ends_it_within_a_second_with_every_row_written(start, tmp_path, number, code):
+    path = tmp_path / "rows.jsonl"
+    process = start(PATTERN, "-o", path)
+    wait_for_rows(path)
     time.sleep(0.5)
-    child.send_signal(number)
-    began = time.monotonic()
-    _, err = child.communicate(timeout=10)
-    assert time.monotonic() - began < 1
-    assert child.returncode == code
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    tagged = sum(row["type"] == "frame" for row in rows)
+    process.send_signal(number)
+    signaled_at = time.monotonic()
+    _, err = process.communicate(timeout=10)
+    assert time.monotonic() - signaled_at < 1
+    assert process.returncode == code
+    tagged = sum(row["type"] == "frame" for row in read_rows_file(path))
     assert f"{tagged} tagged" in err
 
 
-def test_hangup_reloads_thresholds_and_model_without_losing_the_stream(
+def test_hangup_reloads_thresholds_and_model_without_interrupting_the_stream(
     start, tmp_path, tiny_bundle, write_bundle
 ):
     model = tmp_path / "model.patchct"
     shutil.copytree(tiny_bundle, model)
-    child = start(PATTERN, model=model)
-    assert next_rows(child, 5)[-1]["frame"] <= 5
+    process = start(PATTERN, model=model)
+    assert read_rows(process, 5)[-1]["frame"] <= 5
     shutil.rmtree(model)
     write_bundle(model, labels=("rot", "gruen", "blau"))
-    child.send_signal(signal.SIGHUP)
-    rows = next_rows(child, 100)
+    process.send_signal(signal.SIGHUP)
+    rows = read_rows(process, 100)
     labels = [row["label"] for row in rows if event_name(row) == "label on"]
     assert set(labels) & {"rot", "gruen", "blau"}
     assert not any(row["type"] == "camera" for row in rows)
@@ -91,25 +99,25 @@ def test_hangup_reloads_thresholds_and_model_without_losing_the_stream(
     assert numbers == sorted(numbers)
 
 
-def test_a_bad_model_on_hangup_changes_nothing(start, tmp_path, tiny_bundle):
+def test_an_invalid_model_at_hangup_changes_nothing(start, tmp_path, tiny_bundle):
     model = tmp_path / "model.patchct"
     shutil.copytree(tiny_bundle, model)
-    child = start(PATTERN, model=model)
-    next_rows(child, 5)
+    process = start(PATTERN, model=model)
+    read_rows(process, 5)
     (model / "manifest.json").write_text("nonsense")
-    child.send_signal(signal.SIGHUP)
-    assert all("error" not in row for row in next_rows(child, 100))
-    child.terminate()
-    assert "going on as before" in child.communicate(timeout=10)[1]
+    process.send_signal(signal.SIGHUP)
+    assert all("error" not in row for row in read_rows(process, 100))
+    process.terminate()
+    assert "not reloaded, continuing as before" in process.communicate(timeout=10)[1]
 
 
-def test_a_terminal_that_is_closed_ends_it(start, tmp_path):
-    ours, terminal = pty.openpty()
-    rows = tmp_path / "rows.jsonl"
-    child = start(
+def test_closing_the_terminal_ends_it(start, tmp_path):
+    controller, terminal = pty.openpty()
+    path = tmp_path / "rows.jsonl"
+    process = start(
         PATTERN,
         "-o",
-        rows,
+        path,
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -117,44 +125,52 @@ def test_a_terminal_that_is_closed_ends_it(start, tmp_path):
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(terminal)
-    until = time.monotonic() + 20
-    while not rows.exists() or not rows.stat().st_size:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    os.close(ours)
-    assert child.wait(10) == 0
-    assert rows.read_text().endswith("}\n")
+    wait_for_rows(path)
+    os.close(controller)
+    assert process.wait(10) == 0
+    assert path.read_text().endswith("}\n")
 
 
-def test_a_reader_that_leaves_ends_it_quietly(start):
-    child = start(PATTERN)
-    next_rows(child, 3)
-    child.stdout.close()
-    assert child.wait(10) == 0
-    assert "Traceback" not in child.stderr.read()
+def test_it_ends_quietly_when_the_reader_of_stdout_leaves(start):
+    process = start(PATTERN)
+    read_rows(process, 3)
+    process.stdout.close()
+    assert process.wait(10) == 0
+    assert "Traceback" not in process.stderr.read()
 
 
-def test_without_a_stderr_it_goes_on(start):
-    child = start(PATTERN, "--roi", "0,0,400,10")  # every frame fails, which is told
-    child.stderr.close()
-    rows = next_rows(child, 50)
+def test_it_runs_on_when_stderr_is_closed(start):
+    process = start(PATTERN, "--roi", "0,0,400,10")  # every frame fails, which is logged
+    process.stderr.close()
+    rows = read_rows(process, 50)
     assert sum("error" in row for row in rows) > 40
-    child.terminate()
-    assert child.wait(10) == 0
+    process.terminate()
+    assert process.wait(10) == 0
 
 
-def test_what_could_not_be_written_is_exit_code_1(run_cli, tiny_bundle, tmp_path):
+def test_messages_are_json_lines_for_a_service(start):
+    process = start(PATTERN, "--log-format", "json", "--roi", "0,0,400,10", "--frames", 1)
+    read_rows(process, 5)
+    process.terminate()
+    _, err = process.communicate(timeout=10)
+    records = [json.loads(line) for line in err.splitlines()]
+    (failure,) = [record for record in records if "was not tagged" in record["message"]]
+    assert failure["level"] == "warning"
+    assert failure["logger"] == "patchct_edge.runtime.stream.camera_session"
+
+
+def test_rows_that_cannot_be_written_are_exit_code_1(run_cli, tiny_bundle, tmp_path):
     images.save(np.zeros((8, 8, 3), np.uint8), tmp_path / "a.png")
-    words = ["stream", tmp_path, "--model", tiny_bundle, "--engine", "fake", "-o", "/dev/full"]
-    found = run_cli(*words, code=1)
-    assert "jsonl /dev/full: 3 failed" in found.stderr
+    arguments = ["stream", tmp_path, "--model", tiny_bundle, "--engine", "fake", "-o", "/dev/full"]
+    result = run_cli(*arguments, code=1)
+    assert "jsonl /dev/full: 3 failed" in result.stderr
 
 
 def test_a_folder_is_tagged_to_its_end(run_cli, tiny_bundle, tmp_path):
     (tmp_path / "photos").mkdir()
     for n in range(3):
         images.save(np.full((8, 8, 3), (255, 0, 0), np.uint8), tmp_path / "photos" / f"{n}.png")
-    found = run_cli(
+    result = run_cli(
         "stream",
         tmp_path / "photos",
         "--model",
@@ -167,9 +183,8 @@ def test_a_folder_is_tagged_to_its_end(run_cli, tiny_bundle, tmp_path):
         "--min-duration",
         0,
     )
-    assert "3 captured, 3 tagged" in found.stderr
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [event_name(row) for row in rows] == [
+    assert "3 captured, 3 tagged" in result.stderr
+    assert [event_name(row) for row in read_rows_file(tmp_path / "rows.jsonl")] == [
         "camera connected",
         "label on",
         "camera ended",
@@ -177,17 +192,17 @@ def test_a_folder_is_tagged_to_its_end(run_cli, tiny_bundle, tmp_path):
     ]
 
 
-def test_a_file_that_is_no_video_is_exit_code_1(start, tmp_path):
+def test_a_file_that_is_not_a_video_is_exit_code_1(start, tmp_path):
     pytest.importorskip("av")
-    (tmp_path / "text.mp4").write_text("no video")
-    child = start(tmp_path / "text.mp4")
-    _, err = child.communicate(timeout=20)
-    assert child.returncode == 1
+    (tmp_path / "text.mp4").write_text("not a video")
+    process = start(tmp_path / "text.mp4")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
     assert "cannot open" in err
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["nowhere.mp4"], "no such source"),
         (["htp://host/"], "did you mean 'http'"),
@@ -200,7 +215,14 @@ def test_a_file_that_is_no_video_is_exit_code_1(start, tmp_path):
         ([], "nothing to stream: give SOURCE and --model, or --config"),
     ],
 )
-def test_a_mistake_is_told_with_exit_code_2(run_cli, tiny_bundle, words, said):
-    found = run_cli("stream", *words, "--model", tiny_bundle, "--engine", "fake", code=2)
-    assert said in found.stderr
-    assert "Traceback" not in found.stderr
+def test_a_mistake_is_reported_with_exit_code_2(run_cli, tiny_bundle, arguments, message):
+    result = run_cli("stream", *arguments, "--model", tiny_bundle, "--engine", "fake", code=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_all_mistakes_are_reported_at_once(run_cli, tiny_bundle):
+    arguments = ["nowhere.mp4", "--max-fps", "-1", "--smoothing", "-2", "--mqtt", "broker"]
+    result = run_cli("stream", *arguments, "--model", tiny_bundle, "--engine", "fake", code=2)
+    for words in ("(4 faults)", "--max-fps", "--smoothing", "no such source", "mqtt://HOST/TOPIC"):
+        assert words in result.stderr

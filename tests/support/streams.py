@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 
@@ -32,15 +33,15 @@ class StreamThread:
         messages: what this package logged meanwhile.
     """
 
-    def __init__(self, settings, path, frames=None):
+    def __init__(self, settings, path, max_frames=None):
         self.control, self.settings, self._path = Control(), settings, path
         self.summary = self.error = None
         self._recorder = MessageRecorder()
         self.messages = self._recorder.messages
-        self._thread = threading.Thread(target=self._run, args=(settings, frames))
+        self._thread = threading.Thread(target=self._run, args=(settings, max_frames))
         self._thread.start()
 
-    def _run(self, settings, frames):
+    def _run(self, settings, max_frames):
         level = PACKAGE_LOGGER.level
         PACKAGE_LOGGER.addHandler(self._recorder)
         PACKAGE_LOGGER.setLevel(logging.INFO)
@@ -48,9 +49,8 @@ class StreamThread:
             self.summary = run_stream(
                 settings,
                 self.control,
-                again=lambda: self.settings,
-                note=self.messages.append,
-                frames=frames,
+                read_settings=lambda: self.settings,
+                max_frames=math.inf if max_frames is None else max_frames,
             )
         except Exception as error:
             self.error = error

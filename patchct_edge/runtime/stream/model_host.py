@@ -1,60 +1,177 @@
-"""Opens models in the background: tagging, heartbeat and the end do not wait for an engine."""
+"""The model of a running stream: opened, reloaded and reopened in the background.
+
+Opening an engine may take minutes. Tagging, heartbeat and the end of the stream never wait for it.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from contextlib import suppress
 
-Model = TypeVar("Model")
-PATIENCE = 60.0  # seconds
+import numpy as np
+
+from patchct_edge.arrays import Floats, ImageBatch
+from patchct_edge.errors import EngineError, join_lines
+from patchct_edge.logs import QUIET_PERIOD_S, RecurringFailureFilter
+from patchct_edge.runtime.stream.backoff import Backoff
+from patchct_edge.runtime.stream.model import StreamModel, open_model
+from patchct_edge.runtime.stream.settings import StreamSettings
+from patchct_edge.runtime.stream.validate import validate
+
+HANG_TIMEOUT_S = 60.0  # of opening a model, after which it may never open
+
+logger = logging.getLogger(__name__)
+logger.addFilter(RecurringFailureFilter())
 
 
-class Loader(Generic[Model]):
-    """Opens one model at a time.
+class ModelHost:
+    """Owns the model of a stream, and keeps it going through reloads and failures.
+
+    A reload that fails leaves the current model in place. An engine that fails is opened again,
+    after growing delays.
 
     Args:
-        load: opens a model; given the present one it may keep its engine.
+        settings: of the first model, which is opened at once.
+        read_settings: returns the settings for a reload.
+
+    Attributes:
+        model: the current model.
+
+    Raises:
+        UserError: the first model cannot be opened.
     """
 
-    def __init__(self, load: Callable[[Model | None], Model]) -> None:
-        self._load = load
-        self._loading: Future[Model] | None = None
-        self._began = 0.0
+    def __init__(
+        self, settings: StreamSettings, read_settings: Callable[[], StreamSettings]
+    ) -> None:
+        self.model = open_model(settings)
+        self._first_settings, self._read_settings = settings, read_settings
+        self._opening: Future[StreamModel] | None = None
+        self._opening_since = 0.0  # in seconds of the monotonic clock, as all moments here
+        self._reloading = False  # what is being opened is a reload, not a reopening after a failure
+        self._failing_since: float | None = None
+        self._retry_at = 0.0
+        self._backoff, self._failure_key = Backoff(), object()
+
+    @property
+    def opening(self) -> bool:
+        """Whether a model is being opened."""
+        return self._opening is not None
 
     @property
     def hangs(self) -> bool:
-        """Whether a model takes so long to open that it may never be."""
-        return self.busy and time.monotonic() - self._began > PATIENCE
+        """Whether no frame can be tagged because a model may never open."""
+        too_long = time.monotonic() - self._opening_since > HANG_TIMEOUT_S
+        return self._failing_since is not None and self.opening and too_long
 
     @property
-    def busy(self) -> bool:
-        """Whether a model is being opened, or waits to be taken."""
-        return self._loading is not None
+    def ready(self) -> bool:
+        """Whether `score` may be called: no failure, or it is time for another attempt."""
+        if self._failing_since is None:
+            return True
+        return not self.opening and self.retry_delay <= 0
 
-    def begin(self, present: Model | None) -> None:
-        """Begin to open a model."""
-        self._loading, self._began = Future(), time.monotonic()
-        # A daemon: an engine that opens for minutes does not hold up the end of the process.
-        threading.Thread(
-            target=self._run, args=(self._loading, present), name="loading", daemon=True
-        ).start()
+    @property
+    def retry_delay(self) -> float:
+        """Seconds until the next attempt after a failure, at least 0."""
+        return max(0.0, self._retry_at - time.monotonic())
 
-    def take(self) -> Model | None:
-        """Return the model once it is open, until then None.
+    def has_failed_for(self, seconds: float) -> bool:
+        """Whether the engine has failed for more than `seconds`."""
+        return self._failing_since is not None and time.monotonic() - self._failing_since > seconds
+
+    def score(self, pixels: ImageBatch) -> Floats:
+        """Return the scores, float (B, M) in 0..1, of preprocessed images, uint8 (B, H, W, 3).
 
         Raises:
-            Exception: whatever opening it raised.
+            Exception: whatever the engine raises; it is then opened again in the background.
         """
-        if self._loading is None or not self._loading.done():
-            return None
-        found, self._loading = self._loading, None
-        return found.result()
-
-    def _run(self, loading: Future[Model], present: Model | None) -> None:
         try:
-            loading.set_result(self._load(present))
-        except BaseException as error:
-            loading.set_exception(error)
+            scores = self.model.tagger.score(pixels)
+            if not np.isfinite(scores).all():
+                raise EngineError("the engine returned NaN or infinite scores")
+        except Exception as error:
+            self._handle_failure(error)
+            raise
+        self._failing_since = None
+        logger.warning("the engine works again", extra={"recovery": self._failure_key})
+        if time.monotonic() - self._retry_at > QUIET_PERIOD_S:
+            self._backoff.reset()
+        return scores
+
+    def request_reload(self) -> bool:
+        """Start to read the settings again and open their model; False if one is being opened."""
+        if self.opening:
+            return False
+        self._reloading = True
+        self._start(self._reload)
+        return True
+
+    def maintain(self) -> bool:
+        """Replace the model if another one has been opened; return whether it was replaced."""
+        if self._opening is None or not self._opening.done():
+            return False
+        opening, self._opening = self._opening, None
+        try:
+            model = opening.result()
+        except Exception as error:  # from any engine library
+            if self._reloading:
+                logger.warning("not reloaded, continuing as before: %s", join_lines(error))
+            else:
+                logger.warning("the engine cannot be opened: %s", join_lines(error))
+            return False
+        if model.tagger.engine is not self.model.tagger.engine:
+            self.close()
+        self.model = model
+        if self._reloading:
+            logger.info("reloaded: model %s", model.tagger.bundle.manifest.fingerprint)
+        return True
+
+    def close(self) -> None:
+        """Close the engine."""
+        with suppress(Exception):  # from an engine that has failed
+            self.model.tagger.close()
+
+    def _handle_failure(self, error: Exception) -> None:
+        logger.warning(
+            "the engine failed: %s: %s",
+            type(error).__name__,
+            join_lines(error),
+            extra={"failure": self._failure_key},
+        )
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        self._retry_at = now + self._backoff.next_delay()
+        if not self.opening:
+            self._reloading = False
+            settings = self.model.settings
+            self._start(lambda: open_model(settings))
+
+    def _reload(self) -> StreamModel:
+        settings = self._read_settings()
+        validate(settings)
+        model = open_model(settings, self.model)
+        if _fixed_settings(settings) != _fixed_settings(self._first_settings):
+            logger.warning("cameras, sinks and stall_timeout change only at a restart")
+        return model
+
+    def _start(self, open_: Callable[[], StreamModel]) -> None:
+        opening: Future[StreamModel] = Future()
+        self._opening, self._opening_since = opening, time.monotonic()
+
+        def run() -> None:
+            try:
+                opening.set_result(open_())
+            except BaseException as error:
+                opening.set_exception(error)
+
+        # A daemon: an engine that opens for minutes does not delay the end of the process.
+        threading.Thread(target=run, name="open model", daemon=True).start()
+
+
+def _fixed_settings(settings: StreamSettings) -> object:
+    return settings.cameras, settings.sinks, settings.stall_timeout

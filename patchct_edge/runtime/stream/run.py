@@ -1,22 +1,17 @@
-"""Cameras, model and outlets put together from the settings of a stream, run, and taken apart."""
+"""Run a stream: assemble cameras, model and sinks from the settings, and take them apart."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from patchct_edge.arrays import Floats
-from patchct_edge.bundle import Bundle
-from patchct_edge.bundle.bundle import CALIBRATION_NAME
 from patchct_edge.runtime.stream import systemd
-from patchct_edge.runtime.stream.defaults import OFF_THRESHOLD_FACTOR
-from patchct_edge.runtime.stream.loop import Control, Loop, Model
+from patchct_edge.runtime.stream.loop import Control, Loop
+from patchct_edge.runtime.stream.model_host import ModelHost
 from patchct_edge.runtime.stream.settings import (
     CameraSettings,
     JSONLSettings,
@@ -33,26 +28,25 @@ from patchct_edge.runtime.stream.sinks.mqtt import MQTTSink
 from patchct_edge.runtime.stream.sinks.snapshots import SnapshotsSink
 from patchct_edge.runtime.stream.sinks.video import VideoSink
 from patchct_edge.runtime.stream.sinks.webhook import WebhookSink
-from patchct_edge.runtime.stream.smoothing import Hysteresis
 from patchct_edge.runtime.stream.sources.camera import Camera, FrameCounts
 from patchct_edge.runtime.stream.validate import validate
-from patchct_edge.runtime.tagging.tagger import Tagger
 
-PATIENCE = 10.0  # seconds that outlets have to deliver what waits where the sources ended, ...
-FAREWELL = 0.4  # ... and where somebody waits for the end
-LOOK = 0.02  # seconds between two looks whether they have
-CUT = 0.2  # seconds that cameras have to end, and outlets that have to give up
+DELIVERY_TIMEOUT_S = 10.0  # for messages that wait when the sources have ended
+STOP_TIMEOUT_S = 0.4  # for messages that wait when somebody waits for the end
+CLOSE_TIMEOUT_S = 0.2  # for cameras to end, and for sinks that were asked to give up
+DELIVERY_CHECK_INTERVAL_S = 0.02
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a stream.
+    """How a stream ended.
 
-    Args:
-        cameras, sinks: their counts, by name.
-        errors: of cameras that ended otherwise than they should, by name.
-        stopped: it was told to end or its reader has gone; it did not end by itself.
-        latencies: of the last frames from capture to tags, seconds.
+    Attributes:
+        cameras: counts of frames by the camera's name.
+        sinks: counts of messages by the sink's name.
+        errors: why a camera failed, by its name.
+        stopped: the stream was asked to stop, or the reader of its output has gone.
+        latencies: of the last frames from capture to tags, in seconds.
     """
 
     cameras: dict[str, FrameCounts]
@@ -63,186 +57,122 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether no frame failed, and every message was delivered."""
-        failed = any(counts.failed for counts in self.cameras.values())
-        return not failed and all(each.complete for each in self.sinks.values())
+        """Whether no frame failed and every message was delivered."""
+        no_frame_failed = not any(counts.failed for counts in self.cameras.values())
+        return no_frame_failed and all(counts.complete for counts in self.sinks.values())
 
 
 def run_stream(
-    given: StreamSettings,
-    control: Control,
+    settings: StreamSettings,
+    control: Control | None = None,
     *,
-    again: Callable[[], StreamSettings],
-    note: Callable[[str], None],
-    frames: int | None = None,
+    read_settings: Callable[[], StreamSettings] | None = None,
     extra_sinks: Sequence[Sink] = (),
+    max_frames: float = math.inf,
 ) -> Summary:
-    """Run a stream until it is told to stop, its sources have ended or `frames` were tagged.
+    """Run a stream until it is asked to stop, its sources have ended or `max_frames` were tagged.
 
     Args:
-        again: gives the settings anew on reload; thresholds, smoothing, model, engine and precision
-            are taken from them, the rest stays.
-        note: told what a person should know.
-        extra_sinks: receive messages beside the sinks of the settings.
+        control: asks for a stop or a reload, from another thread or a signal handler.
+        read_settings: returns the settings for a reload; the same ones by default. Thresholds,
+            smoothing, minimum duration, model, engine and precision are taken from them; the rest
+            changes only at a restart.
+        extra_sinks: sinks of your own beside those of the settings.
 
     Raises:
-        UserError: the settings do not fit what is there.
+        UserError: the settings are not valid, or a sink or the model cannot be opened.
     """
-    validate(given)
+    control = control or Control()
+    validate(settings)
     arrived = threading.Condition()
-    cameras = [Camera(each, given.stall_timeout, arrived) for each in given.cameras]
-    couriers: list[SinkWorker] = []
+    cameras = [Camera(camera, settings.stall_timeout, arrived) for camera in settings.cameras]
+    workers: list[SinkWorker] = []
     try:
-        for each in given.sinks:
-            couriers.append(SinkWorker(_outlet(each, given.cameras)))
-        couriers += [SinkWorker(sink) for sink in extra_sinks]
+        for sink_settings in settings.sinks:
+            workers.append(SinkWorker(_make_sink(sink_settings, settings.cameras)))
+        workers += [SinkWorker(sink) for sink in extra_sinks]
         loop = Loop(
-            _Opener(given, again, note),
+            ModelHost(settings, read_settings or (lambda: settings)),
             cameras,
-            couriers,
+            workers,
             arrived,
             control,
-            stall=given.stall_timeout,
-            note=note,
-            alive=systemd.heartbeat(),
+            stall_timeout=settings.stall_timeout,
+            heartbeat=systemd.make_heartbeat(),
         )
         try:
             for camera in cameras:
                 camera.start()
             systemd.notify("READY=1")
-            loop.run(float("inf") if frames is None else frames)
+            loop.run(max_frames)
         finally:
             systemd.notify("STOPPING=1")
             for camera in cameras:
                 camera.stop()
-            stopped = time.monotonic()
+            stopped_at = time.monotonic()
             loop.close()
     except BaseException:
-        control.stop_requested.set()  # a mistake is told at once
+        control.stop_requested.set()  # so that the error is not delayed by slow sinks
         raise
     finally:
-        _deliver_the_rest(couriers, control.stop_requested)
-    until = stopped + CUT
+        _finish_sinks(workers, control.stop_requested)
     for camera in cameras:  # one that hangs within a library ends with the process
-        camera.join(max(0.0, until - time.monotonic()))
+        camera.join(max(0.0, stopped_at + CLOSE_TIMEOUT_S - time.monotonic()))
         camera.drop_waiting_frame()
     return Summary(
         {camera.name: camera.counts for camera in cameras},
-        _by_name(couriers),
+        _counts_by_name(workers),
         {camera.name: camera.error for camera in cameras if camera.error},
-        control.stop_requested.is_set() or any(courier.reader_gone for courier in couriers),
+        control.stop_requested.is_set() or any(worker.reader_gone for worker in workers),
         loop.latencies,
     )
 
 
-def _deliver_the_rest(couriers: Sequence[SinkWorker], stop: threading.Event) -> None:
-    """Close the outlets, with time for what waits unless `stop` is set."""
-    for courier in couriers:
-        courier.finish()
-    _wait(couriers, PATIENCE, stop)
-    _wait(couriers, FAREWELL)
-    for courier in couriers:
-        courier.give_up()
-    until = time.monotonic() + CUT
-    for courier in couriers:
-        courier.close(until)
+def _make_sink(settings: SinkSettings, cameras: Sequence[CameraSettings]) -> Sink:
+    match settings:
+        case JSONLSettings():
+            return JSONLSink(settings)
+        case MQTTSettings():
+            return MQTTSink(settings, [camera.name for camera in cameras])
+        case WebhookSettings():
+            return WebhookSink(settings)
+        case SnapshotsSettings():
+            return SnapshotsSink(settings)
+        case VideoSettings():
+            return VideoSink(settings, settings.camera or cameras[0].name)
 
 
-def _by_name(couriers: Sequence[SinkWorker]) -> dict[str, DeliveryCounts]:
-    """Return the counts of all outlets; of several with one name the second is `NAME (2)`."""
-    found: dict[str, DeliveryCounts] = {}
-    names: Counter[str] = Counter()
-    for courier in couriers:
-        name = courier.sink.name
-        names[name] += 1
-        found[name if names[name] == 1 else f"{name} ({names[name]})"] = courier.counts
-    return found
+def _finish_sinks(workers: Sequence[SinkWorker], stop: threading.Event) -> None:
+    """Close the sinks, after a longer time for waiting messages unless `stop` is set."""
+    for worker in workers:
+        worker.finish()
+    _wait_until_finished(workers, DELIVERY_TIMEOUT_S, stop)
+    _wait_until_finished(workers, STOP_TIMEOUT_S)
+    for worker in workers:
+        worker.give_up()
+    deadline = time.monotonic() + CLOSE_TIMEOUT_S
+    for worker in workers:
+        worker.close(deadline)
 
 
-def _wait(
-    couriers: Sequence[SinkWorker], seconds: float, stop: threading.Event | None = None
+def _wait_until_finished(
+    workers: Sequence[SinkWorker], timeout: float, stop: threading.Event | None = None
 ) -> None:
-    """Wait until all is delivered, or `stop` is set."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not all(courier.finished for courier in couriers):
+    """Wait until all messages are delivered, `timeout` seconds have passed or `stop` is set."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline and not all(worker.finished for worker in workers):
         if stop is not None and stop.is_set():
             return
-        time.sleep(LOOK)
+        time.sleep(DELIVERY_CHECK_INTERVAL_S)
 
 
-def _outlet(given: SinkSettings, cameras: Sequence[CameraSettings]) -> Sink:
-    match given:
-        case JSONLSettings():
-            return JSONLSink(given)
-        case MQTTSettings():
-            return MQTTSink(given, [camera.name for camera in cameras])
-        case WebhookSettings():
-            return WebhookSink(given)
-        case SnapshotsSettings():
-            return SnapshotsSink(given)
-        case VideoSettings():
-            return VideoSink(given, given.camera or cameras[0].name)
-
-
-class _Opener:
-    """Opens the model by the settings that hold at present, and on reload by new ones."""
-
-    def __init__(
-        self,
-        given: StreamSettings,
-        again: Callable[[], StreamSettings],
-        note: Callable[[str], None],
-    ) -> None:
-        self._given, self._again, self._note = given, again, note
-        self._running = _fixed(given)
-
-    def __call__(self, present: Model | None) -> Model:
-        """Open the bundle; read the settings anew where a present model is given.
-
-        Its engine is kept where graph and choice are the same.
-        """
-        given, before = self._given, self._given
-        if present is not None:
-            given = self._again()
-            validate(given)
-        bundle = Bundle(given.model)
-        calibrated = not given.uncalibrated
-        chosen_alike = (given.engine, given.precision) == (before.engine, before.precision)
-        if (
-            present is not None
-            and chosen_alike
-            and _graphs(bundle) == _graphs(present.tagger.bundle)
-        ):
-            tagger = Tagger(bundle, present.tagger.engine, calibrated=calibrated)
-        else:
-            tagger = Tagger.open(
-                given.model,
-                engine=given.engine,
-                precision=given.precision,
-                latency=True,
-                calibrated=calibrated,
-            )
-        self._given = given
-        if _fixed(given) != self._running:
-            self._note("cameras, sinks and stall_timeout stay as they are until a restart")
-        return Model(tagger, rule_of(given, bundle.labels, tagger.thresholds))
-
-
-def _fixed(given: StreamSettings) -> object:
-    return given.cameras, given.sinks, given.stall_timeout
-
-
-def _graphs(bundle: Bundle) -> object:
-    files = {name: hash for name, hash in bundle.manifest.files.items() if name != CALIBRATION_NAME}
-    return dataclasses.replace(bundle.manifest, files=files)
-
-
-def rule_of(given: StreamSettings, labels: Sequence[str], calibrated: Floats) -> Hysteresis:
-    """Return when labels turn on and off: as calibrated, and as `thresholds` say otherwise."""
-    on = np.array(calibrated, np.float64)
-    off = OFF_THRESHOLD_FACTOR * on
-    for label, threshold in given.thresholds.items():
-        m = list(labels).index(label)
-        on[m] = threshold.on
-        off[m] = OFF_THRESHOLD_FACTOR * threshold.on if threshold.off is None else threshold.off
-    return Hysteresis(on, off, given.smoothing, given.min_duration)
+def _counts_by_name(workers: Sequence[SinkWorker]) -> dict[str, DeliveryCounts]:
+    """Return the counts of all sinks; the second of several with one name is `NAME (2)`."""
+    counts: dict[str, DeliveryCounts] = {}
+    occurrences: Counter[str] = Counter()
+    for worker in workers:
+        name = worker.sink.name
+        occurrences[name] += 1
+        unique_name = name if occurrences[name] == 1 else f"{name} ({occurrences[name]})"
+        counts[unique_name] = worker.counts
+    return counts

@@ -1,4 +1,7 @@
-"""What systemd is told by a service of its: ready, alive, about to end."""
+"""Notifications to systemd: ready, alive, stopping.
+
+By hand, because sd_notify(3) is one datagram: a dependency would be longer than these lines.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 
 def notify(message: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Send a message such as "READY=1", where systemd waits for one (sd_notify(3))."""
+    """Send a message such as "READY=1" if systemd waits for one."""
     address = environment.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -17,20 +20,20 @@ def notify(message: str, environment: Mapping[str, str] = os.environ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         try:
             channel.sendto(message.encode(), name)
-        except OSError:  # no reader: the service goes on without
+        except OSError:  # nobody reads it: the service runs on
             return
 
 
-def heartbeat(environment: Mapping[str, str] = os.environ) -> Callable[[], None]:
-    """Return what to call often: it tells the watchdog in time, at half of WatchdogSec."""
-    every = float(environment.get("WATCHDOG_USEC", "inf")) / 2e6
-    last = float("-inf")
+def make_heartbeat(environment: Mapping[str, str] = os.environ) -> Callable[[], None]:
+    """Return a function to call often, which notifies the watchdog every half of WatchdogSec."""
+    interval_s = float(environment.get("WATCHDOG_USEC", "inf")) / 2e6
+    last_beat = float("-inf")
 
     def beat() -> None:
-        nonlocal last
+        nonlocal last_beat
         now = time.monotonic()
-        if now - last >= every:
-            last = now
+        if now - last_beat >= interval_s:
+            last_beat = now
             notify("WATCHDOG=1", environment)
 
     return beat

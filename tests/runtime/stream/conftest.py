@@ -1,4 +1,4 @@
-"""Streams over a fake engine, and what they wrote."""
+"""Streams with the fake engine that run in threads."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from patchct_edge.runtime.stream.settings import CameraSettings, JSONLSettings, 
 
 @pytest.fixture
 def stream(tiny_bundle, tmp_path):
-    """Start a stream over sources (or cameras' settings) with the fake engine."""
-    started = []
+    """Start a stream of sources (or settings of cameras) with the fake engine."""
+    stream_threads = []
 
-    def start(*sources, frames=None, sinks=(), path=tmp_path / "rows.jsonl", **changes):
+    def start(*sources, max_frames=None, sinks=(), path=tmp_path / "rows.jsonl", **changes):
         cameras = tuple(
-            each
-            if isinstance(each, CameraSettings)
-            else CameraSettings(source=str(each), name=f"c{n}")
-            for n, each in enumerate(sources)
+            source
+            if isinstance(source, CameraSettings)
+            else CameraSettings(source=str(source), name=f"c{n}")
+            for n, source in enumerate(sources)
         )
         values = {
             "model": str(tiny_bundle),
             "engine": "fake",
             "smoothing": 0.0,
             "min_duration": 0.0,
+            **changes,
         }
-        values |= changes
-        given = StreamSettings(
+        settings = StreamSettings(
             cameras=cameras, sinks=(JSONLSettings(path=str(path)), *sinks), **values
         )
-        started.append(StreamThread(given, path, frames))
-        return started[-1]
+        stream_threads.append(StreamThread(settings, path, max_frames))
+        return stream_threads[-1]
 
     yield start
-    for each in started:
-        each.control.stop_requested.set()
-        each._thread.join(10)
+    for stream_thread in stream_threads:
+        stream_thread.control.stop_requested.set()
+        stream_thread._thread.join(10)

@@ -1,7 +1,8 @@
-"""What is told of a camera whose stream comes and goes."""
+"""The messages about a camera whose stream comes and goes."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -17,12 +18,12 @@ from patchct_edge.runtime.stream.sources.camera import Camera
 from patchct_edge.runtime.stream.sources.frame import Frame, Source, SourceError
 
 BLACK = np.zeros((4, 4, 3), np.uint8)
-STALL = 0.3
-REFUSALS = 4
+STALL_TIMEOUT_S = 0.3
+SUCCESSFUL_ATTEMPT = 4
 
 
-class Three(Source):
-    """Three frames, then a cut cable."""
+class ThreeFrames(Source):
+    """Yields three frames, then breaks off."""
 
     live = True
 
@@ -31,11 +32,11 @@ class Three(Source):
             now = time.monotonic()
             yield Frame(lambda: BLACK, now, now, time.time())
             time.sleep(0.02)
-        raise SourceError("a cut cable")
+        raise SourceError("the cable was cut")
 
 
-class Heard:
-    """Keeps what it is told, in place of an outlet."""
+class MessageList:
+    """Keeps the messages that it receives in place of a sink's worker."""
 
     def __init__(self):
         self.messages = []
@@ -45,21 +46,21 @@ class Heard:
 
 
 @pytest.fixture
-def door():
-    """A camera that is refused first, then delivers, then is refused in other words each time."""
-    opened = []
+def camera():
+    """A camera that delivers at its fourth attempt only; each refusal has another reason."""
+    attempts = []
 
-    def opener(given, timeout, stop):
-        opened.append(given)
-        if len(opened) == REFUSALS:
-            return Three()
-        raise SourceError(f"refused for the {len(opened)}th time")
+    def open_source(settings, timeout, stop):
+        attempts.append(settings)
+        if len(attempts) == SUCCESSFUL_ATTEMPT:
+            return ThreeFrames()
+        raise SourceError(f"refused at attempt {len(attempts)}")
 
     camera = Camera(
         CameraSettings(source="rtsp://host/", name="door"),
-        STALL,
+        STALL_TIMEOUT_S,
         threading.Condition(),
-        opener=opener,
+        opener=open_source,
         backoff=Backoff(0.05, 0.1),
     )
     yield camera
@@ -67,23 +68,28 @@ def door():
     camera.join(2)
 
 
-def test_labels_of_a_camera_that_is_gone_are_turned_off_whatever_it_says(door):
-    heard, notes = Heard(), []
-    rule = Hysteresis(np.array([0.5]), np.array([0.4]), 0.0, 0.0)
-    watched = CameraSession(door, rule, ["person"], [heard], threading.Event(), notes.append)
+def test_labels_turn_off_when_their_camera_is_gone(camera, caplog):
+    caplog.set_level(logging.INFO, "patchct_edge")
+    worker = MessageList()
+    hysteresis = Hysteresis(np.array([0.5]), np.array([0.4]), 0.0, 0.0)
+    session = CameraSession(camera, hysteresis, ["person"], [worker], threading.Event())
 
     def changes():
-        return [(m.on, m.reason) for m in heard.messages if isinstance(m, LabelEvent)]
+        return [(m.on, m.reason) for m in worker.messages if isinstance(m, LabelEvent)]
 
-    door.start()
-    until = time.monotonic() + 10
-    while len(changes()) < 2 and time.monotonic() < until:
-        frame = watched.take()
+    camera.start()
+    deadline = time.monotonic() + 10
+    while len(changes()) < 2 and time.monotonic() < deadline:
+        frame = session.take_frame()
         if frame is not None:
-            watched.tagged(frame, BLACK, np.array([0.9]), time.monotonic())
-        watched.look_after(STALL)
+            session.send_tags(frame, BLACK, np.array([0.9]), time.monotonic())
+        session.check(STALL_TIMEOUT_S)
         time.sleep(0.005)
     assert changes() == [(True, "score"), (False, "lost")]
-    states = [m.state for m in heard.messages if isinstance(m, CameraEvent)]
-    assert states[: REFUSALS + 1] == ["lost"] * (REFUSALS - 1) + ["connected", "lost"]
-    assert notes[REFUSALS - 1 : REFUSALS + 1] == ["door: connected", "door: lost, a cut cable"]
+    states = [m.state for m in worker.messages if isinstance(m, CameraEvent)]
+    refusals = SUCCESSFUL_ATTEMPT - 1
+    assert states[: refusals + 2] == ["lost"] * refusals + ["connected", "lost"]
+    assert caplog.messages[refusals : refusals + 2] == [
+        "door: connected",
+        "door: lost, the cable was cut",
+    ]

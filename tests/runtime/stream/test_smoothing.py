@@ -1,4 +1,4 @@
-"""Smoothing and hysteresis on made-up score tracks."""
+"""Smoothing, hysteresis and minimum duration on synthetic scores."""
 
 from __future__ import annotations
 
@@ -12,81 +12,94 @@ from hypothesis import strategies as st
 from patchct_edge.runtime.stream.smoothing import Change, Hysteresis, LabelSmoother
 
 
-def steady(on=0.5, off=0.4, smooth=0.0, hold=0.0, labels=1):
-    return LabelSmoother(Hysteresis(np.full(labels, on), np.full(labels, off), smooth, hold))
+def make_smoother(on=0.5, off=0.4, smoothing=0.0, min_duration=0.0, labels=1):
+    hysteresis = Hysteresis(np.full(labels, on), np.full(labels, off), smoothing, min_duration)
+    return LabelSmoother(hysteresis)
 
 
-def played(state, track):
-    """Return (position, on) of every change of the only label."""
-    return [(t, change.on) for t, score in track for change in state.update(np.array([score]), t)]
+def list_changes(smoother, track):
+    """Return (position, on) of every change of the only label in a track of (position, score)."""
+    return [
+        (position, change.on)
+        for position, score in track
+        for change in smoother.update(np.array([score]), position)
+    ]
 
 
-def test_without_smoothing_and_hold_a_label_follows_its_thresholds():
+def test_without_smoothing_and_min_duration_a_label_follows_its_thresholds():
     track = list(enumerate([0.3, 0.5, 0.45, 0.41, 0.39, 0.45, 0.49, 0.6]))
-    assert played(steady(), track) == [(1, True), (4, False), (7, True)]
+    assert list_changes(make_smoother(), track) == [(1, True), (4, False), (7, True)]
 
 
-def test_a_spike_shorter_than_the_hold_changes_nothing():
-    assert played(steady(hold=1), [(0, 0.1), (0.5, 0.9), (1, 0.9), (1.4, 0.1), (2.6, 0.1)]) == []
+def test_a_spike_shorter_than_min_duration_changes_nothing():
+    track = [(0, 0.1), (0.5, 0.9), (1, 0.9), (1.4, 0.1), (2.6, 0.1)]
+    assert list_changes(make_smoother(min_duration=1), track) == []
 
 
-def test_a_change_is_made_once_it_has_been_asked_for_throughout_the_hold():
-    state = steady(hold=1)
+def test_a_label_changes_once_its_score_stayed_beyond_the_threshold_for_min_duration():
+    smoother = make_smoother(min_duration=1)
     track = [(n / 4, 0.9 if n >= 2 else 0.1) for n in range(12)]
-    assert played(state, track) == [(1.5, True)]
-    assert played(state, [(3, 0.1), (3.5, 0.9), (4, 0.1), (4.5, 0.1), (5, 0.1)]) == [(5, False)]
+    assert list_changes(smoother, track) == [(1.5, True)]
+    track = [(3, 0.1), (3.5, 0.9), (4, 0.1), (4.5, 0.1), (5, 0.1)]
+    assert list_changes(smoother, track) == [(5, False)]
 
 
-def test_a_change_tells_since_when_the_scores_said_so():
-    state = steady(hold=1)
-    changes = [c for n in range(9) for c in state.update(np.array([0.9]), n / 4)]
+def test_a_change_has_the_moment_at_which_the_score_passed_the_threshold():
+    smoother = make_smoother(min_duration=1)
+    changes = [change for n in range(9) for change in smoother.update(np.array([0.9]), n / 4)]
     assert changes == [Change(0, True, pytest.approx(0.9), 0.0)]
-    fast = steady(hold=1)  # a file is read faster than it plays
-    changes = [c for n in range(9) for c in fast.update(np.array([0.9]), n / 4, 100 + n / 100)]
+    smoother = make_smoother(min_duration=1)  # of a file that is read faster than it plays
+    changes = [
+        change
+        for n in range(9)
+        for change in smoother.update(np.array([0.9]), n / 4, moment=100 + n / 100)
+    ]
     assert changes == [Change(0, True, pytest.approx(0.9), 100.0)]
 
 
 @pytest.mark.parametrize("rate", [5, 10, 50])
 def test_smoothing_does_not_depend_on_the_frame_rate(rate):
-    state = steady(smooth=0.5)
-    state.update(np.array([0.0]), 0.0)
-    for n in range(1, rate + 1):  # a step to 1, seen for one second
-        state.update(np.array([1.0]), n / rate)
-    assert state.scores[0] == pytest.approx(1 - math.exp(-1 / 0.5))
+    smoother = make_smoother(smoothing=0.5)
+    smoother.update(np.array([0.0]), 0.0)
+    for n in range(1, rate + 1):  # one second of score 1
+        smoother.update(np.array([1.0]), n / rate)
+    assert smoother.scores[0] == pytest.approx(1 - math.exp(-1 / 0.5))
 
 
-def test_after_a_long_gap_the_new_score_counts_alone():
-    state = steady(smooth=0.5)
-    state.update(np.array([1.0]), 0.0)
-    state.update(np.array([0.0]), 60.0)
-    assert state.scores[0] < 1e-9
+def test_after_a_long_gap_only_the_new_score_counts():
+    smoother = make_smoother(smoothing=0.5)
+    smoother.update(np.array([1.0]), 0.0)
+    smoother.update(np.array([0.0]), 60.0)
+    assert smoother.scores[0] < 1e-9
 
 
-def test_a_clock_that_stands_still_or_falls_does_no_harm():
-    state = steady(smooth=0.5)
-    state.update(np.array([0.2]), 10.0)
-    state.update(np.array([0.8]), 5.0)
-    assert state.scores[0] == pytest.approx(0.2)
+def test_a_position_that_falls_does_not_change_the_score():
+    smoother = make_smoother(smoothing=0.5)
+    smoother.update(np.array([0.2]), 10.0)
+    smoother.update(np.array([0.8]), 5.0)
+    assert smoother.scores[0] == pytest.approx(0.2)
 
 
-def test_what_is_forgotten_is_off_and_begins_anew():
-    state = steady(smooth=5, labels=3)
-    state.update(np.array([0.9, 0.1, 0.8]), 0.0)
-    assert [(c.label, c.on) for c in state.forget(1.0)] == [(0, False), (2, False)]
-    assert state.tags().size == 0
-    state.update(np.array([0.0, 0.9, 0.0]), 1.1)  # nothing of the old scores is left
-    assert state.tags().tolist() == [1]
+def test_forget_turns_labels_off_and_starts_again():
+    smoother = make_smoother(smoothing=5, labels=3)
+    smoother.update(np.array([0.9, 0.1, 0.8]), 0.0)
+    changes = smoother.forget(1.0)
+    assert [(change.label, change.on) for change in changes] == [(0, False), (2, False)]
+    assert smoother.active_labels().size == 0
+    smoother.update(np.array([0.0, 0.9, 0.0]), 1.1)  # the old scores have no effect
+    assert smoother.active_labels().tolist() == [1]
 
 
-def reference(track, on, off, smooth, hold):
-    """One label, step by step, in plain Python."""
+def compute_states(track, on, off, smoothing, min_duration):
+    """Return the state of one label after each score, step by step in plain Python."""
     state, score, last, since, states = False, 0.0, None, None, []
-    for t, x in track:
-        weight = 1.0 if last is None or smooth == 0 else 1 - math.exp(-(t - last) / smooth)
-        score, last = score + weight * (x - score), t
-        asks = score < off if state else score >= on
-        since = (t if since is None else since) if asks else None
-        if asks and t - since >= hold:
+    for position, x in track:
+        first = last is None or smoothing == 0
+        weight = 1.0 if first else 1 - math.exp(-(position - last) / smoothing)
+        score, last = score + weight * (x - score), position
+        crossed = score < off if state else score >= on
+        since = (position if since is None else since) if crossed else None
+        if crossed and position - since >= min_duration:
             state, since = not state, None
         states.append(state)
     return states
@@ -97,13 +110,13 @@ def reference(track, on, off, smooth, hold):
     st.sampled_from([0.0, 0.3, 2.0]),
     st.sampled_from([0.0, 0.25, 1.0]),
 )
-def test_it_is_what_a_slow_reference_says(steps, smooth, hold):
+def test_labels_change_as_in_a_reference_implementation(steps, smoothing, min_duration):
     positions = np.cumsum([step for step, _ in steps]) / 8
-    track = [(float(t), x / 100) for t, (_, x) in zip(positions, steps, strict=True)]
-    state = steady(0.5, 0.4, smooth, hold)
-    found = []
-    for t, x in track:
-        changes = state.update(np.array([x]), t)
-        assert [c.on for c in changes] == ([bool(state.on[0])] if changes else [])
-        found.append(bool(state.on[0]))
-    assert found == reference(track, 0.5, 0.4, smooth, hold)
+    track = [(float(p), x / 100) for p, (_, x) in zip(positions, steps, strict=True)]
+    smoother = make_smoother(0.5, 0.4, smoothing, min_duration)
+    states = []
+    for position, x in track:
+        changes = smoother.update(np.array([x]), position)
+        assert [change.on for change in changes] == ([bool(smoother.on[0])] if changes else [])
+        states.append(bool(smoother.on[0]))
+    assert states == compute_states(track, 0.5, 0.4, smoothing, min_duration)

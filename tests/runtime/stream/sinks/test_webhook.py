@@ -72,7 +72,7 @@ def statuses_of(server):
 def test_when_a_source_ends_the_queue_is_delivered(stream, server):
     answer(server, 503, 503)  # the second retry comes after the 0.4 s that a signal would leave
     settings = WebhookSettings(url=f"http://127.0.0.1:{server.server_port}/")
-    summary = stream("test://pattern?fps=50&size=64x48", frames=20, sinks=[settings]).join()
+    summary = stream("test://pattern?fps=50&size=64x48", max_frames=20, sinks=[settings]).join()
     (counts,) = [counts for name, counts in summary.sinks.items() if "webhook" in name]
     assert counts.delivered == len(server.bodies) >= 3
     assert summary.complete

@@ -41,7 +41,7 @@ def test_every_frame_of_a_film_is_tagged(stream, film):
 
 
 def test_a_film_in_a_loop_starts_again(stream, film):
-    stream_thread = stream(CameraSettings(source=str(film), name="c0", loop=True), frames=150)
+    stream_thread = stream(CameraSettings(source=str(film), name="c0", loop=True), max_frames=150)
     assert stream_thread.join().cameras["c0"].tagged == 150
     positions = read_positions(stream_thread)
     assert positions == sorted(positions)

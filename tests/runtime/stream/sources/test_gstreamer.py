@@ -110,6 +110,6 @@ def test_csi_without_a_jetson_says_what_is_missing():
 
 
 def test_a_pipeline_can_be_streamed(stream):
-    stream_thread = stream("gst:" + LIVE_PIPELINE, frames=10)
+    stream_thread = stream("gst:" + LIVE_PIPELINE, max_frames=10)
     assert stream_thread.join().cameras["c0"].tagged == 10
     assert list_children() == []

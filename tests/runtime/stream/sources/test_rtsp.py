@@ -127,7 +127,7 @@ def test_a_refused_password_is_reported_but_never_shown(stream, start_server, po
 
 def test_the_right_password_opens_the_stream(stream, start_server, port, capfd):
     start_server(port, "320x240", "me", "right%word")
-    stream_thread = stream(ball_url(port, "me:right%25word@"), frames=5, stall_timeout=3.0)
+    stream_thread = stream(ball_url(port, "me:right%25word@"), max_frames=5, stall_timeout=3.0)
     assert stream_thread.join().cameras["c0"].tagged == 5
     assert "right" not in str(stream_thread.rows()) + str(stream_thread.messages) + "".join(
         capfd.readouterr()
