@@ -1,9 +1,9 @@
-"""What was compiled for this machine, kept for the next start and checked before it is used.
+"""Cache what OpenVINO compiled for this machine, and check it before the next start uses it.
 
     $XDG_CACHE_HOME/patchct-edge/openvino/GRAPH/*.blob, sha256.json
 
-One folder a graph, named by its hash. The library loads a damaged file without a word, and scores
-with it: so a file without its recorded hash is thrown away.
+Each graph has one folder, named by its hash. OpenVINO loads a damaged file without an error and
+computes wrong scores with it, so a file that does not match its recorded hash is deleted.
 """
 
 from __future__ import annotations
@@ -16,58 +16,59 @@ from pathlib import Path
 
 from patchct_edge.files import cache_folder, sha256, write_atomically
 
-GRAPHS = 8  # kept, those used last
-SEAL = "sha256.json"
+MAX_GRAPHS = 8  # the most recently used ones stay
+HASHES_NAME = "sha256.json"
 
 
 @contextmanager
-def compile_cache(model: Path) -> Iterator[Path | None]:
-    """Give the folder for what is compiled of a graph, all in it checked; seal it afterwards.
+def compile_cache(graph: Path) -> Iterator[Path | None]:
+    """Yield the folder for what is compiled from a graph; record its file hashes at the end.
 
-    None where there can be no such folder: a service often has no home, or one that is read-only.
+    Every file in the folder has been checked. None if there can be no folder: a service often has
+    no home, or a read-only one.
     """
     with ExitStack() as stack:
-        folder = _opened(model, stack)
+        folder = _open_folder(graph, stack)
         yield folder
         if folder is not None:
-            with suppress(OSError):  # unsealed it is compiled anew
-                _seal(folder)
+            with suppress(OSError):  # without a recorded hash, the next start compiles again
+                _record_hashes(folder)
 
 
-def _opened(model: Path, stack: ExitStack) -> Path | None:
+def _open_folder(graph: Path, stack: ExitStack) -> Path | None:
     from filelock import FileLock  # 20 ms
 
     try:
-        folder = cache_folder() / "openvino" / sha256(model)[:16]
+        folder = cache_folder() / "openvino" / sha256(graph)[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        folder.touch()
-        # Other processes wait: to them, what this one is compiling would look damaged.
+        folder.touch()  # the time of the last use
+        # Other processes must wait: to them, the file that this one is writing looks damaged.
         stack.enter_context(FileLock(folder / "lock"))
-        _forget_old(folder.parent)
-        sealed = _sealed(folder)
+        _delete_old_folders(folder.parent)
+        hashes = _read_hashes(folder)
         for blob in folder.glob("*.blob"):
-            if sealed.get(blob.name) != sha256(blob):
+            if hashes.get(blob.name) != sha256(blob):
                 blob.unlink()
     except (OSError, RuntimeError):  # RuntimeError: no home, or a file system without locks
         return None
     return folder
 
 
-def _sealed(folder: Path) -> dict[str, str]:
+def _read_hashes(folder: Path) -> dict[str, str]:
     try:
-        found = json.loads((folder / SEAL).read_bytes())
+        hashes = json.loads((folder / HASHES_NAME).read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return hashes if isinstance(hashes, dict) else {}
 
 
-def _seal(folder: Path) -> None:
+def _record_hashes(folder: Path) -> None:
     hashes = {blob.name: sha256(blob) for blob in folder.glob("*.blob")}
-    if hashes != _sealed(folder):
-        write_atomically(folder / SEAL, json.dumps(hashes).encode())
+    if hashes != _read_hashes(folder):
+        write_atomically(folder / HASHES_NAME, json.dumps(hashes).encode())
 
 
-def _forget_old(cache: Path) -> None:
+def _delete_old_folders(cache: Path) -> None:
     newest_first = sorted(cache.iterdir(), key=lambda path: -path.stat().st_mtime)
-    for old in newest_first[GRAPHS:]:
-        shutil.rmtree(old, ignore_errors=True)
+    for folder in newest_first[MAX_GRAPHS:]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Compiled engines in a bundle: records, what fits, and what is trusted; with a fake library."""
+"""Compiled engines in a bundle: records, fit and trust, with a fake library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ TRT = types.SimpleNamespace(__name__="tensorrt", __version__="10.3.0")
 
 
 @pytest.fixture(autouse=True)
-def state(tmp_path, monkeypatch):
+def trust_file(tmp_path, monkeypatch):
+    """The list of trusted engines, in a temporary folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "patchct-edge" / "trusted-engines.json"
 
@@ -61,22 +62,22 @@ def record(bundle):
 
 @pytest.fixture
 def on_orin(monkeypatch):
-    """A machine with a GPU, a library, and an engine that does what the fake one does."""
+    """A machine with an Orin GPU, a library, and an engine that computes what the fake one does."""
     monkeypatch.setattr(select, "import_tensorrt", lambda: TRT)
     monkeypatch.setattr(select, "query_device", lambda: ORIN)
     monkeypatch.setattr(select, "target_device", lambda trt: ORIN)
     monkeypatch.setattr(select, "open_memory", lambda: None)
 
-    def opened(trt, plan, about, memory):
+    def open_fake(trt, plan, record, memory):
         assert plan == b"plan"
         engine = FakeEngine(8, 3, 4)
-        engine.record = about
+        engine.record = record
         return engine
 
-    monkeypatch.setattr(select, "TensorRTEngine", opened)
+    monkeypatch.setattr(select, "TensorRTEngine", open_fake)
 
 
-def test_an_engine_is_put_into_its_bundle_and_read_back(bundle, record):
+def test_an_engine_is_added_to_its_bundle_and_read_back(bundle, record):
     changed = add_compiled(bundle, record, b"plan")
     changed.verify()
     assert read_compiled(changed, "tensorrt") == [record]
@@ -87,7 +88,7 @@ def test_an_engine_is_put_into_its_bundle_and_read_back(bundle, record):
     assert changed.manifest.fingerprint == bundle.manifest.fingerprint
 
 
-def test_adding_a_file_makes_no_damage_good(bundle, record):
+def test_adding_a_file_does_not_hide_damage(bundle, record):
     (bundle.path / "model.fp32.onnx").write_bytes(b"other")
     changed = add_compiled(bundle, record, b"plan")
     with pytest.raises(BundleError, match=r"model\.fp32\.onnx was altered"):
@@ -102,13 +103,13 @@ def test_a_write_that_fails_leaves_the_bundle_as_it_was(bundle):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 7}', "[" * 10**5], ids=lambda t: t[:9])
-def test_a_record_that_is_none_is_refused(bundle, text):
+def test_a_damaged_record_is_refused(bundle, text):
     changed = bundle.add_files({"engines/x.json": text.encode()})
     with pytest.raises(BundleError, match=r"(?s)x\.json cannot be read.*patchct compile"):
         read_compiled(changed, "tensorrt")
 
 
-def test_an_altered_engine_is_not_run(bundle, record):
+def test_an_altered_engine_is_refused(bundle, record):
     changed = add_compiled(bundle, record, b"plan")
     (bundle.path / "engines" / f"{record.name}.plan").write_bytes(b"evil")
     with pytest.raises(BundleError, match="was altered"):
@@ -127,35 +128,35 @@ def test_an_altered_engine_is_not_run(bundle, record):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_told_with_the_command_that_mends_it(
+def test_a_mismatch_is_reported_with_the_command_that_fixes_it(
     bundle, record, on_orin, changes, reason
 ):
     changed = add_compiled(bundle, dataclasses.replace(record, **changes), b"plan")
-    found = iter_candidates(changed, EngineRequest("tensorrt", "fp16"))
-    chosen = [c for c in found if c.engine == "tensorrt" and c.precision == "fp16"]
+    candidates = iter_candidates(changed, EngineRequest("tensorrt", "fp16"))
+    (candidate,) = (c for c in candidates if (c.engine, c.precision) == ("tensorrt", "fp16"))
     if reason is None:
-        assert [c.skip_reason for c in chosen] == [None]
+        assert candidate.skip_reason is None
     else:
-        assert reason in chosen[0].skip_reason
-        again = f"patchct compile {bundle.path} --engine tensorrt --precision fp16"
-        assert again in chosen[0].skip_reason
+        assert reason in candidate.skip_reason
+        command = f"patchct compile {bundle.path} --engine tensorrt --precision fp16"
+        assert command in candidate.skip_reason
 
 
-def test_an_engine_from_elsewhere_runs_only_when_it_is_trusted(bundle, record, on_orin, state):
+def test_an_engine_from_elsewhere_runs_only_if_it_is_trusted(bundle, record, on_orin, trust_file):
     changed = add_compiled(bundle, record, b"plan")
-    state.unlink()  # as on every other machine
+    trust_file.unlink()  # no other machine has it
     with pytest.raises(EngineError, match=r"compiled elsewhere.*--trust-engine"):
         open_engine(changed, EngineRequest("tensorrt"))
     with open_engine(changed, EngineRequest(trust=True)) as engine:
         assert engine.record == EngineRecord("tensorrt", "fp16", "fp16", "tensorrt 10.3.0", "Orin")
-    with open_engine(changed) as engine:  # the next that fits
+    with open_engine(changed) as engine:  # the next runnable one
         assert engine.record.engine != "tensorrt"
 
 
 @pytest.mark.parametrize("text", ["", "{", "7", '{"a": 1}'])
-def test_a_damaged_list_of_trust_trusts_nothing(bundle, record, state, text):
+def test_a_damaged_trust_file_trusts_nothing(bundle, record, trust_file, text):
     changed = add_compiled(bundle, record, b"plan")
-    state.write_text(text)
+    trust_file.write_text(text)
     assert not is_trusted(changed, record)
     assert is_trusted(add_compiled(changed, record, b"plan"), record)
 
@@ -169,32 +170,32 @@ def test_the_gpu_comes_before_the_cpu_and_similarity_needs_its_own_engine(bundle
         open_engine(changed, EngineRequest("tensorrt", similarity=True))
 
 
-def test_int8_that_failed_its_gate_is_not_taken_unasked(write_bundle, tmp_path, record, on_orin):
+def test_int8_that_failed_its_gate_runs_only_on_request(write_bundle, tmp_path, record, on_orin):
     failed = Stage("int8-fp16", "fp32", "x", 9, 0, 0, 1, gate="flips <= 3 %", passed=False)
     bundle = Bundle(
         write_bundle(tmp_path / "y.patchct", ("fp32", "int8", "int8-fp16"), stages=(failed,))
     )
-    mine = dataclasses.replace(record, precision="int8", model=bundle.manifest.fingerprint)
-    changed = add_compiled(bundle, mine, b"plan")
+    int8_record = dataclasses.replace(record, precision="int8", model=bundle.manifest.fingerprint)
+    changed = add_compiled(bundle, int8_record, b"plan")
     with pytest.raises(EngineError, match=r"tensorrt int8: its gate failed at export"):
         open_engine(changed, EngineRequest("tensorrt"))
     with open_engine(changed, EngineRequest("tensorrt", "int8")) as engine:
         assert engine.record.precision == "int8"
 
 
-def test_a_machine_without_a_driver_says_so(bundle, record, monkeypatch):
-    def none():
+def test_a_missing_driver_is_the_skip_reason(bundle, record, monkeypatch):
+    def fail():
         raise EngineError("there is no NVIDIA driver")
 
     monkeypatch.setattr(select, "import_tensorrt", lambda: TRT)
-    monkeypatch.setattr(select, "query_device", none)
+    monkeypatch.setattr(select, "query_device", fail)
     changed = add_compiled(bundle, record, b"plan")
     with pytest.raises(EngineError, match="tensorrt fp16: there is no NVIDIA driver"):
         open_engine(changed, EngineRequest("tensorrt"))
 
 
-def test_the_record_can_be_read_by_a_person(bundle, record):
+def test_the_record_file_is_readable_json(bundle, record):
     add_compiled(bundle, record, b"plan")
-    found = json.loads((bundle.path / "engines" / f"{record.name}.json").read_text())
-    assert found["device"] == "Orin"
-    assert found["batches"] == [1, 8, 32]
+    fields = json.loads((bundle.path / "engines" / f"{record.name}.json").read_text())
+    assert fields["device"] == "Orin"
+    assert fields["batches"] == [1, 8, 32]

@@ -1,4 +1,4 @@
-"""The engine interface: what every engine returns, in which order, and what it refuses."""
+"""The engine interface: results, their order, and refused files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ M, N, SIZE = 5, 4, 8
 WEIGHTS = np.random.default_rng(0).normal(size=(3, M))
 ENGINES = {"onnxruntime": ONNXRuntimeEngine, "openvino": OpenVINOEngine}
 
-Open = Callable[..., Engine]
+OpenEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="module")
-def model(write_graph: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_graph(tmp_path_factory.mktemp("model") / "model.fp32.onnx", WEIGHTS)
+def graph(write_graph: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_graph(tmp_path_factory.mktemp("graph") / "model.fp32.onnx", WEIGHTS)
 
 
 @pytest.fixture(params=ENGINES)
@@ -39,88 +39,95 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def open_engine(name: str, model: Path) -> Open:
-    return lambda **options: ENGINES[name](model, "fp32", **options)
+def open_engine(name: str, graph: Path) -> OpenEngine:
+    return lambda **options: ENGINES[name](graph, "fp32", **options)
 
 
-def pictures(size: int, seed: int = 0) -> ImageBatch:
-    return np.random.default_rng(seed).integers(0, 256, (size, SIZE, SIZE, 3), np.uint8)
+def random_images(count: int, seed: int = 0) -> ImageBatch:
+    return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
 
 
-def similarities(images: ImageBatch) -> Float64s:
+def expected_similarity(images: ImageBatch) -> Float64s:
     patches = images.reshape(-1, 2, 4, 2, 4, 3).mean(axis=(2, 4)).reshape(-1, N, 3)
     return np.asarray((patches / 255 @ WEIGHTS).transpose(0, 2, 1), np.float64)
 
 
-def logits(images: ImageBatch) -> Float64s:
-    return np.asarray(similarities(images).mean(axis=2) * 8 - 4, np.float64)
+def expected_logits(images: ImageBatch) -> Float64s:
+    return np.asarray(expected_similarity(images).mean(axis=2) * 8 - 4, np.float64)
 
 
-def test_results_are_those_of_numpy(open_engine: Open) -> None:
+def test_results_match_numpy(open_engine: OpenEngine) -> None:
     with open_engine() as engine:
-        for size in (1, 17, 3):
-            outputs = engine.infer(pictures(size))
+        for count in (1, 17, 3):
+            images = random_images(count)
+            outputs = engine.infer(images)
             assert outputs.logits.dtype == np.float32
-            np.testing.assert_allclose(outputs.logits, logits(pictures(size)), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(
+                outputs.logits, expected_logits(images), rtol=1e-4, atol=1e-4
+            )
             assert outputs.similarity is None
 
 
-def test_similarity_comes_where_it_was_asked_for(open_engine: Open) -> None:
+def test_similarity_is_returned_on_request(open_engine: OpenEngine) -> None:
     with open_engine(similarity=True) as engine:
-        found, similarity = engine.infer(pictures(3))
-    np.testing.assert_allclose(found, logits(pictures(3)), rtol=1e-4, atol=1e-4)
+        logits, similarity = engine.infer(random_images(3))
+    np.testing.assert_allclose(logits, expected_logits(random_images(3)), rtol=1e-4, atol=1e-4)
     assert similarity is not None
     assert similarity.dtype == np.float32
-    np.testing.assert_allclose(similarity, similarities(pictures(3)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        similarity, expected_similarity(random_images(3)), rtol=1e-4, atol=1e-4
+    )
 
 
-def test_results_come_in_order_however_many_are_under_way(open_engine: Open) -> None:
+def test_results_come_in_order_however_many_batches_are_in_flight(open_engine: OpenEngine) -> None:
     with open_engine() as engine:
-        sizes = [1, 17, 2, 8] * (engine.concurrency + 1)
-        for seed, size in enumerate(sizes):
-            engine.submit(pictures(size, seed))
-        results = [engine.result().logits for _ in sizes]
-    for seed, (size, result) in enumerate(zip(sizes, results, strict=True)):
-        np.testing.assert_allclose(result, logits(pictures(size, seed)), rtol=1e-4, atol=1e-4)
+        counts = [1, 17, 2, 8] * (engine.concurrency + 1)
+        for seed, count in enumerate(counts):
+            engine.submit(random_images(count, seed))
+        results = [engine.result().logits for _ in counts]
+    for seed, (count, logits) in enumerate(zip(counts, results, strict=True)):
+        np.testing.assert_allclose(
+            logits, expected_logits(random_images(count, seed)), rtol=1e-4, atol=1e-4
+        )
 
 
-def test_a_batch_may_be_overwritten_once_it_is_submitted(open_engine: Open) -> None:
+def test_a_batch_may_be_overwritten_once_it_is_submitted(open_engine: OpenEngine) -> None:
     with open_engine() as engine:
-        batch = pictures(4)
+        batch = random_images(4)
         for _ in range(engine.concurrency):
-            batch[:] = pictures(4)
+            batch[:] = random_images(4)
             engine.submit(batch)
             batch[:] = 0
         for _ in range(engine.concurrency):
             np.testing.assert_allclose(
-                engine.result().logits, logits(pictures(4)), rtol=1e-4, atol=1e-4
+                engine.result().logits, expected_logits(random_images(4)), rtol=1e-4, atol=1e-4
             )
 
 
-def test_a_view_that_is_not_contiguous_is_taken(open_engine: Open) -> None:
-    batch = pictures(4)[::2, :, ::-1]
+def test_a_batch_need_not_be_contiguous(open_engine: OpenEngine) -> None:
+    batch = random_images(4)[::2, :, ::-1]
     with open_engine() as engine:
-        found = engine.infer(batch).logits
-    np.testing.assert_allclose(found, logits(batch), rtol=1e-4, atol=1e-4)
+        logits = engine.infer(batch).logits
+    np.testing.assert_allclose(logits, expected_logits(batch), rtol=1e-4, atol=1e-4)
 
 
-def test_results_outlive_the_engine(open_engine: Open) -> None:
+def test_results_outlive_the_engine(open_engine: OpenEngine) -> None:
     with open_engine() as engine:
-        first = engine.infer(pictures(2)).logits
-        engine.infer(pictures(2, seed=1))
-    np.testing.assert_allclose(first, logits(pictures(2)), rtol=1e-4, atol=1e-4)
+        first = engine.infer(random_images(2)).logits
+        engine.infer(random_images(2, seed=1))
+    np.testing.assert_allclose(first, expected_logits(random_images(2)), rtol=1e-4, atol=1e-4)
 
 
-def test_closing_twice_and_with_work_under_way(open_engine: Open) -> None:
+def test_closing_twice_with_batches_in_flight(open_engine: OpenEngine) -> None:
     engine = open_engine()
     for _ in range(engine.concurrency + 2):
-        engine.submit(pictures(8))
+        engine.submit(random_images(8))
     engine.result()
     engine.close()
     engine.close()
 
 
-def test_the_record_says_what_runs(open_engine: Open, name: str) -> None:
+def test_the_record_describes_the_engine(open_engine: OpenEngine, name: str) -> None:
     with open_engine() as engine:
         record = engine.record
         assert engine.concurrency >= 1
@@ -133,68 +140,72 @@ def test_the_record_says_what_runs(open_engine: Open, name: str) -> None:
 
 
 @pytest.fixture
-def half_model(tmp_path: Path) -> Path:
-    """A graph whose FP16 nodes multiply by 1000 and by 0.001: 255 overflows in FP16 between."""
+def fp16_graph(tmp_path: Path) -> Path:
+    """A graph whose FP16 nodes multiply by 1000 and by 0.001: in FP16, 255 overflows in between."""
     onnx = pytest.importorskip("onnx")
-    make, FLOAT, HALF = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
-    constants = {"large": np.float16(1000), "small": np.float16(0.001), "axes": np.array([1, 2])}
+    make, FP32, FP16 = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    constants = {"factor": np.float16(1000), "inverse": np.float16(0.001), "axes": np.array([1, 2])}
     nodes = [
-        make.make_node("Cast", ["image"], ["pixels"], to=HALF),
-        make.make_node("Mul", ["pixels", "large"], ["over"]),
-        make.make_node("Mul", ["over", "small"], ["under"]),
-        make.make_node("ReduceMean", ["under", "axes"], ["mean"], keepdims=0),
-        make.make_node("Cast", ["mean"], ["logits"], to=FLOAT),
+        make.make_node("Cast", ["image"], ["pixels"], to=FP16),
+        make.make_node("Mul", ["pixels", "factor"], ["scaled"]),
+        make.make_node("Mul", ["scaled", "inverse"], ["restored"]),
+        make.make_node("ReduceMean", ["restored", "axes"], ["mean"], keepdims=0),
+        make.make_node("Cast", ["mean"], ["logits"], to=FP32),
     ]
     graph = make.make_graph(
         nodes,
-        "half",
+        "fp16",
         [make.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["B", SIZE, SIZE, 3])],
-        [make.make_tensor_value_info("logits", FLOAT, ["B", 3])],
+        [make.make_tensor_value_info("logits", FP32, ["B", 3])],
         [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
     )
     opset = make.make_opsetid("", 20)
-    onnx.save(make.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "half.onnx")
-    return tmp_path / "half.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "fp16.onnx")
+    return tmp_path / "fp16.onnx"
 
 
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="an ARM CPU may compute in FP16"
 )
-def test_an_fp16_graph_is_computed_in_what_the_record_says(name: str, half_model: Path) -> None:
-    with ENGINES[name](half_model, "fp16") as engine:
-        found = engine.infer(np.full((2, SIZE, SIZE, 3), 255, np.uint8)).logits
+def test_an_x86_cpu_computes_an_fp16_graph_in_fp32(name: str, fp16_graph: Path) -> None:
+    with ENGINES[name](fp16_graph, "fp16") as engine:
+        logits = engine.infer(np.full((2, SIZE, SIZE, 3), 255, np.uint8)).logits
         assert (engine.record.precision, engine.record.compute_precision) == ("fp16", "fp32")
-    np.testing.assert_allclose(found, np.full((2, 3), 255), rtol=2e-3)  # 0.001 is rounded
+    np.testing.assert_allclose(logits, np.full((2, 3), 255), rtol=2e-3)  # FP16 rounds 0.001
 
 
-def test_of_an_arm_cpu_no_more_is_said_than_is_known(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_record_admits_that_an_arm_cpu_may_mix_precisions(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    with ONNXRuntimeEngine(model, "fp16") as engine:
+    with ONNXRuntimeEngine(graph, "fp16") as engine:
         assert engine.record.compute_precision == "fp16+fp32"
 
 
-@pytest.mark.parametrize(("told", "threads"), [(True, 2), (False, 3)])
-def test_onnxruntime_takes_the_physical_cores_that_this_process_may_run_on(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool, threads: int
+@pytest.mark.parametrize(("topology_known", "threads"), [(True, 2), (False, 3)])
+def test_onnxruntime_uses_the_physical_cores_that_this_process_may_use(
+    graph: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    topology_known: bool,
+    threads: int,
 ) -> None:
-    """Cores 0 and 4 share a physical one; where the system does not tell, they count as two."""
+    """Logical cores 0 and 4 share a physical one; without the topology, they count as two."""
     pytest.importorskip("onnxruntime")
-    for core in range(8 * told):
+    for core in range(8 * topology_known):
         folder = tmp_path / f"cpu{core}" / "topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{core % 4},{core % 4 + 4}\n")
     monkeypatch.setattr("patchct_edge.runtime.engines.onnxruntime.CPU_TOPOLOGY", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 4}, raising=False)
-    with ONNXRuntimeEngine(model, "fp32") as engine:
+    with ONNXRuntimeEngine(graph, "fp32") as engine:
         assert engine.record.threads == threads
-        assert engine.infer(pictures(2)).logits.shape == (2, M)
+        assert engine.infer(random_images(2)).logits.shape == (2, M)
 
 
-@pytest.mark.parametrize("data", [b"no graph at all", b"", None], ids=["text", "empty", "missing"])
-def test_a_file_that_is_no_onnx_is_refused(name: str, tmp_path: Path, data: bytes | None) -> None:
+@pytest.mark.parametrize("data", [b"not a graph", b"", None], ids=["text", "empty", "missing"])
+def test_a_file_that_is_not_onnx_is_refused(name: str, tmp_path: Path, data: bytes | None) -> None:
     file = tmp_path / "broken.onnx"
     if data is not None:
         file.write_bytes(data)
@@ -209,7 +220,7 @@ def test_a_file_that_is_no_onnx_is_refused(name: str, tmp_path: Path, data: byte
         ("openvino", "pip install openvino"),
     ],
 )
-def test_a_missing_library_is_named_with_the_line_that_installs_it(
+def test_a_missing_library_is_reported_with_its_install_command(
     name: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
@@ -219,7 +230,7 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(
         ENGINES[name](Path("model.onnx"), "fp32")
 
 
-def test_the_fake_engine_sees_colours() -> None:
+def test_the_fake_engine_scores_colors() -> None:
     red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 255
     with FakeEngine(size=8, labels=M, patches=N) as engine:
@@ -237,7 +248,7 @@ def test_the_fake_engine_sees_colours() -> None:
     )
 
 
-def test_a_fake_logit_is_the_mean_of_a_channel() -> None:
-    images = pictures(3)
-    found = FakeEngine(size=8, labels=3, patches=1).infer(images).logits
-    np.testing.assert_allclose(found, images.mean(axis=(1, 2)) / 255 * 8 - 4, rtol=1e-5, atol=1e-5)
+def test_a_fake_logit_is_a_scaled_channel_mean() -> None:
+    images = random_images(3)
+    logits = FakeEngine(size=8, labels=3, patches=1).infer(images).logits
+    np.testing.assert_allclose(logits, images.mean(axis=(1, 2)) / 255 * 8 - 4, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Which engine runs a bundle, and the reason against every other."""
+"""Selecting the engine for a bundle, and the reason to skip every other."""
 
 from __future__ import annotations
 
@@ -19,29 +19,36 @@ pytest.importorskip("onnxruntime")
 
 @pytest.fixture(scope="module")
 def bundles(write_bundle, tmp_path_factory):
-    """Bundles with FP32 and INT8, by whether the INT8 gate passed."""
+    """Bundles with FP32 and INT8; the keys tell whether the INT8 gate passed."""
     folder = tmp_path_factory.mktemp("bundles")
-    found = {}
+    bundles = {}
     for passed in (True, False):
         stage = Stage("int8", "fp32", "openvino", 9, 0, 0, 0, gate="flips <= 3 %", passed=passed)
         path = write_bundle(folder / f"{passed}.patchct", ("fp32", "int8"), stages=(stage,))
-        found[passed] = Bundle(path)
-    return found
+        bundles[passed] = Bundle(path)
+    return bundles
 
 
-FAKE = "taken only with --engine fake"
-ABSENT = "no fp16 graph"
-GATE = r"gate failed at export \(flips <= 3 %\)"
+FAKE_REASON = "taken only with --engine fake"
+MISSING_REASON = "no fp16 graph"
+GATE_REASON = r"gate failed at export \(flips <= 3 %\)"
 ORT, OV, INT8 = "--engine onnxruntime", "--engine openvino", "--precision int8"
 
 
 @pytest.mark.parametrize(
     ("passed", "engine", "precision", "openvino", "onnxruntime", "fake"),
-    [  # the reasons for int8, fp32, fp16; "" where it fits
-        (True, None, None, ("", "", ABSENT), ("", "", ABSENT), (FAKE, FAKE, FAKE)),
-        (False, None, None, (GATE, "", ABSENT), (GATE, "", ABSENT), (FAKE, FAKE, FAKE)),
-        (False, None, "int8", ("", INT8, INT8), ("", INT8, INT8), (FAKE, FAKE, FAKE)),
-        (False, "openvino", None, (GATE, "", ABSENT), (OV, OV, OV), (OV, OV, OV)),
+    [  # the skip reasons of int8, fp32, fp16; "" where the candidate can run
+        (True, None, None, ("", "", MISSING_REASON), ("", "", MISSING_REASON), (FAKE_REASON,) * 3),
+        (
+            False,
+            None,
+            None,
+            (GATE_REASON, "", MISSING_REASON),
+            (GATE_REASON, "", MISSING_REASON),
+            (FAKE_REASON,) * 3,
+        ),
+        (False, None, "int8", ("", INT8, INT8), ("", INT8, INT8), (FAKE_REASON,) * 3),
+        (False, "openvino", None, (GATE_REASON, "", MISSING_REASON), (OV, OV, OV), (OV, OV, OV)),
         (True, "onnxruntime", "int8", (ORT, ORT, ORT), ("", INT8, INT8), (ORT, ORT, ORT)),
         (True, "fake", None, ("--engine fake",) * 3, ("--engine fake",) * 3, ("", "", "")),
     ],
@@ -49,17 +56,17 @@ ORT, OV, INT8 = "--engine onnxruntime", "--engine openvino", "--precision int8"
 def test_every_candidate_has_its_reason(
     bundles, passed, engine, precision, openvino, onnxruntime, fake
 ):
-    on_gpu, found = [], []
+    gpu_candidates, candidates = [], []
     for candidate in iter_candidates(bundles[passed], EngineRequest(engine, precision)):
-        (on_gpu if candidate.engine == "tensorrt" else found).append(candidate)
-    assert [c.precision for c in on_gpu] == ["int8", "fp16", "fp32"]
-    assert all(c.skip_reason for c in on_gpu)
-    assert [str(c).partition(":")[0] for c in found] == [
-        f"{name} {each}"
+        (gpu_candidates if candidate.engine == "tensorrt" else candidates).append(candidate)
+    assert [c.precision for c in gpu_candidates] == ["int8", "fp16", "fp32"]
+    assert all(c.skip_reason for c in gpu_candidates)
+    assert [str(c).partition(":")[0] for c in candidates] == [
+        f"{name} {precision}"
         for name in ("openvino", "onnxruntime", "fake")
-        for each in ("int8", "fp32", "fp16")
+        for precision in ("int8", "fp32", "fp16")
     ]
-    for candidate, reason in zip(found, (*openvino, *onnxruntime, *fake), strict=True):
+    for candidate, reason in zip(candidates, (*openvino, *onnxruntime, *fake), strict=True):
         if reason:
             assert re.search(reason, candidate.skip_reason)
         else:
@@ -68,7 +75,7 @@ def test_every_candidate_has_its_reason(
 
 
 @pytest.mark.parametrize(
-    ("passed", "asked", "expected"),
+    ("passed", "request_fields", "expected"),
     [
         (True, {}, ("openvino", "int8")),
         (False, {}, ("openvino", "fp32")),
@@ -80,18 +87,18 @@ def test_every_candidate_has_its_reason(
     ],
     ids=str,
 )
-def test_the_first_that_fits_is_opened(bundles, passed, asked, expected):
-    with open_engine(bundles[passed], EngineRequest(**asked)) as engine:
+def test_the_first_runnable_candidate_is_opened(bundles, passed, request_fields, expected):
+    with open_engine(bundles[passed], EngineRequest(**request_fields)) as engine:
         assert (engine.record.engine, engine.record.precision) == expected
 
 
-def test_a_missing_library_gives_way_to_the_next(bundles, monkeypatch):
+def test_an_engine_without_its_library_is_skipped(bundles, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with open_engine(bundles[True]) as engine:
         assert (engine.record.engine, engine.record.precision) == ("onnxruntime", "int8")
 
 
-def test_no_library_at_all_is_an_error_that_lists_the_reasons(bundles, monkeypatch):
+def test_without_any_library_the_error_lists_the_reasons(bundles, monkeypatch):
     for library in ("openvino", "onnxruntime"):
         monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(EngineError) as caught:
@@ -101,47 +108,47 @@ def test_no_library_at_all_is_an_error_that_lists_the_reasons(bundles, monkeypat
         "openvino int8: .*pip install openvino",
         "openvino fp16: the bundle has no fp16 graph",
         r"onnxruntime fp32: .*pip install 'onnxruntime>=1",
-        f"fake fp32: .*{FAKE}",
+        f"fake fp32: .*{FAKE_REASON}",
     ):
         assert re.search(line, str(caught.value))
 
 
-def test_only_the_engine_that_was_asked_for_is_explained(bundles, monkeypatch):
+def test_only_the_requested_engine_is_explained(bundles, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match="onnxruntime int8") as caught:
         open_engine(bundles[True], EngineRequest("onnxruntime"))
     assert "openvino" not in str(caught.value)
 
 
-def test_a_precision_that_the_bundle_lacks_fits_nowhere(bundles):
+def test_a_precision_that_the_bundle_lacks_cannot_run(bundles):
     with pytest.raises(EngineError, match="openvino fp16: the bundle has no fp16 graph"):
         open_engine(bundles[True], EngineRequest(precision="fp16"))
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("request_fields", "message"),
     [
         ({"engine": "openvinno"}, "did you mean 'openvino'"),
         ({"engine": "zzz"}, "one of tensorrt, openvino, onnxruntime, fake"),
         ({"precision": "int88"}, "did you mean 'int8'"),
     ],
 )
-def test_an_unknown_name_suggests_a_known_one(bundles, asked, message):
+def test_an_unknown_name_suggests_a_known_one(bundles, request_fields, message):
     with pytest.raises(UserError, match=message) as caught:
-        open_engine(bundles[True], EngineRequest(**asked))
+        open_engine(bundles[True], EngineRequest(**request_fields))
     assert caught.value.exit_code == ExitCode.USAGE
 
 
-def test_an_altered_graph_is_not_run(write_bundle, tmp_path):
+def test_an_altered_graph_is_refused(write_bundle, tmp_path):
     path = write_bundle(tmp_path / "x.patchct")
-    opened = Bundle(path)
+    bundle = Bundle(path)
     with (path / "model.fp32.onnx").open("ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match="was altered"):
-        open_engine(opened)
+        open_engine(bundle)
 
 
-def test_similarity_and_latency_are_handed_on(bundles):
+def test_similarity_and_latency_reach_the_engine(bundles):
     for name in ("openvino", "onnxruntime"):
         with open_engine(
             bundles[True], EngineRequest(engine=name, similarity=True, latency=True)
@@ -158,9 +165,9 @@ def test_similarity_and_latency_are_handed_on(bundles):
         ({"preprocessing": Preprocessing(16)}, "8 px and 3 labels", "16 px and 3 labels"),
     ],
 )
-def test_a_graph_of_other_labels_or_pixels_is_not_run(
+def test_a_graph_that_does_not_fit_the_manifest_is_refused(
     write_bundle, tmp_path, engine, changes, got, expected
 ):
-    opened = Bundle(write_bundle(tmp_path / "x.patchct", **changes))
+    bundle = Bundle(write_bundle(tmp_path / "x.patchct", **changes))
     with pytest.raises(BundleError, match=f"(?s)does not fit.*got: *{got}.*expected: *{expected}"):
-        open_engine(opened, EngineRequest(engine))
+        open_engine(bundle, EngineRequest(engine))
