@@ -55,26 +55,27 @@ def navigator_score(similarity: Floats, tau: float) -> Floats:
     return score
 
 
-def inference_q(scores: Floats) -> Floats:
-    """Return q of equation (8), (..., M), sums to 1, from scores (probabilities) (..., M).
+def label_weights(scores: Floats) -> Floats:
+    """Return q of equation (8), (..., M), which sums to 1, from scores (..., M), 0..1.
 
     Raises:
         ValueError: a score is negative, or all scores of an image are 0.
     """
     _check_weights(scores, axis=-1)
-    q: Floats = scores / scores.sum(axis=-1, keepdims=True)
-    return q
+    weights: Floats = scores / scores.sum(axis=-1, keepdims=True)
+    return weights
 
 
 def _navigator(similarity: Floats, tau: float, weights: Floats, axis: int) -> Floats:
-    """Return the softmax over `axis` of similarity / tau + log weights."""
+    """Return the softmax of similarity / tau + log weights over `axis`."""
     if not tau > 0:
         raise ValueError(f"tau is {tau}, expected a positive number")
     _check_weights(weights, axis)
     tau = float(tau)  # a NumPy scalar would widen float32
-    with np.errstate(divide="ignore"):  # log 0 is -inf: such a label or patch gets nothing
+    with np.errstate(divide="ignore"):  # log 0 is -inf: a weight of 0 stays 0
         log_weights = np.log(weights).astype(similarity.dtype)
-    # The weights go in before the maximum is taken, lest one of weight 0 underflow all the others.
+    # Weights are added before the maximum is subtracted: if the largest similarity has weight 0,
+    # all others would underflow.
     scaled = similarity + tau * log_weights
     exponentials = np.exp((scaled - scaled.max(axis=axis, keepdims=True)) / tau)
     navigator: Floats = exponentials / exponentials.sum(axis=axis, keepdims=True)

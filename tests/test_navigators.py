@@ -15,12 +15,12 @@ from patchct_edge import navigators
 
 TAU = 0.1
 similarities = arrays(np.float32, (2, 4, 6), elements=st.floats(-1, 1, width=32))
-label_weights = arrays(np.float32, (2, 4), elements=st.sampled_from([0, 1e-30, 0.1, 1, 7])).filter(
+weights = arrays(np.float32, (2, 4), elements=st.sampled_from([0, 1e-30, 0.1, 1, 7])).filter(
     lambda q: (q.sum(axis=-1) > 0).all()
 )
 
 
-def scene(seed=0, dtype=np.float64):
+def make_inputs(seed=0, dtype=np.float64):
     rng = np.random.default_rng(seed)
     return rng.uniform(-1, 1, (2, 4, 6)).astype(dtype), rng.random((2, 4)), rng.random((2, 6))
 
@@ -42,8 +42,8 @@ def loops(s, q, p):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_equations_are_the_loops(seed):
-    s, q, p = scene(seed)
+def test_the_equations_equal_loops(seed):
+    s, q, p = make_inputs(seed)
     q[0, 1] = p[1, 3] = 0
     f, b, _ = loops(s, q, p)
     np.testing.assert_allclose(navigators.forward(s, TAU, q), f, rtol=1e-10)
@@ -53,8 +53,8 @@ def test_the_equations_are_the_loops(seed):
     np.testing.assert_allclose(navigators.navigator_score(s, TAU), score, rtol=1e-10)
 
 
-def test_any_leading_shape_will_do():
-    s, q, p = scene()
+def test_any_leading_shape_is_allowed():
+    s, q, p = make_inputs()
     alone = navigators.forward(s[0], TAU, q[0]), navigators.backward(s[0], TAU, p[0])
     together = navigators.forward(s, TAU, q), navigators.backward(s, TAU, p)
     for one, many in zip(alone, together, strict=True):
@@ -64,14 +64,14 @@ def test_any_leading_shape_will_do():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("tau", [TAU, np.float64(TAU)])
 def test_the_dtype_of_the_similarities_is_kept(dtype, tau):
-    s, q, p = scene(dtype=dtype)
+    s, q, p = make_inputs(dtype=dtype)
     assert navigators.forward(s, tau, q).dtype == dtype
     assert navigators.backward(s, tau, p).dtype == dtype
     assert navigators.navigator_score(s, tau).dtype == dtype
-    assert navigators.inference_q(q.astype(dtype)).dtype == dtype
+    assert navigators.label_weights(q.astype(dtype)).dtype == dtype
 
 
-@given(similarities, label_weights, st.floats(1e-3, 10))
+@given(similarities, weights, st.floats(1e-3, 10))
 def test_navigators_are_distributions(s, q, tau):
     f, b = navigators.forward(s, tau, q), navigators.backward(s, tau)
     assert f.min() >= 0
@@ -81,7 +81,7 @@ def test_navigators_are_distributions(s, q, tau):
     assert not f[q == 0].any()
 
 
-@given(similarities, label_weights, st.permutations(range(4)))
+@given(similarities, weights, st.permutations(range(4)))
 def test_permuting_labels_permutes_the_outputs(s, q, order):
     f, b = navigators.forward(s, TAU, q), navigators.backward(s, TAU)
     moved = navigators.forward(s[:, order], TAU, q[:, order])
@@ -111,30 +111,30 @@ def test_extreme_similarities_give_neither_nan_nor_warnings():
 
 
 def test_only_the_proportions_of_the_weights_matter():
-    s, q, p = scene()
+    s, q, p = make_inputs()
     np.testing.assert_allclose(navigators.forward(s, TAU, 5 * q), navigators.forward(s, TAU, q))
     np.testing.assert_allclose(navigators.backward(s, TAU, 5 * p), navigators.backward(s, TAU, p))
 
 
-def test_inference_q():
+def test_label_weights_are_scores_scaled_to_sum_to_one():
     scores = np.array([[0.2, 0.6, 0.0], [0.1, 0.1, 0.2]])
     expected = [[0.25, 0.75, 0], [0.25, 0.25, 0.5]]
-    np.testing.assert_allclose(navigators.inference_q(scores), expected)
+    np.testing.assert_allclose(navigators.label_weights(scores), expected)
 
 
 @pytest.mark.parametrize("weights", [[0, 0, 0, 0], [1, 1, -1, 1], [1, 1, np.nan, 1]])
-def test_weights_that_are_no_distribution_are_refused(weights):
-    s, q, _ = scene()
+def test_weights_that_form_no_distribution_are_refused(weights):
+    s, q, _ = make_inputs()
     q[1] = weights
     with pytest.raises(ValueError, match="weights"):
         navigators.forward(s, TAU, q)
     with pytest.raises(ValueError, match="weights"):
-        navigators.inference_q(q)
+        navigators.label_weights(q)
 
 
 @pytest.mark.parametrize("tau", [0, -0.1, math.nan])
 def test_tau_must_be_positive(tau):
-    s, q, _ = scene()
+    s, q, _ = make_inputs()
     with pytest.raises(ValueError, match="tau"):
         navigators.forward(s, tau, q)
     with pytest.raises(ValueError, match="tau"):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from patchct_edge.arrays import Bools, Float32s, Float64s
+from patchct_edge.bootstrap import bootstrap_interval
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import (
     MultiLabelFigures,
     average_precisions,
-    bootstrap_interval,
     mean_average_precision,
     multi_label_figures,
     top_k_predictions,

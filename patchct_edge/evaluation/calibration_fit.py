@@ -25,7 +25,7 @@ from patchct_edge.metrics import (
     best_f1_threshold,
     precision_threshold,
     recall_threshold,
-    threshold_after,
+    threshold_between,
 )
 
 FEW = 10  # positives below which a label takes the threshold of all labels together
@@ -131,7 +131,7 @@ def match_tag_counts(found: CalibrationFit, logits: Floats, tags: Bools) -> Cali
     scores = found.calibration.scores(logits)
     for label, count in enumerate(tags.sum(0)):
         if 0 < count < len(scores):
-            thresholds[label] = threshold_after(np.sort(scores[:, label])[::-1], count - 1)
+            thresholds[label] = threshold_between(np.sort(scores[:, label])[::-1], count - 1)
     calibration = replace(found.calibration, thresholds=thresholds)
     return replace(found, calibration=calibration)
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from patchct_edge.arrays import Bools, Float32s, Float64s, Indices
+from patchct_edge.bootstrap import bootstrap_intervals
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
-from patchct_edge.metrics import average_precisions, bootstrap_intervals, tag_flips
+from patchct_edge.metrics import average_precisions, tag_flips
 
 SHOWN = 10  # photos that changed most
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from patchct_edge import images, navigators
 from patchct_edge.arrays import Bools, Float32s, Float64s
+from patchct_edge.bootstrap import bootstrap_interval
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.datasets import Boxes, Dataset, ObjectBox, Sample
 from patchct_edge.errors import UserError
-from patchct_edge.metrics import bootstrap_interval
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.tagging.pipeline import score_images
 

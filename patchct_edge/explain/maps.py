@@ -141,5 +141,5 @@ def compute_navigators(
     """
     weights = np.maximum(scores, np.finfo(np.float32).tiny)  # if all scores underflow to 0
     backward = navigators.backward(similarity, tau)
-    forward = navigators.forward(similarity, tau, navigators.inference_q(weights))
+    forward = navigators.forward(similarity, tau, navigators.label_weights(weights))
     return np.asarray(backward, np.float32), np.asarray(forward, np.float32)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from patchct_edge.arrays import Bools, Float32s, ImageBatch, Indices
+from patchct_edge.bootstrap import bootstrap_interval
 from patchct_edge.bundle import Calibration
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import EngineGraph
-from patchct_edge.metrics import bootstrap_interval, mean_average_precision, tag_flips
+from patchct_edge.metrics import mean_average_precision, tag_flips
 from patchct_edge.runtime.engines.base import Engine
 
 BATCH = 8

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from patchct_edge.bootstrap import bootstrap_interval
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.parity import (
     ParityImages,
@@ -16,7 +17,7 @@ from patchct_edge.export.parity import (
     run_engine,
     run_reference,
 )
-from patchct_edge.metrics import bootstrap_interval, mean_average_precision
+from patchct_edge.metrics import mean_average_precision
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
