@@ -27,6 +27,7 @@ MIN_TILE_WIDTH_PX = 90  # room for a caption below a narrow image
 TILE_GAP_PX = 12
 ROW_GAP_PX = 24
 LINE_GAP_PX = 4
+SWATCH_GAP_PX = 7
 TITLE_SIZE_PT, HEADING_SIZE_PT, TEXT_SIZE_PT = 16.0, 13.0, 10.5
 NOTE_WIDTH_LETTERS = 160
 LETTER_WIDTH_EM = 0.62  # of matplotlib's own font, a little more than its average
@@ -113,7 +114,7 @@ def _wrap_line(line: CaptionLine, width: int) -> Iterator[OffsetBox]:
             swatch = DrawingArea(side, side)
             color = line.color if n == 0 else "white"
             swatch.add_artist(Rectangle((0, 0), side, side, color=color))
-            yield _pack_across([swatch, _text(part)], LINE_GAP_PX)
+            yield _pack_across([swatch, _text(part)], SWATCH_GAP_PX)
 
 
 def _text(text: str, size: float = TEXT_SIZE_PT) -> OffsetBox:
