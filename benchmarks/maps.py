@@ -39,9 +39,9 @@ def main() -> None:
     dataset = read_dataset(args.data, split="val", labels=state.labels)
     boxes = read_boxes(args.boxes, state.labels)
     normalize = Normalize(state.preprocessing, "cpu")
-    batches = Batches(dataset, state.preprocessing, model.config).plain()
+    batches = Batches(dataset, state.preprocessing, model.config).iter_unaugmented()
     with torch.inference_mode():
-        prototypes = model.prototypes()
+        prototypes = model.compute_prototypes()
         maps_by_batch = [
             compute_maps(model, prototypes, normalize(batch.images)) for batch in batches
         ]
