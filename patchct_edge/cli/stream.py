@@ -40,7 +40,8 @@ def stream(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Bundle of the model; required without --config, no default.", metavar="X.patchct"
+            help="Bundle of the model; required without --config, no default.",
+            metavar="X.patchct",
         ),
     ] = None,
     config: Annotated[

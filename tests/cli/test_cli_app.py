@@ -22,8 +22,8 @@ from patchct_edge.train.config import TrainConfig
 
 DEFAULTS = TrainConfig()
 LOGGER = logging.getLogger("patchct_edge.tests")
-# What --help must say: units, ranges and defaults.
-HELP = {
+# Words that the help of a command must contain: units, ranges and defaults.
+HELP_WORDS = {
     "demo": ["default: demo", "in a minute"],
     "train": [
         "image,labels",
@@ -90,8 +90,8 @@ HELP = {
 }
 
 
-def plain(text):
-    """Return the words of a text without the frames around and between them."""
+def strip_frames(text):
+    """Return the words of a help text without the frames around and between them."""
     return " ".join(word for word in text.split() if not set(word) <= set("│╭╮╰╯─"))
 
 
@@ -101,19 +101,19 @@ def run_command(function, verbose=False, quiet=False, log_format=console.LogForm
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_names_every_command(run_cli, flag):
-    said = plain(run_cli(flag).stdout)
-    assert all(f" {name} " in said for name in COMMANDS)
+    help_text = strip_frames(run_cli(flag).stdout)
+    assert all(f" {name} " in help_text for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_states_units_and_defaults(run_cli, command):
-    said = plain(run_cli(command, "--help").stdout)
-    assert [words for words in HELP[command] if words not in said] == []
+    help_text = strip_frames(run_cli(command, "--help").stdout)
+    assert [words for words in HELP_WORDS[command] if words not in help_text] == []
     assert run_cli(command, "-h").stdout
 
 
-def test_every_option_says_its_default():
-    silent = [
+def test_the_help_of_every_option_names_its_default():
+    options_without_default = [
         f"{name} {option.opts[0]}"
         for name, command in typer.main.get_command(app).commands.items()
         for option in command.params
@@ -122,19 +122,19 @@ def test_every_option_says_its_default():
         and option.default in (None, ())
         and "default" not in option.help
     ]
-    assert silent == []
+    assert options_without_default == []
 
 
-def test_the_version(run_cli):
+def test_version(run_cli):
     assert run_cli("--version").stdout == f"patchct {patchct_edge.__version__}\n"
 
 
-def test_without_a_command_there_is_help(run_cli):
+def test_without_a_command_the_help_is_printed(run_cli):
     assert "train" in run_cli(code=2).output
 
 
 @pytest.mark.parametrize("words", [["--help"], ["tag", "--help"], ["train", "--help"]])
-def test_help_waits_for_no_large_library(words):
+def test_help_imports_no_large_library(words):
     script = (
         "import sys; from patchct_edge.cli.app import app\n"
         f"try: app({words})\n"
@@ -161,10 +161,10 @@ def test_help_waits_for_no_large_library(words):
         ("demo --quik", "--quick"),
     ],
 )
-def test_a_typo_suggests_the_right_word(run_cli, words, suggestion):
-    found = run_cli(*words.split(), code=2)
-    assert suggestion in found.stderr
-    assert found.stdout == ""
+def test_a_typo_is_answered_with_a_suggestion(run_cli, words, suggestion):
+    result = run_cli(*words.split(), code=2)
+    assert suggestion in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ def test_a_typo_suggests_the_right_word(run_cli, words, suggestion):
         "show a.patchct b.patchct",
     ],
 )
-def test_wrong_usage(run_cli, words):
-    found = run_cli(*words.split(), code=2)
-    assert found.stdout == ""
-    assert "Usage: patchct" in found.stderr
-    assert "Traceback" not in found.stderr
+def test_wrong_usage_is_exit_code_2(run_cli, words):
+    result = run_cli(*words.split(), code=2)
+    assert result.stdout == ""
+    assert "Usage: patchct" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -208,14 +208,14 @@ def test_wrong_usage(run_cli, words):
         ("show nowhere.patchct", ["is not a bundle", "got:", "expected:"]),
     ],
 )
-def test_what_a_user_can_solve(run_cli, tmp_path, monkeypatch, words, expected):
+def test_user_errors(run_cli, tmp_path, monkeypatch, words, expected):
     monkeypatch.chdir(tmp_path)
-    found = run_cli(*words.split(), code=2)
-    assert found.stdout == ""
-    said = plain(found.stderr)
-    assert said.startswith(("error:", "warning:", "reading"))
-    assert [part for part in expected if part not in said] == []
-    assert "Traceback" not in found.stderr
+    result = run_cli(*words.split(), code=2)
+    assert result.stdout == ""
+    message = strip_frames(result.stderr)
+    assert message.startswith(("error:", "warning:", "reading"))
+    assert [part for part in expected if part not in message] == []
+    assert "Traceback" not in result.stderr
     assert not list(tmp_path.glob("*.patchct*"))
 
 
@@ -232,7 +232,7 @@ def test_what_a_user_can_solve(run_cli, tmp_path, monkeypatch, words, expected):
     ],
     ids=str,
 )
-def test_how_a_command_ends(end, code, capsys):
+def test_exit_codes(end, code, capsys):
     def command():
         if isinstance(end, BaseException):
             raise end
@@ -247,7 +247,7 @@ def test_how_a_command_ends(end, code, capsys):
     assert err == expected.get(code, f"error: {end}\n")
 
 
-def test_an_error_that_is_a_bug_shows_its_traceback():
+def test_a_bug_shows_its_traceback():
     def command():
         raise ZeroDivisionError
 
@@ -262,13 +262,13 @@ def test_a_missing_library_is_named_with_the_line_that_installs_it(monkeypatch, 
         with pytest.raises(typer.Exit) as caught:
             run_command(lambda name=name: importlib.import_module(name))
         assert caught.value.exit_code == 3
-        said = capsys.readouterr().err
-        assert said.startswith(f"error: {library.name} is not installed\n")
-        assert f"pip install '{library.name}" in said
+        stderr = capsys.readouterr().err
+        assert stderr.startswith(f"error: {library.name} is not installed\n")
+        assert f"pip install '{library.name}" in stderr
 
 
 @pytest.mark.parametrize("name", ["patchct_edge.gone", "nothing_of_that_name"])
-def test_another_module_that_is_missing_is_a_bug(name):
+def test_any_other_missing_module_is_a_bug(name):
     with pytest.raises(ModuleNotFoundError):
         run_command(lambda: importlib.import_module(name))
 
@@ -276,7 +276,7 @@ def test_another_module_that_is_missing_is_a_bug(name):
 @pytest.mark.parametrize(
     "text", [":100: :cat:", "a\\", "[red]a[/]", "a[/b]", "\\[bold]", "x" * 300, "a  b "]
 )
-def test_a_text_comes_out_as_it_is(capsys, monkeypatch, text):
+def test_text_is_printed_unchanged(capsys, monkeypatch, text):
     console.set_up_logging()
     for level in (logging.INFO, logging.WARNING, logging.ERROR):
         LOGGER.log(level, "%s", text)
@@ -301,7 +301,7 @@ def test_a_text_comes_out_as_it_is(capsys, monkeypatch, text):
     ],
     ids=str,
 )
-def test_which_messages_are_shown(capsys, options, expected):
+def test_verbose_and_quiet_select_the_messages(capsys, options, expected):
     console.set_up_logging(**options)
     for level in ("debug", "info", "warning", "error"):
         getattr(LOGGER, level)(level)
@@ -348,7 +348,7 @@ def test_messages_and_progress_at_a_terminal(monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_the_options_of_its_messages(run_cli, command):
-    words = plain(run_cli(command, "--help").stdout)
+    words = strip_frames(run_cli(command, "--help").stdout)
     for option in ("--verbose -v", "--quiet -q", "--log-format"):
         assert option in words
 
@@ -359,7 +359,7 @@ def test_python_m_runs_the_command_line():
     assert done.stdout == f"patchct {patchct_edge.__version__}\n", done.stderr
 
 
-def test_brackets_in_a_message_are_no_markup(run_cli, tmp_path):
+def test_brackets_in_a_message_are_printed(run_cli, tmp_path):
     name = tmp_path / "[bold]x[/bold]"
     assert "[bold]x[/bold]" in run_cli("show", name, code=2).stderr
 

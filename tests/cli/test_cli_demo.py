@@ -1,4 +1,4 @@
-"""patchct demo: what it leaves, and what it refuses."""
+"""patchct demo: the files it writes, and its errors."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def test_a_folder_with_a_demo_is_refused(run_cli, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "file/demo"])
-def test_a_name_that_can_be_no_folder_is_refused(run_cli, tmp_path, name):
-    (tmp_path / "file").write_text("mine")
+def test_an_output_that_cannot_be_a_folder_is_refused(run_cli, tmp_path, name):
+    (tmp_path / "file").write_text("a file")
     result = run_cli("demo", "--quick", "--out", tmp_path / name, code=2)
     assert f"cannot make the folder {tmp_path / name}" in result.stderr
-    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "file").read_text() == "a file"
 
 
 @pytest.mark.parametrize("library", demo.LIBRARIES_NEEDED, ids=lambda library: library.name)
-def test_a_missing_library_is_told_before_anything_is_drawn(
+def test_a_missing_library_is_reported_before_anything_is_drawn(
     run_cli, tmp_path, monkeypatch, library
 ):
     monkeypatch.setitem(sys.modules, library.module, None)
@@ -44,16 +44,16 @@ def test_a_missing_library_is_told_before_anything_is_drawn(
 
 
 def test_a_failed_gate_shows_the_table(monkeypatch, capsys):
-    build = pytest.importorskip("patchct_edge.export.export")
+    export = pytest.importorskip("patchct_edge.export.export")
     stage = Stage("int8", "fp32", "openvino", 9, 0.5, 0.1, 0.4, gate="flips <= 3 %", passed=False)
 
     def fail(*_):
-        raise build.StageGateError("far off", stages=[stage], got="1", expected="0", fix="photos")
+        raise export.StageGateError("far off", stages=[stage], got="1", expected="0", fix="photos")
 
-    monkeypatch.setattr(build, "export_bundle", fail)
+    monkeypatch.setattr(export, "export_bundle", fail)
     monkeypatch.setattr(console.out, "width", 200)
     console.set_up_logging()
-    with pytest.raises(build.StageGateError):
+    with pytest.raises(export.StageGateError):
         demo._export(Path("run"), Path("labels.csv"), Path("x.patchct"), quick=False)
     out, err = capsys.readouterr()
     assert [line.split()[-1] for line in out.splitlines() if "int8" in line] == ["FAILED"]
@@ -61,7 +61,7 @@ def test_a_failed_gate_shows_the_table(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_quick_goes_through_every_step(run_cli, tmp_path):
+def test_the_quick_demo_runs_every_step(run_cli, tmp_path):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     out = tmp_path / "demo"

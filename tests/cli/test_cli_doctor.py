@@ -1,4 +1,4 @@
-"""patchct doctor: what is installed, and the pip line for what is not."""
+"""patchct doctor: the libraries that are installed, and the pip line for the others."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ import patchct_edge
 from patchct_edge.cli import doctor
 from patchct_edge.profiling import machine
 
-OPTIONAL = {"tensorrt", "pycuda"}  # nothing that CI could install
+OPTIONAL = {"tensorrt", "pycuda"}  # the tests run without them
 
 
-def test_as_json(run_cli):
-    found = json.loads(run_cli("doctor", "--json").stdout)
-    assert found["python"] == platform.python_version()
-    assert found["cpu"]
-    for name, version in found["libraries"].items():
+def test_doctor_as_json(run_cli):
+    report = json.loads(run_cli("doctor", "--json").stdout)
+    assert report["python"] == platform.python_version()
+    assert report["cpu"]
+    for name, version in report["libraries"].items():
         if name not in OPTIONAL:
             assert version == metadata.version(name)
 
 
-def test_for_a_person(run_cli):
-    said = run_cli("doctor").stdout
-    assert f"python  {platform.python_version()}" in said
-    rows = {line.split()[0]: line.split() for line in said.splitlines() if line.strip()}
+def test_doctor_as_text(run_cli):
+    stdout = run_cli("doctor").stdout
+    assert f"python  {platform.python_version()}" in stdout
+    rows = {line.split()[0]: line.split() for line in stdout.splitlines() if line.strip()}
     for name, *_ in doctor.LIBRARIES:
         assert rows[name][1] == metadata.version(name)
-    assert "gpu     " in said
-    missing = {line.split()[0] for line in said.splitlines() if " missing " in line}
+    assert "gpu     " in stdout
+    missing = {line.split()[0] for line in stdout.splitlines() if " missing " in line}
     assert missing <= OPTIONAL
 
 
 @pytest.mark.parametrize(("name", "module", "purpose", "extra"), doctor.LIBRARIES)
-def test_what_is_missing_can_be_installed(run_cli, monkeypatch, name, module, purpose, extra):
+def test_a_missing_library_has_its_pip_command(run_cli, monkeypatch, name, module, purpose, extra):
     assert name in map(str.lower, metadata.packages_distributions()[module])
 
-    def version(asked):
-        if asked == name:
+    def version(package):
+        if package == name:
             raise metadata.PackageNotFoundError
         return "1.0"
 
@@ -56,7 +56,7 @@ def test_what_is_missing_can_be_installed(run_cli, monkeypatch, name, module, pu
     assert json.loads(run_cli("doctor", "--json").stdout)["libraries"][name] is None
 
 
-def test_the_extras_that_it_names_exist():
+def test_the_extras_of_the_libraries_exist():
     extras = {extra for *_, extra in (*doctor.LIBRARIES, *doctor.GPU_LIBRARIES) if extra}
     assert extras <= set(metadata.metadata("patchct-edge").get_all("Provides-Extra"))
 
@@ -83,7 +83,7 @@ def core_modules():
 
 
 @pytest.mark.parametrize("tool", ["NV Power Mode: MAXN", None])
-def test_a_jetson_is_named(run_cli, monkeypatch, tmp_path, tool):
+def test_a_jetson_is_described(run_cli, monkeypatch, tmp_path, tool):
     release = tmp_path / "nv_tegra_release"
     release.write_text("# R36 (release), REVISION: 4.3,  GCID: 38968081, BOARD: generic\n")
     monkeypatch.setattr(machine, "JETSON", release)
@@ -91,8 +91,8 @@ def test_a_jetson_is_named(run_cli, monkeypatch, tmp_path, tool):
     if tool:
         (tmp_path / "nvpmodel").write_text(f"#!/bin/sh\necho '{tool}'\necho 0\n")
         (tmp_path / "nvpmodel").chmod(0o755)
-    said = run_cli("doctor").stdout
+    stdout = run_cli("doctor").stdout
     mode = tool or "power mode unknown"
-    assert f"jetson  R36 (release), REVISION: 4.3; {mode}" in said
-    (row,) = (line for line in said.splitlines() if line.split()[:1] == ["tensorrt"])
+    assert f"jetson  R36 (release), REVISION: 4.3; {mode}" in stdout
+    (row,) = (line for line in stdout.splitlines() if line.split()[:1] == ["tensorrt"])
     assert "missing" not in row or "apt install" in row

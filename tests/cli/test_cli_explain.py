@@ -1,4 +1,4 @@
-"""patchct explain: pictures, pages and numbers of photos; prototypes; what a user can get wrong."""
+"""patchct explain: pictures, pages and numbers of photos; prototypes; user errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ RED, BLUE, DARK = (255, 0, 0), (0, 0, 255), (0, 0, 0)
 @pytest.fixture
 def explain(run_cli, tiny_bundle, tmp_path, monkeypatch):
     """Run `patchct explain` in an empty folder."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
     return lambda *words, model=tiny_bundle, **options: run_cli(
         "explain", *words, "--model", model, **options
     )
 
 
-def here():
+def list_folder():
+    """Return the names in the current folder."""
     return sorted(os.listdir())  # noqa: PTH208
 
 
@@ -35,35 +36,35 @@ def read_json(name="a.json"):
         return json.load(file)
 
 
-def test_a_picture_by_default(explain, photos):
+def test_the_default_is_a_picture(explain, photos):
     result = explain(photos)
-    assert here() == ["maps.png"]
+    assert list_folder() == ["maps.png"]
     assert "wrote maps.png" in result.stderr
     assert result.stdout == ""
-    found = images.decode("maps.png")
-    for colour in ((250, 130, 20), (10, 10, 10)):
-        assert (found == colour).all(-1).sum() > 9000  # each photo is there, larger
+    picture = images.decode("maps.png")
+    for color in ((250, 130, 20), (10, 10, 10)):
+        assert (picture == color).all(-1).sum() > 9000  # each photo is there, enlarged
 
 
-def test_a_page_has_a_section_a_photo(explain, photos):
+def test_a_page_has_a_section_for_each_photo(explain, photos):
     explain(photos, "-o", "a.html")
-    assert here() == ["a.html"]
+    assert list_folder() == ["a.html"]
     with open("a.html", encoding="utf-8") as file:
         page = file.read()
     assert page.count("<section>") == 3
-    assert page.count("<img") == (2 + 2) + 1 + (2 + 2)  # photo, tags, which label where
+    assert page.count("<img") == (2 + 2) + 1 + (2 + 2)  # photo and heat maps
     assert page.count("no tag") == 2  # caption and alternative text
     assert "dark.png" in page
     assert "not predicted" not in page
 
 
-def test_json(explain, colour_photo):
+def test_json_output(explain, colour_photo):
     photo = colour_photo("p.png", DARK, {(0, 0): RED, (0, 1): RED, (1, 0): RED, (1, 1): BLUE})
     explain(photo, "-o", "a.json")
-    found = read_json()
-    assert found["grid"] == [2, 2]
-    assert found["engine"]["engine"] == "openvino"
-    (row,) = found["photos"]
+    content = read_json()
+    assert content["grid"] == [2, 2]
+    assert content["engine"]["engine"] == "openvino"
+    (row,) = content["photos"]
     assert row["path"] == str(photo)
     (red,) = row["maps"]
     assert (red["label"], red["tag"]) == ("red", True)
@@ -71,34 +72,34 @@ def test_json(explain, colour_photo):
     np.testing.assert_allclose(red["backward"], [[1 / 3, 1 / 3], [1 / 3, 0]], atol=1e-4)
 
 
-def test_a_label_that_was_not_predicted(explain, colour_photo):
+def test_a_label_that_was_not_predicted_can_be_shown(explain, colour_photo):
     photo = colour_photo("p.png", RED, {(1, 1): BLUE})
     explain(photo, "-o", "a.json", "--label", "blue", "--label", "green", "--label", "blue")
     (row,) = read_json()["photos"]
-    assert [each["label"] for each in row["maps"]] == ["blue", "green"]
-    assert not any(each["tag"] for each in row["maps"])
+    assert [label_map["label"] for label_map in row["maps"]] == ["blue", "green"]
+    assert not any(label_map["tag"] for label_map in row["maps"])
     assert row["maps"][0]["strongest"] == {"patch": [1, 1], "similarity": 1.0}
     explain(photo, "-o", "a.html", "--label", "blue")
     with open("a.html", encoding="utf-8") as file:
         assert "not predicted; similarity 1.00" in file.read()
 
 
-def test_npy(explain, colour_photo):
+def test_npy_output(explain, colour_photo):
     names = [colour_photo(f"{n}.png", DARK, {(n, 1): BLUE}) for n in (0, 1)]
     result = explain(*names, "-o", "a.npy")
     assert "labels: red, green, blue" in result.stderr
-    found = np.load("a.npy", allow_pickle=False)
-    assert found.dtype == np.float32
-    assert found.shape == (2, 3, 2, 2)
-    np.testing.assert_allclose(found[:, 2], [[[0, 1], [0, 0]], [[0, 0], [0, 1]]], atol=1e-5)
+    array = np.load("a.npy", allow_pickle=False)
+    assert array.dtype == np.float32
+    assert array.shape == (2, 3, 2, 2)
+    np.testing.assert_allclose(array[:, 2], [[[0, 1], [0, 0]], [[0, 0], [0, 1]]], atol=1e-5)
     result = explain(*names, "-o", "a.npy", "--label", "blue", "--label", "red")
     assert "labels: blue, red" in result.stderr
-    again = np.load("a.npy")
-    np.testing.assert_array_equal(again, found[:, [2, 0]])
+    reordered = np.load("a.npy")
+    np.testing.assert_array_equal(reordered, array[:, [2, 0]])
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.html", "a.json", "a.npy"])
-def test_a_photo_that_cannot_be_decoded_is_told_and_the_others_go_on(
+def test_an_unreadable_photo_is_reported_and_the_others_are_explained(
     explain, photos, tmp_path, name
 ):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -107,22 +108,22 @@ def test_a_photo_that_cannot_be_decoded_is_told_and_the_others_go_on(
     assert result.stderr.count("warning:") == 2
     assert "broken.jpg" in result.stderr
     assert "no such file" in result.stderr
-    assert here() == [name]
+    assert list_folder() == [name]
     if name == "a.npy":
         assert len(np.load(name)) == 1
 
 
-def test_nothing_is_written_where_nothing_can_be_read(explain, tmp_path):
+def test_without_a_readable_photo_nothing_is_written(explain, tmp_path):
     explain(tmp_path / "gone.png", code=1)
-    assert here() == []
+    assert list_folder() == []
 
 
-def test_names_that_are_markup(explain, write_bundle, tmp_path, photos):
+def test_markup_in_labels_is_escaped(explain, write_bundle, tmp_path, photos):
     labels = ("<script>alert(1)</script>", "$x^2$", "$x_")
     bundle = write_bundle(tmp_path / "x.patchct", labels=labels)
-    every = [word for label in labels for word in ("--label", label)]
-    explain(photos, *every, "-o", "a.png", model=bundle)
-    explain(photos, *every, "-o", "a.html", model=bundle)
+    label_options = [word for label in labels for word in ("--label", label)]
+    explain(photos, *label_options, "-o", "a.png", model=bundle)
+    explain(photos, *label_options, "-o", "a.html", model=bundle)
     with open("a.html", encoding="utf-8") as file:
         page = file.read()
     assert "<script" not in page
@@ -130,7 +131,7 @@ def test_names_that_are_markup(explain, write_bundle, tmp_path, photos):
     assert "$x^2$" in page
 
 
-def test_a_path_that_is_not_utf8(explain, photos):
+def test_a_path_that_is_not_utf8_is_kept(explain, photos):
     name = os.fsdecode(b"\xff.png")
     with open(name, "wb") as file:
         file.write((photos / "amber.png").read_bytes())
@@ -140,10 +141,10 @@ def test_a_path_that_is_not_utf8(explain, photos):
 
 
 @pytest.mark.parametrize("name", ["p.png", "p.html"])
-def test_prototypes(explain, squares, exported_bundle, name):
+def test_prototypes_of_a_dataset(explain, squares, exported_bundle, name):
     words = ("--prototypes", squares, "--precision", "fp32", "-o", name)
     explain(*words, model=exported_bundle)
-    assert here() == [name]
+    assert list_folder() == [name]
     if name == "p.html":
         with open(name, encoding="utf-8") as file:
             page = file.read()
@@ -157,8 +158,8 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
     (tmp_path / "data/val-3.png").write_bytes(b"no picture")
     words = ("--prototypes", data, "-o", "p.html", "--label", "blue", "--engine", "fake")
     for split, code, count in ((None, 1, 4), ("train", 0, 12)):
-        chosen = ("--split", split) if split else ()
-        result = explain(*words, *chosen, code=code)
+        options = ("--split", split) if split else ()
+        result = explain(*words, *options, code=code)
         assert ("val-3.png" in result.stderr) == bool(code)
         with open("p.html", encoding="utf-8") as file:
             page = file.read()
@@ -187,18 +188,18 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
     ],
     ids=str,
 )
-def test_what_a_user_can_solve(explain, photos, squares, words, expected):
+def test_user_errors(explain, photos, squares, words, expected):
     result = explain(*(word.format(p=photos, d=squares) for word in words), code=2)
     assert [part for part in expected if part not in result.stderr] == []
-    assert here() == []
+    assert list_folder() == []
 
 
-def test_a_folder_is_not_written_over(explain, photos):
+def test_a_folder_is_not_overwritten(explain, photos):
     os.mkdir("a.png")  # noqa: PTH102
     assert "a folder" in explain(photos, "-o", "a.png", code=2).stderr
 
 
-def test_a_photo_is_never_written_over(explain, photos):
+def test_a_photo_is_never_overwritten(explain, photos):
     data = (photos / "amber.png").read_bytes()
     with open("q.png", "wb") as file:
         file.write(data)
@@ -209,10 +210,10 @@ def test_a_photo_is_never_written_over(explain, photos):
         assert file.read() == data
 
 
-def test_too_many_photos_for_one_picture(explain, photos):
-    many = [photos / "amber.png"] * 101
-    result = explain(*many, code=2)
+def test_too_many_photos_for_one_png(explain, photos):
+    too_many = [photos / "amber.png"] * 101
+    result = explain(*too_many, code=2)
     assert "too many photos for one PNG" in result.stderr
     assert "-o maps.html" in result.stderr
-    explain(*many, "-o", "a.json", "--engine", "fake")
+    explain(*too_many, "-o", "a.json", "--engine", "fake")
     assert len(read_json()["photos"]) == 101

@@ -1,4 +1,4 @@
-"""patchct export: what it says, what it refuses, and a gate that fails."""
+"""patchct export: its table, its errors, and a gate that fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from patchct_edge.bundle import Bundle
 
 
-def test_what_is_said_of_an_export(export_cli):
+def test_the_stages_and_gates_are_printed(export_cli):
     bundle, result = export_cli
     assert bundle.is_dir()
     table = [line.split() for line in result.stdout.splitlines() if line.strip()]
@@ -47,9 +47,9 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
     assert not target.exists()
     failed = Bundle(tmp_path / "x.patchct.failed")
     assert [stage.name for stage in failed.failed_stages("fp16")] == ["fp16"]
-    said = run_cli("show", failed.path, "--verify").stdout
-    assert "FAILED" in said
-    assert "openvino fp16: its gate failed at export (max difference <= 1e-09)" in said
+    stdout = run_cli("show", failed.path, "--verify").stdout
+    assert "FAILED" in stdout
+    assert "openvino fp16: its gate failed at export (max difference <= 1e-09)" in stdout
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
         ("--quant-data nowhere.csv", ["no such data set", "got:", "fix:"]),
     ],
 )
-def test_what_is_refused(run_cli, trained_run, tmp_path, monkeypatch, words, expected):
+def test_user_errors(run_cli, trained_run, tmp_path, monkeypatch, words, expected):
     monkeypatch.chdir(tmp_path)
-    given = ("export", trained_run, "--out", "x.patchct", *words.split())
-    result = run_cli(*given, code=2)
+    command = ("export", trained_run, "--out", "x.patchct", *words.split())
+    result = run_cli(*command, code=2)
     assert [part for part in expected if part not in result.stderr] == []
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_no_bundles_is_refused(run_cli, trained_run, tmp_path):
+def test_a_name_without_the_suffix_of_a_bundle_is_refused(run_cli, trained_run, tmp_path):
     result = run_cli("export", trained_run, "--out", tmp_path / "x", "--precision", "fp32", code=2)
     assert "x.patchct" in result.stderr
     assert not list(tmp_path.iterdir())
