@@ -13,7 +13,6 @@ from pathlib import Path
 
 from patchct_edge.arrays import RGB
 from patchct_edge.runtime.stream.events import LabelEvent, Message
-from patchct_edge.runtime.stream.loop import Control
 from patchct_edge.runtime.stream.run import Summary, run_stream
 from patchct_edge.runtime.stream.settings import CameraSettings, StreamSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
@@ -38,7 +37,7 @@ class SQLiteSink(Sink):
     def deliver(self, message: Message, rgb: RGB | None) -> None:
         """Store one event."""
         assert isinstance(message, LabelEvent)
-        row = (message.wall, message.label, "on" if message.on else "off")
+        row = (message.wall_time, message.label, "on" if message.on else "off")
         self._database.execute("INSERT INTO events VALUES (?, ?, ?)", row)
 
     def close(self) -> int:
@@ -51,9 +50,7 @@ def store_events(bundle: Path, source: str, database: Path) -> Summary:
     """Run a stream until its source ends."""
     cameras = (CameraSettings(source=source),)
     settings = StreamSettings(model=str(bundle), cameras=cameras, sinks=())
-    return run_stream(
-        settings, Control(), again=lambda: settings, note=print, extra_sinks=[SQLiteSink(database)]
-    )
+    return run_stream(settings, extra_sinks=[SQLiteSink(database)])
 
 
 if __name__ == "__main__":

@@ -75,14 +75,14 @@ class CameraSession:
         logger.warning(
             "%s: frames are tagged again", self.camera.name, extra={"recovery": self._failure_key}
         )
-        changes = self._smoother.update(scores, frame.position, frame.captured)
+        changes = self._smoother.update(scores, frame.position, frame.captured_at)
         self.camera.counts.tagged += 1
         tags = [
             Tag(self._labels[m], float(self._smoother.scores[m]))
             for m in self._smoother.active_labels()
         ]
         tags.sort(key=lambda tag: -tag.score)
-        latency = ready - frame.captured
+        latency = ready - frame.captured_at
         self._send(self._make_row(frame, latency, tags=tags), rgb)
         self._send_changes(changes, "score", frame, rgb)
         return latency
@@ -101,7 +101,7 @@ class CameraSession:
             text,
             extra={"failure": self._failure_key},
         )
-        latency = time.monotonic() - frame.captured
+        latency = time.monotonic() - frame.captured_at
         self._send(self._make_row(frame, latency, error=(kind, text)))
 
     def drop_frame(self) -> None:
@@ -155,7 +155,9 @@ class CameraSession:
 
     def _make_row(self, frame: Frame, latency: float, **outcome: Any) -> FrameRow:
         position = self._relative_position(frame)
-        return FrameRow(self.camera.name, frame.number, frame.wall, position, latency, **outcome)
+        return FrameRow(
+            self.camera.name, frame.number, frame.wall_time, position, latency, **outcome
+        )
 
     def _relative_position(self, frame: Frame) -> float:
         if self._first_position is None:
@@ -193,14 +195,18 @@ class CameraSession:
         frame: Frame | None = None,
         rgb: RGB | None = None,
     ) -> None:
-        now, wall = time.monotonic(), time.time()
+        now, wall_time = time.monotonic(), time.time()
         position = None
         if frame is not None:
-            now, wall, position = frame.captured, frame.wall, self._relative_position(frame)
+            now, wall_time, position = (
+                frame.captured_at,
+                frame.wall_time,
+                self._relative_position(frame),
+            )
         for change in changes:
-            label, since = self._labels[change.label], wall - (now - change.since)
+            label, since = self._labels[change.label], wall_time - (now - change.since)
             event = LabelEvent(
-                self.camera.name, label, change.on, change.score, wall, since, reason, position
+                self.camera.name, label, change.on, change.score, wall_time, since, reason, position
             )
             self._send(event, rgb)
 

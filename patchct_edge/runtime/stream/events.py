@@ -24,7 +24,7 @@ class FrameRow:
 
     Args:
         frame: number of the frame in its camera's stream, from 1; dropped frames leave gaps.
-        wall: when it was captured, in seconds since 1970.
+        wall_time: when it was captured, in seconds since 1970.
         position: seconds on the stream's own clock since its first frame.
         latency: seconds from capture to tags.
         error: type and message of what went wrong.
@@ -32,7 +32,7 @@ class FrameRow:
 
     camera: str
     frame: int
-    wall: float
+    wall_time: float
     position: float
     latency: float
     tags: Sequence[Tag] = ()
@@ -44,7 +44,7 @@ class FrameRow:
             "type": "frame",
             "camera": self.camera,
             "frame": self.frame,
-            "time": timestamp(self.wall),
+            "time": timestamp(self.wall_time),
             "position": round(self.position, POSITION_DIGITS),
             "latency_ms": round(self.latency * 1000, 1),
         }
@@ -61,7 +61,7 @@ class LabelEvent:
 
     Args:
         score: the smoothed score, 0..1.
-        wall: when the change was decided, in seconds since 1970.
+        wall_time: when the change was decided, in seconds since 1970.
         since: when the score passed the threshold, in seconds since 1970.
         reason: "score", or "lost": the camera is gone and its labels are no longer known.
         position: see `FrameRow`; None where no frame decided.
@@ -71,7 +71,7 @@ class LabelEvent:
     label: str
     on: bool
     score: float
-    wall: float
+    wall_time: float
     since: float
     reason: ChangeReason = "score"
     position: float | None = None
@@ -84,7 +84,7 @@ class LabelEvent:
             "label": self.label,
             "state": "on" if self.on else "off",
             "score": round(self.score, SCORE_DIGITS),
-            "time": timestamp(self.wall),
+            "time": timestamp(self.wall_time),
             "since": timestamp(self.since),
             "reason": self.reason,
         }
@@ -98,14 +98,14 @@ class CameraEvent:
     """A camera was connected, was lost or has ended.
 
     Args:
-        wall: when that happened, in seconds since 1970.
+        wall_time: when that happened, in seconds since 1970.
         reason: why, without passwords.
         after: number of the frame before it.
     """
 
     camera: str
     state: CameraState
-    wall: float
+    wall_time: float
     reason: str | None = None
     after: int = 0
 
@@ -115,7 +115,7 @@ class CameraEvent:
             "type": "camera",
             "camera": self.camera,
             "state": self.state,
-            "time": timestamp(self.wall),
+            "time": timestamp(self.wall_time),
         }
         return event if self.reason is None else {**event, "reason": self.reason}
 
@@ -123,6 +123,6 @@ class CameraEvent:
 Message = FrameRow | LabelEvent | CameraEvent
 
 
-def timestamp(wall: float) -> str:
+def timestamp(wall_time: float) -> str:
     """Format seconds since 1970 as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(wall, timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(wall_time, timezone.utc).isoformat(timespec="milliseconds")

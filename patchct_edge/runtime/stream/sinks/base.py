@@ -44,7 +44,11 @@ class Sink(ABC):
         self.closing = threading.Event()
 
     def open(self) -> None:
-        """Start, before the first message. Invalid settings are reported earlier, by `__init__`."""
+        """Start in the sink's thread, before the first message.
+
+        Invalid settings are reported earlier, by `__init__`. If this raises an exception, all
+        messages of the sink are lost.
+        """
         return
 
     @abstractmethod
@@ -135,7 +139,7 @@ class SinkWorker:
         picture = rgb if self.sink.needs_picture(message) else None
         with self._changed:
             if stop is not None and self.sink.backpressure:
-                while self._is_full() and not (stop.is_set() or self.reader_gone):
+                while self._is_full() and not (stop.is_set() or self.reader_gone or self.finished):
                     self._changed.wait(BACKPRESSURE_CHECK_INTERVAL_S)
             if self._is_full():
                 self._queue.popleft()
@@ -175,7 +179,11 @@ class SinkWorker:
         return len(self._queue) >= self.sink.capacity
 
     def _run(self) -> None:
-        self.sink.open()
+        try:
+            self.sink.open()
+        except Exception:  # a bug, or a sink of the user's own
+            logger.exception("%s: cannot be opened; its messages are lost", self.sink.name)
+            return
         while not self._is_over():
             with self._changed:
                 if not (self._queue or self._finishing):

@@ -60,7 +60,7 @@ class SnapshotsSink(Sink):
 
 def _snapshot_name(event: LabelEvent) -> str:
     """Return a file name without characters that a file system or shell treats specially."""
-    time = datetime.fromtimestamp(event.wall, timezone.utc)
+    time = datetime.fromtimestamp(event.wall_time, timezone.utc)
     text = f"{time:%Y%m%dT%H%M%S.%f}-{event.camera}-{event.label}"
     safe = re.sub(r"[^\w.-]+", "_", text)
     return safe.encode()[:MAX_NAME_BYTES].decode(errors="ignore") + SUFFIX

@@ -155,14 +155,14 @@ class Camera:
                 for frame in source.read_frames():
                     if self._stop.is_set():
                         return
-                    self._last_activity = frame.captured
+                    self._last_activity = frame.captured_at
                     if source.live and not self._frozen_feed.accepts(frame):
                         continue
                     if first is None:
                         first = frame
                         self.counts.connects += 1
                         self._emit_event("connected")
-                    elif frame.captured - first.captured > STABLE_AFTER_S:
+                    elif frame.captured_at - first.captured_at > STABLE_AFTER_S:
                         self._backoff.reset()
                     self.counts.corrupt = corrupt_before + source.corrupt
                     self._deliver(self._wait_for_playback(frame, first))
@@ -197,8 +197,8 @@ class Camera:
         """Wait for the frame's time if a file is played in real time."""
         if not self.settings.realtime or self._address.live:
             return frame
-        self._stop.wait(first.captured + frame.position - first.position - time.monotonic())
-        return replace(frame, captured=time.monotonic(), wall=time.time())
+        self._stop.wait(first.captured_at + frame.position - first.position - time.monotonic())
+        return replace(frame, captured_at=time.monotonic(), wall_time=time.time())
 
     def _end(self, reason: str) -> None:
         self._emit_event("ended", reason)

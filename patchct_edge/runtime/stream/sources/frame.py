@@ -23,16 +23,16 @@ class Frame:
         to_rgb: returns uint8 (H, W, 3) RGB; raises if the picture cannot be converted.
         position: seconds on the stream's own clock, never falling: the time in a file, or the time
             of arrival from a camera.
-        captured: time of arrival, in seconds of the monotonic clock.
-        wall: the same in seconds since 1970; the system's clock may jump.
+        captured_at: time of arrival, in seconds of the monotonic clock.
+        wall_time: the same in seconds since 1970; the system's clock may jump.
         checksum: returns a number that is equal for equal pictures; None if the source has none.
         number: counts the frames of its camera from 1, including those that are dropped.
     """
 
     to_rgb: Callable[[], RGB]
     position: float
-    captured: float
-    wall: float
+    captured_at: float
+    wall_time: float
     checksum: Callable[[], int] | None = None
     number: int = 0
 

@@ -40,7 +40,7 @@ class FrozenFeedDetector:
         Raises:
             FrozenFeedError: the picture has not changed for longer than the limit.
         """
-        now = frame.captured
+        now = frame.captured_at
         recently_checked = now - self._last_check < CHECK_INTERVAL_S
         if frame.checksum is None or (recently_checked and not self._frozen):
             return True

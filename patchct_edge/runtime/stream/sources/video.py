@@ -72,14 +72,14 @@ class VideoSource(Source):
             decoded = 0
             for picture in self._decode_pictures():
                 decoded += 1
-                now, wall = time.monotonic(), time.time()
+                now, wall_time = time.monotonic(), time.time()
                 if not self.live and picture.time is not None:
                     position = max(position, start + picture.time)
                 yield Frame(
                     _make_converter(picture),
                     now if self.live else position,
                     now,
-                    wall,
+                    wall_time,
                     _make_checksum(picture),
                 )
             if not self._loop or not decoded:

@@ -99,3 +99,19 @@ def test_a_failure_while_idle_is_logged_and_the_sink_goes_on(caplog):
     worker.put(frame_row(1), None)
     assert close_worker(worker).delivered == 1
     assert caplog.messages == ["gate: cannot deliver: the disk is gone"]
+
+
+def test_a_sink_that_cannot_be_opened_is_logged_and_nobody_waits(caplog):
+    sink = GateSink()
+    sink.backpressure = True
+
+    def fail_to_open():
+        raise OSError("no such database")
+
+    sink.open = fail_to_open
+    worker = SinkWorker(sink)
+    for number in range(10):
+        worker.put(frame_row(number), None, threading.Event())
+    counts = close_worker(worker)
+    assert (counts.delivered, counts.dropped, counts.lost) == (0, 5, 5)
+    assert caplog.messages == ["gate: cannot be opened; its messages are lost"]
