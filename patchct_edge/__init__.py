@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from patchct_edge.bundle import Bundle as Bundle
+    from patchct_edge.evaluation.calibrate import calibrate_bundle as calibrate_bundle
+    from patchct_edge.evaluation.evaluate import evaluate_bundle as evaluate_bundle
     from patchct_edge.export.export import export_bundle as export_bundle
     from patchct_edge.runtime.tagging.tagger import Tagger as Tagger
     from patchct_edge.train.loop import train_model as train_model
@@ -22,6 +24,8 @@ __all__ = [
     "Bundle",
     "Tagger",
     "__version__",
+    "calibrate_bundle",
+    "evaluate_bundle",
     "export_bundle",
     "train_model",
 ]
@@ -30,6 +34,8 @@ __all__ = [
 _MODULES = {
     "Bundle": "patchct_edge.bundle",
     "Tagger": "patchct_edge.runtime.tagging.tagger",
+    "calibrate_bundle": "patchct_edge.evaluation.calibrate",
+    "evaluate_bundle": "patchct_edge.evaluation.evaluate",
     "export_bundle": "patchct_edge.export.export",
     "train_model": "patchct_edge.train.loop",
 }

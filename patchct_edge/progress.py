@@ -29,3 +29,6 @@ class NoProgress:
     def stage(self, name: str, total: int) -> Advance:
         """Return an `Advance` that does nothing."""
         return ignore_progress
+
+
+NO_PROGRESS = NoProgress()  # the default of functions with several stages

@@ -1,10 +1,10 @@
-"""patchct calibrate: honest scores and a threshold for every label, in the bundle."""
+"""patchct calibrate: fit scores and a threshold for every label, and store them in the bundle."""
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,7 @@ from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from patchct_edge.evaluation.calibration_fit import CalibrationFit, Objective
-    from patchct_edge.evaluation.predictions import Predictions
+    from patchct_edge.evaluation.calibrate import PrecisionCalibration
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +21,8 @@ def calibrate(
     bundle: options.BundlePath,
     data: options.DataPath,
     objective: Annotated[
-        str, typer.Option(help="Of each threshold: f1, precision=P or recall=R.")
+        str,
+        typer.Option(help="Of each threshold: f1, precision=P or recall=R, with P and R in 0..1."),
     ] = "f1",
     split: options.Split = None,
     images: options.Images = None,
@@ -31,110 +31,72 @@ def calibrate(
     trust_engine: options.TrustEngine = False,
     as_json: options.Json = False,
 ) -> ExitCode:
-    """Set thresholds and calibrate scores on a data set (its val split by default).
+    """Calibrate scores and set thresholds on a dataset (its val split by default).
 
-    Every precision that runs here, each with its fastest engine. tag and eval use them at once.
+    Calibrates every precision that runs here, each with its fastest engine. The other commands use
+    the result at once.
     """
     from patchct_edge.bundle import Bundle
-    from patchct_edge.evaluation.calibration_fit import Objective, ReferenceTags, fit_to_reference
-    from patchct_edge.evaluation.predictions import predict
-    from patchct_edge.runtime.engines.select import (
-        EngineRequest,
-        iter_candidates,
-        open_engine,
-        runnable_candidates,
-        skipped_candidates,
-    )
+    from patchct_edge.evaluation.calibrate import calibrate_bundle
+    from patchct_edge.evaluation.objective import Objective
+    from patchct_edge.runtime.engines.select import EngineRequest
 
-    wanted = Objective.parse(objective)
-    opened = Bundle(bundle)
-    found = options.read_dataset(
-        data, prefer="val", split=split, labels=opened.labels, images=images
+    threshold_objective = Objective.parse(objective)
+    model = Bundle(bundle)
+    dataset = options.read_dataset(
+        data, prefer="val", split=split, labels=model.labels, images=images
     )
-    wish = EngineRequest(engine, precision, trust=trust_engine)
-    chosen = {each.precision: each.engine for each in reversed(runnable_candidates(opened, wish))}
-    every = list(iter_candidates(opened, EngineRequest(engine, trust=trust_engine)))
-    fits = {each.precision: each.engine for each in reversed(every) if each.skip_reason is None}
-    scored = fits | chosen
-    kinds = [each for each in opened.precisions() if each in scored]
-    records: dict[str, dict[str, Any]] = {}
-    exact: ReferenceTags | None = None
-    failed: dict[str, None] = {}  # in order, each once
-    # The most exact one first, whose tags the others follow, whether or not it was asked for.
-    for kind in (each for each in kinds if each in chosen or each == kinds[0]):
-        with (
-            open_engine(
-                opened, EngineRequest(engine=scored[kind], precision=kind, trust=trust_engine)
-            ) as running,
-            console.counting(f"scoring, {kind}", len(found)) as progress,
-        ):
-            said = predict(running, opened.preprocessing, found, progress)
-        failed.update(dict.fromkeys(said.failed))
-        result = fit_to_reference(said, wanted, exact)
-        if exact is None:
-            exact = ReferenceTags(said.paths, result.calibration.tags(said.logits))
-        if kind not in chosen:
-            continue
-        if not as_json:
-            _print(said, result, wanted)
-        records[kind] = {
-            **result.calibration.to_json(said.labels),
-            "objective": objective,
-            "pooled": [said.labels[m] for m in result.pooled],
-            "engine": said.record.to_json(),
-            "data": found.fingerprint(),
-            "images": len(said.paths),
-        }
-    opened.store_calibrations(records)
+    with console.progress() as progress:
+        result = calibrate_bundle(
+            model,
+            dataset,
+            threshold_objective,
+            request=EngineRequest(engine, precision, trust=trust_engine),
+            progress=progress,
+        )
     if as_json:
-        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
-    for failure in failed:
-        logger.warning(failure)
-    for each in skipped_candidates(every, wish):
-        if each.precision in opened.precisions() and each.precision not in records:
-            earlier = opened.calibration_record(each.precision) is not None
-            what = "keeps its earlier calibration" if earlier else "not calibrated"
-            logger.info(f"{what}: {each}")
-    logger.info(f"wrote the calibration of {', '.join(records)} into {bundle}")
-    return ExitCode.SOME_INPUTS_FAILED if failed else ExitCode.OK
+        typer.echo(json.dumps(result.records, indent=2, ensure_ascii=False))
+    else:
+        for calibration in result.calibrations.values():
+            _print_calibration(calibration)
+    for line in result.unreadable:
+        logger.warning(line)
+    for candidate in result.skipped:
+        outcome = "earlier calibration kept" if candidate.precision in result.kept else "skipped"
+        logger.info(f"{outcome}: {candidate}")
+    logger.info(f"wrote the calibration of {', '.join(result.records)} into {bundle}")
+    return ExitCode.SOME_INPUTS_FAILED if result.unreadable else ExitCode.OK
 
 
-def _print(said: Predictions, found: CalibrationFit, objective: Objective) -> None:
-    """Print what the calibration of one precision is worth."""
-    from patchct_edge.bundle import Calibration
-    from patchct_edge.evaluation.accuracy import precision_and_recall
-    from patchct_edge.evaluation.calibration_fit import cross_fit
-    from patchct_edge.metrics import expected_calibration_error, multi_label_figures
-
-    crossed = cross_fit(said.logits, said.targets, said.ignored, objective)
-    thresholds = found.calibration.thresholds
-    typer.echo(f"\n{said.record}, {len(said.paths)} images")
-    precision, recall = precision_and_recall(crossed.tags, said.targets, said.ignored)
-    positives = (said.targets & ~said.ignored).sum(0)
-    rows = [
-        (
-            label,
-            str(positives[m]),
-            f"{thresholds[m]:.3f}" + (" *" if m in found.pooled else "  "),
-            console.percent(float(precision[m])),
-            console.percent(float(recall[m])),
-        )
-        for m, label in enumerate(said.labels)
-    ]
-    console.print_table(("label", "images", "threshold  ", "precision", "recall"), rows)
-    if found.pooled:
-        typer.echo("* too few images, or out of reach: the threshold of all labels together")
-    neutral = Calibration.default(len(said.labels))
-    before = neutral.scores(said.logits)
-    for name, scores, tags in (
-        ("before", before, before >= neutral.thresholds),
-        ("after", crossed.scores, crossed.tags),
-    ):
-        figures = multi_label_figures(tags, said.targets, said.ignored)
-        error = expected_calibration_error(scores, said.targets, said.ignored)
+def _print_calibration(calibration: PrecisionCalibration) -> None:
+    """Print the thresholds of one precision and what its calibration is worth."""
+    percent = console.percent
+    predictions, reliability = calibration.predictions, calibration.reliability
+    typer.echo(f"\n{predictions.record}, {len(predictions.paths)} images")
+    console.print_table(
+        ("label", "images", "threshold  ", "precision", "recall"),
+        [
+            (
+                label.label,
+                str(label.positives),
+                f"{label.threshold:.3f}" + (" *" if label.pooled else "  "),
+                percent(label.precision),
+                percent(label.recall),
+            )
+            for label in reliability.labels
+        ],
+    )
+    if any(label.pooled for label in reliability.labels):
         typer.echo(
-            f"{name:<8}ECE {console.percent(error)}  CP {console.percent(figures.cp)}  "
-            f"CR {console.percent(figures.cr)}  CF1 {console.percent(figures.cf1)}  "
-            f"OF1 {console.percent(figures.of1)}"
+            "* too few images, or the objective is out of reach: the threshold of all labels "
+            "together"
         )
-    typer.echo("Precision, recall and 'after' are cross-fitted: judged on images not fitted to.")
+    for name, scores in (("before", reliability.before), ("after", reliability.after)):
+        figures = scores.figures
+        typer.echo(
+            f"{name:<8}ECE {percent(scores.ece)}  CP {percent(figures.cp)}  "
+            f"CR {percent(figures.cr)}  CF1 {percent(figures.cf1)}  OF1 {percent(figures.of1)}"
+        )
+    typer.echo(
+        "Precision, recall and 'after' are cross-fitted: measured on images that the fit never saw."
+    )

@@ -37,6 +37,7 @@ LIBRARIES = (
     Library("av", "av", "stream cameras and videos", "stream"),
     Library("paho-mqtt", "paho", "stream to MQTT", "stream"),
     Library("matplotlib", "matplotlib", "explain, report", "report"),
+    Library("psutil", "psutil", "reports", "report"),
     Library("jinja2", "jinja2", "explain, report", "report"),
     Library("scikit-learn", "sklearn", "run the demo", "demo"),
     Library("scipy", "scipy", "run the demo", "demo"),
@@ -88,7 +89,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _install_command(library: Library) -> str:
-    if library.name == "tensorrt" and machine.JETSON.exists():
+    if library.name == "tensorrt" and machine.JETSON_RELEASE.exists():
         return "apt install nvidia-jetpack; python3 -m venv --system-site-packages .venv"
     return f"pip install '{find_requirement(library.name)}'"
 

@@ -1,20 +1,20 @@
-"""patchct eval: how good a bundle is on labelled photos."""
+"""patchct eval: measure a bundle on labeled photos."""
 
 from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import typer
 
 from patchct_edge.cli import console, options
-from patchct_edge.cli.pointing import run_pointing
 from patchct_edge.errors import ExitCode
 
 if TYPE_CHECKING:
-    from patchct_edge.datasets import Dataset
     from patchct_edge.evaluation.accuracy import Accuracy
+    from patchct_edge.evaluation.pointing import Pointing
     from patchct_edge.metrics import MultiLabelFigures
 
 logger = logging.getLogger(__name__)
@@ -32,83 +32,102 @@ def evaluate(
     uncalibrated: options.Uncalibrated = False,
     as_json: options.Json = False,
 ) -> ExitCode:
-    """Measure mAP, precision, recall and F1 on a data set (its val split by default)."""
-    from patchct_edge.bundle import Bundle, Calibration
+    """Measure mAP, precision, recall and F1 on a dataset (its val split by default)."""
+    from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import read_boxes
-    from patchct_edge.evaluation.accuracy import compute_accuracy
-    from patchct_edge.evaluation.predictions import predict
-    from patchct_edge.runtime.engines.select import EngineRequest, open_engine
+    from patchct_edge.evaluation.evaluate import evaluate_bundle
+    from patchct_edge.runtime.engines.select import EngineRequest
 
-    opened = Bundle(bundle)
-    found = options.read_dataset(
-        data, prefer="val", split=split, labels=opened.labels, images=images
+    model = Bundle(bundle)
+    dataset = options.read_dataset(
+        data, prefer="val", split=split, labels=model.labels, images=images
     )
-    boxed = None if boxes is None else read_boxes(boxes, opened.labels)
-    with (
-        open_engine(
-            opened, EngineRequest(engine=engine, precision=precision, trust=trust_engine)
-        ) as running,
-        console.counting("evaluating", len(found)) as progress,
-    ):
-        said = predict(running, opened.preprocessing, found, progress)
-    record = said.record
-    if uncalibrated:
-        calibration = Calibration.default(len(opened.labels))
-    else:
-        calibration = opened.calibration(record.precision)
-        _note_if_seen(opened.calibration_record(record.precision), found)
-    result = compute_accuracy(said, calibration)
-    for failure in result.failed:
-        logger.warning(failure)
-    about = {"model": opened.manifest.fingerprint, "engine": record.to_json(), **result.to_json()}
-    if not as_json:
-        logger.info(str(record))
-        _print(result)
-    if boxed is not None:
-        about["pointing"] = run_pointing(opened, said.record, found, boxed, trust_engine, as_json)
-    if as_json:
-        typer.echo(json.dumps(about, indent=2, ensure_ascii=False))
-    return ExitCode.SOME_INPUTS_FAILED if result.failed else ExitCode.OK
-
-
-def _note_if_seen(record: dict[str, Any] | None, data: Dataset) -> None:
-    if record is not None and record.get("data") == data.fingerprint():
+    with console.progress() as progress:
+        evaluation = evaluate_bundle(
+            model,
+            dataset,
+            boxes=None if boxes is None else read_boxes(boxes, model.labels),
+            request=EngineRequest(engine, precision, trust=trust_engine),
+            uncalibrated=uncalibrated,
+            progress=progress,
+        )
+    accuracy = evaluation.accuracy
+    if evaluation.same_images:
         logger.info(
-            "the thresholds were set on these very images: precision, recall and F1 look better "
-            "than they are; patchct report has them cross-fitted"
+            "the thresholds were set on these very images, so precision, recall and F1 look better "
+            "than they are; patchct report shows cross-fitted figures"
         )
+    for line in accuracy.unreadable:
+        logger.warning(line)
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
+    else:
+        logger.info(str(evaluation.record))
+        _print_accuracy(accuracy)
+        if evaluation.pointing:
+            _print_pointing(evaluation.pointing)
+    return ExitCode.SOME_INPUTS_FAILED if accuracy.unreadable else ExitCode.OK
 
 
-def _print(result: Accuracy) -> None:
-    shown = console.percent
-    labels = [
-        (
-            each.label,
-            str(each.positives),
-            str(each.predicted),
-            shown(each.ap),
-            shown(each.precision),
-            shown(each.recall),
-            f"{each.threshold:.2f}",
-        )
-        for each in result.labels
-    ]
+def _print_accuracy(accuracy: Accuracy) -> None:
+    percent = console.percent
     console.print_table(
-        ("label", "images", "predicted", "AP", "precision", "recall", "threshold"), labels
+        ("label", "images", "predicted", "AP", "precision", "recall", "threshold"),
+        [
+            (
+                label.label,
+                str(label.positives),
+                str(label.predicted),
+                percent(label.ap),
+                percent(label.precision),
+                percent(label.recall),
+                f"{label.threshold:.2f}",
+            )
+            for label in accuracy.labels
+        ],
     )
-    interval = f"95 % interval {shown(result.map_low)}..{shown(result.map_high)}"
-    typer.echo(f"mAP {shown(result.map)} ({interval}; {result.images} images)")
-    for name, figures in (("thresholds", result.thresholded), ("top 3", result.top3)):
-        typer.echo(f"{name:<12}{_line(figures)}")
+    interval = f"95% interval {percent(accuracy.map_low)}..{percent(accuracy.map_high)}"
+    typer.echo(f"mAP {percent(accuracy.map)} ({interval}; {accuracy.images} images)")
+    for name, figures in (("thresholds", accuracy.thresholded), ("top 3", accuracy.top3)):
+        typer.echo(f"{name:<12}{_format_figures(figures)}")
 
 
-def _line(figures: MultiLabelFigures) -> str:
-    names = (
-        ("CP", figures.cp),
-        ("CR", figures.cr),
-        ("CF1", figures.cf1),
-        ("OP", figures.op),
-        ("OR", figures.or_),
-        ("OF1", figures.of1),
+def _format_figures(figures: MultiLabelFigures) -> str:
+    values = {
+        "CP": figures.cp,
+        "CR": figures.cr,
+        "CF1": figures.cf1,
+        "OP": figures.op,
+        "OR": figures.or_,
+        "OF1": figures.of1,
+    }
+    return "  ".join(f"{name} {console.percent(value)}" for name, value in values.items())
+
+
+def _print_pointing(games: Mapping[str, Pointing]) -> None:
+    """Print how often the maps point at the objects, for each precision."""
+    percent = console.percent
+    first = next(iter(games.values()))
+    headers = ("label", "cases", *(f"pointing {precision}" for precision in games), "center")
+    console.print_table(
+        (*headers, *(f"energy {precision}" for precision in games)),
+        [
+            (
+                label,
+                str(figures.cases),
+                *(percent(game.labels[label].pointing) for game in games.values()),
+                percent(figures.center),
+                *(percent(game.labels[label].energy) for game in games.values()),
+            )
+            for label, figures in first.labels.items()
+        ],
     )
-    return "  ".join(f"{name} {console.percent(value)}" for name, value in names)
+    for precision, game in games.items():
+        ordinary, difficult = game.ordinary, game.difficult
+        typer.echo(
+            f"pointing {precision}: {percent(ordinary.pointing)} (95% interval "
+            f"{percent(game.low)}..{percent(game.high)}; {ordinary.cases} cases), "
+            f"center {percent(ordinary.center)}, energy {percent(ordinary.energy)}; "
+            f"labels with difficult objects only {percent(difficult.pointing)} "
+            f"({difficult.cases} cases)"
+        )

@@ -1,4 +1,4 @@
-"""The accuracy of an engine on a labelled data set."""
+"""Figures of accuracy: how well the tags and the ranking of an engine match the true labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from patchct_edge.arrays import Bools, Float32s, Float64s
+from patchct_edge.arrays import Bools, Float64s
 from patchct_edge.bootstrap import bootstrap_interval
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
@@ -22,7 +22,13 @@ from patchct_edge.metrics import (
 
 @dataclass(frozen=True)
 class LabelAccuracy:
-    """One label: counts of images, and figures 0..1 at the label's threshold; NaN if undefined."""
+    """One label: counts of images, and figures 0..1 at the label's threshold, NaN if undefined.
+
+    Args:
+        positives: images that have the label.
+        predicted: images that are tagged with it.
+        ap: average precision, the area under the precision-recall curve.
+    """
 
     label: str
     positives: int
@@ -35,10 +41,19 @@ class LabelAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """All figures of one engine on one data set, 0..1; the interval of mAP is 95 % bootstrap."""
+    """The figures of one engine on one dataset, 0..1.
+
+    Args:
+        images: how many could be read.
+        unreadable: "path: error" of the others.
+        map: mAP, the mean of the labels' average precisions.
+        map_low, map_high: its 95% bootstrap interval.
+        thresholded: precision, recall and F1 at the thresholds of the calibration.
+        top3: the same where every image gets the three labels that score highest.
+    """
 
     images: int
-    failed: tuple[str, ...]
+    unreadable: tuple[str, ...]
     map: float
     map_low: float
     map_high: float
@@ -47,43 +62,33 @@ class Accuracy:
     labels: tuple[LabelAccuracy, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all figures; what is undefined is null."""
+        """Return every figure by name; what is undefined is null."""
         return nan_to_none(asdict(self))  # type: ignore[no-any-return]
 
 
-def compute_accuracy(judged: Predictions, calibration: Calibration) -> Accuracy:
-    """Compare what an engine said of a data set with the labels."""
-    return accuracy_from_logits(
-        judged.logits, judged.targets, judged.ignored, calibration, judged.labels, judged.failed
-    )
+def compute_accuracy(predictions: Predictions, calibration: Calibration) -> Accuracy:
+    """Compare predictions with the true labels.
 
-
-def accuracy_from_logits(
-    logits: Float32s,
-    targets: Bools,
-    ignored: Bools,
-    calibration: Calibration,
-    labels: tuple[str, ...],
-    failed: tuple[str, ...] = (),
-) -> Accuracy:
-    """Compute all figures from logits (N, M); ranking is by logits, since scores saturate."""
-    predictions = calibration.tags(logits)
+    Images are ranked by logits, not by scores: in float32 high scores are all equal to 1.
+    """
+    logits, targets, ignored = predictions.logits, predictions.targets, predictions.ignored
+    tags = calibration.tags(logits)
     low, high = bootstrap_interval(
         lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]),
         len(logits),
         bounds=(0, 1),
     )
     positives = (targets & ~ignored).sum(0)
-    predicted = (predictions & ~ignored).sum(0)
-    precision, recall = precision_and_recall(predictions, targets, ignored)
+    predicted = (tags & ~ignored).sum(0)
+    precision, recall = compute_precision_and_recall(tags, targets, ignored)
     aps = average_precisions(logits, targets, ignored)
     return Accuracy(
         images=len(logits),
-        failed=failed,
+        unreadable=predictions.unreadable,
         map=mean_average_precision(logits, targets, ignored),
         map_low=low,
         map_high=high,
-        thresholded=multi_label_figures(predictions, targets, ignored),
+        thresholded=multi_label_figures(tags, targets, ignored),
         top3=multi_label_figures(top_k_predictions(logits), targets, ignored),
         labels=tuple(
             LabelAccuracy(
@@ -95,27 +100,30 @@ def accuracy_from_logits(
                 float(recall[m]),
                 float(calibration.thresholds[m]),
             )
-            for m, label in enumerate(labels)
+            for m, label in enumerate(predictions.labels)
         ),
     )
 
 
-def precision_and_recall(
-    predictions: Bools, targets: Bools, ignored: Bools
+def compute_precision_and_recall(
+    tags: Bools, targets: Bools, ignored: Bools
 ) -> tuple[Float64s, Float64s]:
-    """Return both for each label, (M,), 0..1, of bool (N, M); NaN recall without a positive."""
-    hits = (predictions & targets & ~ignored).sum(0)
+    """Return precision and recall of each label, float64 (M,), 0..1, from bool (N, M).
+
+    Precision is 0 where a label is never predicted; recall is NaN where it has no positive.
+    """
+    hits = (tags & targets & ~ignored).sum(0)
     with np.errstate(invalid="ignore"):
-        precision = hits / np.maximum((predictions & ~ignored).sum(0), 1)
+        precision = hits / np.maximum((tags & ~ignored).sum(0), 1)
         return precision, hits / (targets & ~ignored).sum(0)
 
 
 def nan_to_none(value: Any) -> Any:
-    """Return figures with null in the place of NaN, which JSON has not."""
+    """Return nested figures with None for every NaN, which JSON cannot express."""
     if isinstance(value, float) and np.isnan(value):
         return None
     if isinstance(value, dict):
-        return {name: nan_to_none(each) for name, each in value.items()}
+        return {key: nan_to_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [nan_to_none(each) for each in value]
+        return [nan_to_none(item) for item in value]
     return value

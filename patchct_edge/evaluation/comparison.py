@@ -1,9 +1,9 @@
-"""Two engines on the same images: what changed, by how much, and is it more than noise."""
+"""Two engines on the same images: what changed, by how much, and whether it is more than noise."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,47 +13,65 @@ from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.metrics import average_precisions, tag_flips
 
-SHOWN = 10  # photos that changed most
+MAX_CHANGED_PHOTOS = 10
 
 
 @dataclass(frozen=True)
 class LabelChange:
-    """One label. `drop` is of its AP, 0..1, with the 95 % interval of the paired difference.
+    """The change of one label.
 
-    `tags` counts the reference's, `flips` those that differ. `spread` is the standard deviation of
-    the logits as a share of the reference's: scores that an engine squeezes together show here.
+    Args:
+        ap_drop: reference AP minus candidate AP, -1..1; NaN where the label has no positive.
+        ap_drop_low, ap_drop_high: the 95% interval of that paired difference.
+        reference_tags: images that the reference tags with the label.
+        flips: images where the two disagree about the label.
+        logit_spread: standard deviation of the candidate's logits over the reference's: below 1
+            where an engine squeezes scores together.
     """
 
     label: str
-    drop: float
-    low: float
-    high: float
-    tags: int
+    ap_drop: float
+    ap_drop_low: float
+    ap_drop_high: float
+    reference_tags: int
     flips: int
-    spread: float
+    logit_spread: float
 
 
 @dataclass(frozen=True)
 class PhotoChange:
-    """One photo with the tags of both; `index` is its row in either `Predictions`."""
+    """One photo with the tags of both engines.
+
+    Args:
+        index: row in either `Predictions`.
+        max_difference: largest difference of a score, 0..1.
+    """
 
     index: int
     path: str
-    reference: tuple[str, ...]
-    candidate: tuple[str, ...]
-    truth: tuple[str, ...]
-    largest: float  # difference of a score, 0..1
+    reference_tags: tuple[str, ...]
+    candidate_tags: tuple[str, ...]
+    true_labels: tuple[str, ...]
+    max_difference: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate against a reference; `drop` is of mAP, with its paired 95 % interval."""
+    """A candidate beside a reference.
 
-    drop: float
-    low: float
-    high: float
-    flips: float  # share of tags, as `metrics.tag_flips`
-    mean_difference: float  # of scores, 0..1
+    Args:
+        map_drop: reference mAP minus candidate mAP, -1..1.
+        map_drop_low, map_drop_high: the 95% interval of that paired difference.
+        flips: tags that appear or vanish, per tag of the reference; see `metrics.tag_flips`.
+        mean_difference, max_difference: of scores, 0..1.
+        photos: those that changed most, at most `MAX_CHANGED_PHOTOS`.
+    """
+
+    map_drop: float
+    map_drop_low: float
+    map_drop_high: float
+    flips: float
+    mean_difference: float
     max_difference: float
     labels: tuple[LabelChange, ...]
     photos: tuple[PhotoChange, ...]
@@ -62,111 +80,96 @@ class Comparison:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
-class _ScoresAndTags:
-    """What one side makes of the images: scores, float32 (N, M), and tags, bool (N, M)."""
+class _ScoredTags(NamedTuple):
+    """The scores of one engine, float32 (N, M), and its tags, bool (N, M)."""
 
     scores: Float32s
     tags: Bools
 
     @classmethod
-    def of(cls, judged: Predictions, calibration: Calibration) -> _ScoresAndTags:
-        scores = calibration.scores(judged.logits)
+    def from_predictions(cls, predictions: Predictions, calibration: Calibration) -> _ScoredTags:
+        scores = calibration.scores(predictions.logits)
         return cls(scores, scores >= calibration.thresholds)
 
 
 def compare_predictions(
-    reference: Predictions, candidate: Predictions, before: Calibration, after: Calibration
+    reference: Predictions,
+    candidate: Predictions,
+    reference_calibration: Calibration,
+    candidate_calibration: Calibration,
 ) -> Comparison:
     """Compare two engines on the images that both could read.
 
-    Args:
-        before, after: the calibrations that reference and candidate ship with.
-
     Raises:
-        ValueError: the two have not the same labels.
+        ValueError: the label sets differ.
     """
     if reference.labels != candidate.labels:
-        raise ValueError("the labels differ")
-    reference, candidate = _aligned(reference, candidate)
-    a, b = _ScoresAndTags.of(reference, before), _ScoresAndTags.of(candidate, after)
-    logits = (reference.logits, candidate.logits)
-    targets, ignored = reference.targets, reference.ignored
-
-    def drops(rows: Indices) -> Float64s:
-        """Return the drop of every label's AP, and of their mean, (M + 1,)."""
-        aps = [average_precisions(each[rows], targets[rows], ignored[rows]) for each in logits]
-        found = aps[0] - aps[1]
-        mean = np.nanmean(found) if (~np.isnan(found)).any() else np.nan
-        return np.append(found, mean)
-
-    low, high = bootstrap_intervals(drops, len(targets))
-    found = drops(np.arange(len(targets)))
-    difference = np.abs(a.scores - b.scores)
-    spreads = logits[1].std(0) / np.maximum(logits[0].std(0), 1e-12)
+        raise ValueError(f"the labels differ: {reference.labels} and {candidate.labels}")
+    if reference.paths != candidate.paths:  # a file was removed between the two runs
+        common = set(reference.paths) & set(candidate.paths)
+        reference, candidate = reference.restrict_to(common), candidate.restrict_to(common)
+    before = _ScoredTags.from_predictions(reference, reference_calibration)
+    after = _ScoredTags.from_predictions(candidate, candidate_calibration)
+    drops = compute_ap_drops(reference, candidate, np.arange(len(reference.paths)))
+    lows, highs = bootstrap_intervals(
+        lambda rows: compute_ap_drops(reference, candidate, rows), len(reference.paths)
+    )
+    differences, flips = np.abs(before.scores - after.scores), before.tags ^ after.tags
+    spreads = candidate.logits.std(0) / np.maximum(reference.logits.std(0), 1e-12)
     return Comparison(
-        drop=float(found[-1]),
-        low=float(low[-1]),
-        high=float(high[-1]),
-        flips=tag_flips(a.tags, b.tags),
-        mean_difference=float(difference.mean()),
-        max_difference=float(difference.max()),
+        map_drop=float(drops[-1]),
+        map_drop_low=float(lows[-1]),
+        map_drop_high=float(highs[-1]),
+        flips=tag_flips(before.tags, after.tags),
+        mean_difference=float(differences.mean()),
+        max_difference=float(differences.max()),
         labels=tuple(
             LabelChange(
                 label,
-                float(found[m]),
-                float(low[m]),
-                float(high[m]),
-                int(a.tags[:, m].sum()),
-                int((a.tags ^ b.tags)[:, m].sum()),
+                float(drops[m]),
+                float(lows[m]),
+                float(highs[m]),
+                int(before.tags[:, m].sum()),
+                int(flips[:, m].sum()),
                 float(spreads[m]),
             )
             for m, label in enumerate(reference.labels)
         ),
-        photos=_changed_most(reference, a, b),
+        photos=_list_changed_photos(reference, before, after),
     )
 
 
-def _aligned(a: Predictions, b: Predictions) -> tuple[Predictions, Predictions]:
-    """Return both over the images that both have: a file may have gone in between."""
-    if a.paths == b.paths:
-        return a, b
-    common = set(a.paths) & set(b.paths)
-    return _only(a, common), _only(b, common)
-
-
-def _only(judged: Predictions, paths: set[Any]) -> Predictions:
-    rows = [n for n, path in enumerate(judged.paths) if path in paths]
-    return Predictions(
-        judged.record,
-        judged.labels,
-        tuple(judged.paths[n] for n in rows),
-        judged.logits[rows],
-        judged.targets[rows],
-        judged.ignored[rows],
-        judged.failed,
+def compute_ap_drops(reference: Predictions, candidate: Predictions, rows: Indices) -> Float64s:
+    """Return the drop of every label's AP on some images, and of their mean: float64 (M + 1,)."""
+    targets, ignored = reference.targets[rows], reference.ignored[rows]
+    before, after = (
+        average_precisions(predictions.logits[rows], targets, ignored)
+        for predictions in (reference, candidate)
     )
+    drops = before - after
+    mean = np.nanmean(drops) if (~np.isnan(drops)).any() else np.nan
+    return np.append(drops, mean)
 
 
-def _changed_most(
-    judged: Predictions, a: _ScoresAndTags, b: _ScoresAndTags
+def _list_changed_photos(
+    reference: Predictions, before: _ScoredTags, after: _ScoredTags
 ) -> tuple[PhotoChange, ...]:
-    """Return the photos with most flips, among equals those whose scores moved furthest."""
-    flips = (a.tags ^ b.tags).sum(1)
-    largest = np.abs(a.scores - b.scores).max(1)
-    order = np.lexsort((-largest, -flips))[:SHOWN]
+    """List the photos with the most flips; among equals, the largest difference first."""
+    flips = (before.tags ^ after.tags).sum(1)
+    max_differences = np.abs(before.scores - after.scores).max(1)
+    order = np.lexsort((-max_differences, -flips))[:MAX_CHANGED_PHOTOS]
 
-    def names(flags: Bools) -> tuple[str, ...]:
-        return tuple(label for label, flag in zip(judged.labels, flags, strict=True) if flag)
+    def name_labels(flags: Bools) -> tuple[str, ...]:
+        return tuple(label for label, flag in zip(reference.labels, flags, strict=True) if flag)
 
     return tuple(
         PhotoChange(
-            int(n),
-            str(judged.paths[n]),
-            names(a.tags[n]),
-            names(b.tags[n]),
-            names(judged.targets[n]),
-            float(largest[n]),
+            int(row),
+            str(reference.paths[row]),
+            name_labels(before.tags[row]),
+            name_labels(after.tags[row]),
+            name_labels(reference.targets[row]),
+            float(max_differences[row]),
         )
-        for n in order
+        for row in order
     )

@@ -1,4 +1,4 @@
-"""What a report draws of one engine's scores: precision over recall, reliability, histograms."""
+"""Precision-recall curves of one engine's predictions."""
 
 from __future__ import annotations
 
@@ -7,29 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from patchct_edge.arrays import Bools, Float32s, Floats
-from patchct_edge.bundle import Calibration
-from patchct_edge.evaluation.calibration_fit import (
-    Objective,
-    ReferenceTags,
-    cross_fit,
-    fit_to_reference,
-)
+from patchct_edge.arrays import Bools, Floats
 from patchct_edge.evaluation.predictions import Predictions
-from patchct_edge.metrics import (
-    MultiLabelFigures,
-    expected_calibration_error,
-    multi_label_figures,
-    precision_recall,
-)
+from patchct_edge.metrics import precision_recall
 
-BINS = 10
-POINTS = 101  # of a curve
+RECALL_STEPS = 100
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Precision at the recalls 0, 0.01 .. 1: of all cells together, and of each label or None."""
+class PrecisionRecallCurves:
+    """Precision at the recalls 0, 0.01 .. 1.
+
+    Args:
+        pooled: over all image-label pairs together.
+        labels: of each label; None where no image has it.
+    """
 
     recall: tuple[float, ...]
     pooled: tuple[float, ...]
@@ -39,105 +31,24 @@ class Curves:
         return asdict(self)
 
 
-def compute_curves(judged: Predictions) -> Curves:
-    """Return the precision-recall curves: the best precision at that recall or more."""
-    counted = ~judged.ignored
-    recalls = np.linspace(0, 1, POINTS)
+def compute_curves(predictions: Predictions) -> PrecisionRecallCurves:
+    """Compute the best precision at each recall or more."""
+    counted = ~predictions.ignored
+    logits, targets = predictions.logits, predictions.targets
+    recalls = np.linspace(0, 1, RECALL_STEPS + 1)
 
-    def curve(scores: Floats, targets: Bools) -> tuple[float, ...] | None:
-        if not targets.any():
+    def trace_curve(scores: Floats, truth: Bools) -> tuple[float, ...] | None:
+        if not truth.any():
             return None
-        precision, recall = precision_recall(scores, targets)
+        precision, recall = precision_recall(scores, truth)
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.minimum(np.searchsorted(recall, recalls - 1e-9), len(envelope) - 1)
-        return tuple(envelope[at].tolist())
+        nearest = np.minimum(np.searchsorted(recall, recalls - 1e-9), len(envelope) - 1)
+        return tuple(envelope[nearest].tolist())
 
-    pooled = curve(judged.logits[counted], judged.targets[counted])
-    assert pooled is not None  # `judged` has a positive
+    pooled = trace_curve(logits[counted], targets[counted])
+    assert pooled is not None  # `predict` refuses a dataset without a positive
     labels = {
-        label: curve(judged.logits[rows, m], judged.targets[rows, m])
-        for m, (label, rows) in enumerate(zip(judged.labels, counted.T, strict=True))
+        label: trace_curve(logits[rows, m], targets[rows, m])
+        for m, (label, rows) in enumerate(zip(predictions.labels, counted.T, strict=True))
     }
-    return Curves(tuple(recalls.tolist()), pooled, labels)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of all cells beside the truth, in `BINS` bins of 0..1; NaN where a bin is empty.
-
-    `ece` is over 15 bins. `figures` are at the thresholds. The counts are of absent and present.
-    """
-
-    ece: float
-    figures: MultiLabelFigures
-    mean_score: tuple[float, ...]
-    share_present: tuple[float, ...]
-    absent: tuple[int, ...]
-    present: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Before calibration, and after: `after` is cross-fitted, on images not fitted to.
-
-    `thresholds` are those that the whole set gives, `pooled` the labels that took the common one.
-    """
-
-    objective: str
-    before: Scores
-    after: Scores
-    thresholds: dict[str, float]
-    pooled: tuple[str, ...]
-    temperature: float
-    bias: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def measure_reliability(
-    judged: Predictions, objective: Objective, exact: Predictions | None
-) -> Reliability:
-    """Say what calibration on this set is worth.
-
-    Args:
-        exact: the most exact precision of the same model, where that is another: as
-            `patchct calibrate` does, the thresholds are set there.
-
-    Raises:
-        UserError: it cannot be calibrated on; see `fitted`.
-    """
-    cells = (judged.logits, judged.targets, judged.ignored)
-    pattern = None
-    if exact is not None:
-        first = fit_to_reference(exact, objective, None).calibration
-        pattern = ReferenceTags(exact.paths, first.tags(exact.logits))
-    whole = fit_to_reference(judged, objective, pattern)
-    crossed = cross_fit(*cells, objective)
-    neutral = Calibration.default(len(judged.labels))
-    before = neutral.scores(judged.logits)
-    return Reliability(
-        objective=str(objective),
-        before=_scores(before, before >= neutral.thresholds, judged),
-        after=_scores(crossed.scores, crossed.tags, judged),
-        thresholds=dict(zip(judged.labels, whole.calibration.thresholds.tolist(), strict=True)),
-        pooled=tuple(judged.labels[m] for m in whole.pooled),
-        temperature=whole.calibration.temperature,
-        bias=whole.calibration.bias,
-    )
-
-
-def _scores(scores: Float32s, tags: Bools, judged: Predictions) -> Scores:
-    targets, counted = judged.targets, ~judged.ignored
-    cells, truth = scores[counted].astype(np.float64), targets[counted]
-    bins = np.minimum((cells * BINS).astype(int), BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
-    present = np.bincount(bins[truth], minlength=BINS)
-    with np.errstate(invalid="ignore"):
-        means = np.bincount(bins, cells, minlength=BINS) / count
-        shares = present / count
-    return Scores(
-        expected_calibration_error(scores, targets, judged.ignored),
-        multi_label_figures(tags, targets, judged.ignored),
-        *(tuple(each.tolist()) for each in (means, shares, count - present, present)),
-    )
+    return PrecisionRecallCurves(tuple(recalls.tolist()), pooled, labels)

@@ -1,27 +1,34 @@
-"""What an engine says of a labelled data set: the ground of every figure of accuracy."""
+"""The scores of an engine for a labeled dataset: the basis of every figure of accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from patchct_edge.arrays import Bools, Float32s
-from patchct_edge.bundle import Preprocessing
+from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import EngineError, UserError
+from patchct_edge.progress import Advance, ignore_progress
 from patchct_edge.runtime.engines.base import Engine, EngineRecord
+from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.runtime.tagging.pipeline import score_images
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The logits of one engine beside the labels.
+    """The logits of one engine beside the true labels, for the N images that could be read.
 
-    `logits` is float32 (N, M), `targets` and `ignored` bool (N, M), for the N images of `paths`,
-    those that could be read; `failed` names the others with their errors.
+    Args:
+        labels: M.
+        paths: N.
+        logits: float32 (N, M).
+        targets: bool (N, M), whether the image has the label.
+        ignored: bool (N, M), cells that count neither way ("difficult").
+        unreadable: "path: error" of the images that could not be read.
     """
 
     record: EngineRecord
@@ -30,48 +37,89 @@ class Predictions:
     logits: Float32s
     targets: Bools
     ignored: Bools
-    failed: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    def restrict_to(self, paths: AbstractSet[Path]) -> Predictions:
+        """Return the predictions for some of the images, in the same order."""
+        rows = [row for row, path in enumerate(self.paths) if path in paths]
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            logits=self.logits[rows],
+            targets=self.targets[rows],
+            ignored=self.ignored[rows],
+        )
 
 
 def predict(
     engine: Engine,
     preprocessing: Preprocessing,
-    data: Dataset,
-    progress: Callable[[int], None] = lambda done: None,
+    dataset: Dataset,
+    advance: Advance = ignore_progress,
 ) -> Predictions:
-    """Run an engine over a data set.
-
-    Args:
-        progress: called with the number of images done.
+    """Score every readable image of a dataset.
 
     Raises:
-        UserError: no image could be read, or no label of the model has a positive.
-        EngineError: the engine returned scores that are no numbers.
+        UserError: no image could be read, or no image has a label of the model.
+        EngineError: the engine returned NaN or infinite scores.
     """
-    rows, logits, failed = [], [], []
-    for n, scored in enumerate(score_images(data.paths, engine, preprocessing)):
+    rows, logit_rows, unreadable = [], [], []
+    for row, scored in enumerate(score_images(dataset.paths, engine, preprocessing)):
         if scored.logits is None:
-            failed.append(f"{scored.path}: {scored.error}")
+            unreadable.append(f"{scored.path}: {scored.error}")
         else:
-            rows.append(n)
-            logits.append(scored.logits)
-        progress(n + 1)
+            rows.append(row)
+            logit_rows.append(scored.logits)
+        advance(row + 1)
     if not rows:
-        raise UserError("no image of the data set could be read", got=failed[0] if failed else None)
-    targets, ignored = (flags[rows] for flags in data.targets())
+        raise UserError(
+            "no image of the dataset could be read", got=unreadable[0] if unreadable else "no image"
+        )
+    targets, ignored = (flags[rows] for flags in dataset.targets())
     if not (targets & ~ignored).any():
         raise UserError(
-            "no image of the data set has a label of the model",
-            expected=", ".join(data.label_set),
+            "no image of the dataset has a label of the model",
+            expected=", ".join(dataset.label_set),
         )
-    paths = tuple(data.paths[n] for n in rows)
-    found = np.stack(logits)
-    broken = ~np.isfinite(found).all(1)
+    paths, logits = tuple(dataset.paths[row] for row in rows), np.stack(logit_rows)
+    _check_finite(logits, paths, engine.record)
+    labels = dataset.label_set
+    return Predictions(engine.record, labels, paths, logits, targets, ignored, tuple(unreadable))
+
+
+def open_and_predict(
+    bundle: Bundle, dataset: Dataset, request: EngineRequest, advance: Advance = ignore_progress
+) -> Predictions:
+    """Score a dataset with the fastest engine of a bundle that fits the request.
+
+    Raises:
+        UserError, EngineError: see `predict` and `open_engine`.
+    """
+    with open_engine(bundle, request) as engine:
+        return predict(engine, bundle.preprocessing, dataset, advance)
+
+
+def check_labels(bundle: Bundle, dataset: Dataset) -> None:
+    """Refuse a dataset whose label set is not the bundle's.
+
+    Raises:
+        UserError: the label sets or their order differ.
+    """
+    if dataset.label_set != bundle.labels:
+        raise UserError(
+            "the labels of the dataset are not those of the bundle",
+            got=", ".join(dataset.label_set),
+            expected=", ".join(bundle.labels),
+            fix="read it with read_dataset(..., labels=bundle.labels)",
+        )
+
+
+def _check_finite(logits: Float32s, paths: tuple[Path, ...], record: EngineRecord) -> None:
+    broken = ~np.isfinite(logits).all(1)
     if broken.any():
         raise EngineError(
-            f"the engine's scores are no numbers: {engine.record}",
-            got=f"NaN or infinity for {broken.sum()} of {len(found)} images, the first "
+            f"{record} returned NaN or infinite scores",
+            got=f"such scores for {broken.sum()} of {len(logits)} images, the first "
             f"{paths[int(broken.argmax())]}",
-            fix="another --precision or --engine; export or compile it again",
+            fix="choose another --precision or --engine; or export or compile the bundle again",
         )
-    return Predictions(engine.record, data.label_set, paths, found, targets, ignored, tuple(failed))

@@ -1,9 +1,8 @@
-"""A process of its own that opens a bundle and tags photos: how long it takes, what it holds."""
+"""The cold start: a new process that opens a bundle and tags photos; its time and its memory."""
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -15,22 +14,29 @@ from typing import Any
 from patchct_edge.errors import EngineError
 from patchct_edge.runtime.engines.base import EngineRecord
 
-PHOTOS = 64  # that are tagged for the peak of memory
-TIMEOUT = 120.0  # seconds
+MAX_PHOTOS = 64  # tagged while the peak memory is measured
+TIMEOUT_S = 120.0
+PROCESS_STATUS = Path("/proc/self/status")  # Linux only
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Seconds from the start of a process to the tags of its first photo, and where they went.
+    """Seconds from the start of a process to the tags of its first photo, and its peak memory.
 
-    `starting` is Python and its imports. `peak_mb` is the most main memory (MiB) that the process
-    held while it tagged 64 photos. What the engine's library caches from an earlier run was there.
+    What the engine's library cached in an earlier run was there.
+
+    Args:
+        first_tags_s: the sum of the three below.
+        import_s: Python and its imports.
+        load_s: opening the bundle and the engine.
+        first_inference_s: the first photo, from file to tags.
+        peak_mb: most main memory (MiB) that the process used while it tagged `MAX_PHOTOS` photos.
     """
 
-    first_tags: float
-    starting: float
-    opening: float
-    first_inference: float
+    first_tags_s: float
+    import_s: float
+    load_s: float
+    first_inference_s: float
     peak_mb: float
 
     def to_json(self) -> dict[str, Any]:
@@ -43,58 +49,61 @@ def measure_cold_start(
     """Start a process that tags photos with an engine.
 
     Raises:
-        EngineError: it did not end well.
+        EngineError: the process failed or took too long.
     """
-    words = [str(bundle), record.engine, record.precision, "trust" if trust else "distrust"]
-    names = [str(path) for path in photos[:PHOTOS]]
-    began = time.time()
+    arguments = [str(bundle), record.engine, record.precision, "trust" if trust else "distrust"]
+    names = [str(path) for path in photos[:MAX_PHOTOS]]
+    start = time.time()
     try:
-        said = subprocess.run(
-            [sys.executable, "-m", __name__, *words, *names],
+        process = subprocess.run(
+            [sys.executable, "-m", __name__, *arguments, *names],
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        last = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        raise EngineError(f"a new process could not tag with {record}", got=last) from None
-    found = json.loads(said.stdout)
+        last_line = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        raise EngineError(f"a new process could not tag with {record}", got=last_line) from None
+    times = json.loads(process.stdout)
     return ColdStart(
-        first_tags=found["tagged"] - began,
-        starting=found["started"] - began,
-        opening=found["opened"] - found["started"],
-        first_inference=found["tagged"] - found["opened"],
-        peak_mb=found["peak_mb"],
+        first_tags_s=times["tagged"] - start,
+        import_s=times["imported"] - start,
+        load_s=times["loaded"] - times["imported"],
+        first_inference_s=times["tagged"] - times["loaded"],
+        peak_mb=times["peak_mb"],
     )
 
 
-def main(words: Sequence[str]) -> None:
-    """Tag photos and print when each step was done, as JSON."""
+def main(arguments: Sequence[str]) -> None:
+    """Tag photos; print the time at the end of each step, and the peak memory, as JSON."""
     from patchct_edge.runtime.tagging.tagger import Tagger
 
-    times = {"started": time.time()}
-    bundle, engine, precision, trust, *photos = words
+    times = {"imported": time.time()}
+    bundle, engine, precision, trust, *photos = arguments
     with Tagger.open(
         bundle, engine=engine, precision=precision, latency=True, trust=trust == "trust"
     ) as tagger:
-        times["opened"] = time.time()
+        times["loaded"] = time.time()
         tagger.tag(photos[0])
         times["tagged"] = time.time()
         for _ in tagger.tag_files(map(Path, photos)):
             pass
-    print(json.dumps({**times, "peak_mb": _peak_mb()}))
+    print(json.dumps({**times, "peak_mb": measure_peak_mb()}))
 
 
-def _peak_mb() -> float:
-    """Return the most memory that this process held."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    else:  # not ru_maxrss: on Linux that begins at what the parent held
-        kilobytes = int(status.partition("VmHWM:")[2].split()[0])
-    return kilobytes / 1024
+def measure_peak_mb() -> float:
+    """Return the most main memory that this process has used, in MiB.
+
+    On macOS, which keeps no such figure for psutil, the memory that it uses now.
+    """
+    if PROCESS_STATUS.exists():
+        # Not resource's ru_maxrss: on Linux it starts at what the parent process used.
+        return int(PROCESS_STATUS.read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    return float(getattr(memory, "peak_wset", memory.rss)) / 2**20
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How fast an engine is: every stage of a photo apart, and batches of all sizes."""
+"""The speed of an engine: each stage of a single photo, and batches of all sizes."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ import numpy as np
 
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Bundle, Calibration
+from patchct_edge.progress import Advance, ignore_progress
 from patchct_edge.runtime.engines.base import Engine
 
-WARM_UP, SAMPLES = 20, 200  # photos
-BATCHES = (1, 2, 4, 8, 16, 32)
-SWEEP_SECONDS = 0.8  # for each batch size, and at least so many batches:
-LEAST_CALLS = 3
-SLOW_MS = 250  # a batch that takes longer is the last of a sweep
+WARM_UP_PHOTOS, SAMPLE_PHOTOS = 20, 200
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+SECONDS_PER_BATCH_SIZE = 0.8  # half for latency, half for throughput; and at least
+MIN_BATCHES = 3
+SLOW_BATCH_MS = 250  # a sweep ends with the first batch size that takes longer
 TOTAL = "total"
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of the samples of one stage, in milliseconds."""
+    """Percentiles of the samples of one stage, in milliseconds."""
 
     p50: float
     p90: float
@@ -35,21 +36,25 @@ class Percentiles:
     max: float
 
     @classmethod
-    def of(cls, samples: Sequence[float]) -> Percentiles:
+    def from_samples(cls, samples: Sequence[float]) -> Percentiles:
         return cls(*map(float, np.percentile(samples, (50, 90, 95, 99, 100))))
 
 
 @dataclass(frozen=True)
 class Latency:
-    """One photo after another, from the file to the tags, in milliseconds.
+    """The time of one photo after another, from file to tags, in milliseconds.
 
-    `samples` holds the totals in the order of the run. The files lay in the system's cache: `read`
-    says nothing of a disk.
+    The files were in the system's cache: the stage `read` says nothing about a disk.
+
+    Args:
+        warm_up: photos before the first sample.
+        samples: total times, in the order of the run.
+        stages: in the order of the work, `total` last.
     """
 
     warm_up: int
     samples: tuple[float, ...]
-    stages: dict[str, Percentiles]  # in the order of the work, `total` the last
+    stages: dict[str, Percentiles]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,7 +62,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One batch size: milliseconds of a batch alone, images/s with as many as pay under way."""
+    """One batch size: the time of a single batch, and the throughput of overlapping ones."""
 
     batch: int
     latency_ms: float
@@ -69,28 +74,34 @@ def measure_latency(
     engine: Engine,
     calibration: Calibration,
     paths: Sequence[Path],
-    progress: Callable[[int], None] = lambda done: None,
+    advance: Advance = ignore_progress,
 ) -> Latency:
-    """Tag photos one at a time, round and round, and time every stage.
+    """Tag photos one at a time, over and over, and time every stage.
 
     Args:
         engine: opened for latency.
-        paths: photos that can be read, at least one.
-        progress: called with the number of photos done.
+        paths: readable photos, at least one.
+        advance: called with the number of photos done, `WARM_UP_PHOTOS + SAMPLE_PHOTOS` in all.
     """
-    stages: dict[str, list[float]] = {}
-    for n, path in enumerate(itertools.islice(itertools.cycle(paths), WARM_UP + SAMPLES)):
-        found = _one(bundle, engine, calibration, path)
-        progress(n + 1)
-        if n >= WARM_UP:
-            for name, seconds in found.items():
-                stages.setdefault(name, []).append(1e3 * seconds)
-    totals = np.sum(list(stages.values()), axis=0).tolist()
-    spreads = {name: Percentiles.of(samples) for name, samples in stages.items()}
-    return Latency(WARM_UP, tuple(totals), {**spreads, TOTAL: Percentiles.of(totals)})
+    samples_by_stage: dict[str, list[float]] = {}
+    count = WARM_UP_PHOTOS + SAMPLE_PHOTOS
+    for n, path in enumerate(itertools.islice(itertools.cycle(paths), count)):
+        seconds_by_stage = _time_photo(bundle, engine, calibration, path)
+        advance(n + 1)
+        if n >= WARM_UP_PHOTOS:
+            for stage, seconds in seconds_by_stage.items():
+                samples_by_stage.setdefault(stage, []).append(1e3 * seconds)
+    totals = np.sum(list(samples_by_stage.values()), axis=0).tolist()
+    stages = {
+        stage: Percentiles.from_samples(samples) for stage, samples in samples_by_stage.items()
+    }
+    stages[TOTAL] = Percentiles.from_samples(totals)
+    return Latency(WARM_UP_PHOTOS, tuple(totals), stages)
 
 
-def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -> dict[str, float]:
+def _time_photo(
+    bundle: Bundle, engine: Engine, calibration: Calibration, path: Path
+) -> dict[str, float]:
     """Tag a photo; return the seconds of each stage."""
     preprocessing, times = bundle.preprocessing, [time.perf_counter()]
     data = path.read_bytes()
@@ -99,69 +110,71 @@ def _one(bundle: Bundle, engine: Engine, calibration: Calibration, path: Path) -
     times.append(time.perf_counter())
     pixels = preprocessing.apply(rgb)
     times.append(time.perf_counter())
-    outputs, inner = engine.infer_timed(pixels[None])
-    began = time.perf_counter()
+    outputs, engine_seconds = engine.infer_timed(pixels[None])
+    start = time.perf_counter()
     calibration.tag_image(outputs.logits[0], bundle.labels)
-    tags = time.perf_counter() - began
-    before = dict(zip(("read", "decode", "resize"), np.diff(times).tolist(), strict=True))
-    return {**before, **inner, "tags": tags}
+    tag_seconds = time.perf_counter() - start
+    read_seconds = dict(zip(("read", "decode", "resize"), np.diff(times).tolist(), strict=True))
+    return {**read_seconds, **engine_seconds, "tags": tag_seconds}
 
 
 def measure_batch_latencies(
-    engine: Engine, pixels: ImageBatch, progress: Callable[[int], None] = lambda done: None
+    engine: Engine, pixels: ImageBatch, advance: Advance = ignore_progress
 ) -> dict[int, float]:
-    """Return the milliseconds of one batch alone, of every size up to the first slow one.
+    """Return the milliseconds of a single batch, by size, up to the first slow one.
 
     Args:
         engine: opened for latency.
         pixels: uint8 (B, H, W, 3), at least the largest batch.
-        progress: called with the number of batch sizes done.
+        advance: called with the number of batch sizes done.
     """
-    found: dict[int, float] = {}
-    for done, batch in enumerate(BATCHES):
+    latencies_ms: dict[int, float] = {}
+    for done, batch in enumerate(BATCH_SIZES):
         engine.infer(pixels[:batch])
         seconds: list[float] = []
-        while len(seconds) < LEAST_CALLS or sum(seconds) < SWEEP_SECONDS / 2:
-            began = time.perf_counter()
+        while len(seconds) < MIN_BATCHES or sum(seconds) < SECONDS_PER_BATCH_SIZE / 2:
+            start = time.perf_counter()
             engine.infer(pixels[:batch])
-            seconds.append(time.perf_counter() - began)
-        found[batch] = 1e3 * float(np.median(seconds))
-        progress(done + 1)
-        if found[batch] > SLOW_MS:
+            seconds.append(time.perf_counter() - start)
+        latencies_ms[batch] = 1e3 * float(np.median(seconds))
+        advance(done + 1)
+        if latencies_ms[batch] > SLOW_BATCH_MS:
             break
-    return found
+    return latencies_ms
 
 
 def measure_throughput(
     engine: Engine,
     pixels: ImageBatch,
-    latencies: Mapping[int, float],
-    progress: Callable[[int], None] = lambda done: None,
+    latencies_ms: Mapping[int, float],
+    advance: Advance = ignore_progress,
 ) -> tuple[SweepPoint, ...]:
-    """Add to `batch_latencies` the throughput of each size.
+    """Measure the throughput of each batch size, beside its latency.
 
     Args:
-        engine: opened for throughput; as many batches are under way as it likes.
+        engine: opened for throughput; it overlaps as many batches as it can use.
         pixels: uint8 (B, H, W, 3), at least the largest batch.
-        progress: called with the number of batch sizes done.
+        latencies_ms: by batch size, from `measure_batch_latencies`.
+        advance: called with the number of batch sizes done.
     """
     points = []
-    for done, (batch, milliseconds) in enumerate(latencies.items()):
-        calls = max(LEAST_CALLS, math.ceil(1e3 * SWEEP_SECONDS / 2 / milliseconds))
-        points.append(SweepPoint(batch, milliseconds, _rate(engine, pixels[:batch], calls)))
-        progress(done + 1)
+    for done, (batch, latency_ms) in enumerate(latencies_ms.items()):
+        batches = max(MIN_BATCHES, math.ceil(1e3 * SECONDS_PER_BATCH_SIZE / 2 / latency_ms))
+        rate = _measure_images_per_second(engine, pixels[:batch], batches)
+        points.append(SweepPoint(batch, latency_ms, rate))
+        advance(done + 1)
     return tuple(points)
 
 
-def _rate(engine: Engine, batch: ImageBatch, calls: int) -> float:
-    """Return images/s over `calls` batches, after as many as fill the engine."""
+def _measure_images_per_second(engine: Engine, batch: ImageBatch, batches: int) -> float:
+    """Time `batches` batches, after as many as fill the engine."""
     for _ in range(engine.concurrency):
         engine.submit(batch)
-    began = time.perf_counter()
-    for _ in range(calls):
+    start = time.perf_counter()
+    for _ in range(batches):
         engine.result()
         engine.submit(batch)
-    elapsed = time.perf_counter() - began
+    elapsed_s = time.perf_counter() - start
     for _ in range(engine.concurrency):
         engine.result()
-    return calls * len(batch) / elapsed
+    return batches * len(batch) / elapsed_s

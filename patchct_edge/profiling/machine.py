@@ -9,87 +9,107 @@ from importlib import metadata
 from pathlib import Path
 
 from patchct_edge import __version__
-from patchct_edge.errors import EngineError
+from patchct_edge.errors import EngineError, MissingLibraryError
 
-JETSON = Path("/etc/nv_tegra_release")  # what NVIDIA's system for Jetsons leaves there
-CLOCKS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+JETSON_RELEASE = Path("/etc/nv_tegra_release")  # written by NVIDIA's system for Jetsons
+CPU_CLOCKS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+NVPMODEL_TIMEOUT_S = 5
 LIBRARIES = ("numpy", "pillow", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
 def describe_machine() -> dict[str, str]:
-    """Describe this machine, for a report."""
+    """Describe this machine for a report: one line of text by topic.
+
+    Raises:
+        MissingLibraryError: psutil is not installed.
+    """
     return {
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "CPU": f"{_cpu_name()}, {_cores()} cores",
-        "clocks": _clocks(),
+        "CPU": f"{_read_cpu_name()}, {_count_cores()} cores",
+        "clocks": _describe_clocks(),
+        "memory": f"{_read_memory_gib():.1f} GiB",
         "GPU": describe_gpu(),
         **describe_jetson(),
-        "versions": ", ".join(_versions()),
+        "versions": ", ".join(_list_versions()),
     }
 
 
 def describe_gpu() -> str:
-    """Name the GPU, its compute capability and what its driver serves, or say why there is none."""
+    """Name the GPU, its compute capability and CUDA version, or say why there is none."""
     from patchct_edge.runtime.engines.tensorrt.library import query_device
 
     try:
-        found = query_device()
+        device = query_device()
     except EngineError as error:
         return f"none: {error.problem}"
-    return f"{found.name}; compute capability {found.compute_capability}, CUDA {found.driver}"
+    return f"{device.name}; compute capability {device.compute_capability}, CUDA {device.driver}"
 
 
 def describe_jetson() -> dict[str, str]:
-    """Name the release of a Jetson's system and its power mode; nothing elsewhere."""
-    if not JETSON.exists():
+    """Name the release of a Jetson's system and its power mode; empty on other machines."""
+    if not JETSON_RELEASE.exists():
         return {}
-    release = JETSON.read_text(errors="replace").partition("GCID")[0].strip("#, \n")
+    release = JETSON_RELEASE.read_text(errors="replace").partition("GCID")[0].strip("#, \n")
     try:
-        said = subprocess.run(
-            ["nvpmodel", "-q"], capture_output=True, text=True, timeout=5, check=False
+        output = subprocess.run(
+            ["nvpmodel", "-q"],
+            capture_output=True,
+            text=True,
+            timeout=NVPMODEL_TIMEOUT_S,
+            check=False,
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        said = ""
-    mode = next((line for line in said.splitlines() if "Power Mode" in line), "power mode unknown")
-    return {"jetson": f"{release}; {mode.strip()}"}
+        output = ""
+    lines = (line.strip() for line in output.splitlines() if "Power Mode" in line)
+    return {"jetson": f"{release}; {next(lines, 'power mode unknown')}"}
 
 
-def _cpu_name() -> str:
-    lines = _text(Path("/proc/cpuinfo")).splitlines()
+def _read_cpu_name() -> str:
+    lines = _read_text(Path("/proc/cpuinfo")).splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    board = _text(Path("/proc/device-tree/model")).rstrip("\0")  # an ARM's cpuinfo has no name
-    return next(names, "") or board or platform.processor() or platform.machine()
+    # The cpuinfo of an ARM has no name, its device tree has.
+    model = _read_text(Path("/proc/device-tree/model")).rstrip("\0")
+    return next(names, "") or model or platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def _count_cores() -> int:
     """Count the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _clocks() -> str:
-    """Say which clocks the first core may take, and who chooses."""
-    least, most, governor = (
-        _text(CLOCKS / name).strip()
+def _read_memory_gib() -> float:
+    try:
+        import psutil
+    except ImportError:
+        raise MissingLibraryError("psutil") from None
+    return float(psutil.virtual_memory().total) / 2**30
+
+
+def _describe_clocks() -> str:
+    """Describe the clock range of the first core, and the governor that chooses within it."""
+    lowest_khz, highest_khz, governor = (
+        _read_text(CPU_CLOCKS / name).strip()
         for name in ("scaling_min_freq", "scaling_max_freq", "scaling_governor")
     )
-    if not (least.isdigit() and most.isdigit()):
-        return "not told by this system"
-    return f"{int(least) // 1000} to {int(most) // 1000} MHz, governor {governor or 'unknown'}"
+    if not (lowest_khz.isdigit() and highest_khz.isdigit()):
+        return "unknown"
+    lowest_mhz, highest_mhz = int(lowest_khz) // 1000, int(highest_khz) // 1000
+    return f"{lowest_mhz} to {highest_mhz} MHz, governor {governor or 'unknown'}"
 
 
-def _versions() -> list[str]:
-    found = [f"patchct-edge {__version__}", f"python {platform.python_version()}"]
+def _list_versions() -> list[str]:
+    versions = [f"patchct-edge {__version__}", f"python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Temperature and power of a Jetson while something runs, as its program `tegrastats` has them."""
+"""Temperature and power of a Jetson while something runs, from its program `tegrastats`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 PROGRAM = "tegrastats"
-INTERVAL = "200"  # ms between two lines
-CELSIUS = re.compile(r"(\w+)@(-?\d+(?:\.\d+)?)C\b")  # tj@47.5C; a sensor that is off says -256
+INTERVAL_MS = 200  # between two lines
+CELSIUS = re.compile(r"(\w+)@(-?\d+(?:\.\d+)?)C\b")  # tj@47.5C; a sensor that is off prints -256
 MILLIWATTS = re.compile(r"(\w+) (\d+)mW/\d+mW")  # VDD_IN 5000mW/4900mW: now, and on average
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Power:
-    """Watts of one rail over the lines."""
+    """Power of one rail, in watts."""
 
     mean: float
     max: float
@@ -28,9 +28,11 @@ class Power:
 
 @dataclass(frozen=True)
 class DeviceStats:
-    """What the lines say: the highest temperature (°C) of each sensor, and the power of each rail.
+    """Temperature and power over a stretch of work.
 
-    `VDD_IN`, where there is one, is the whole module.
+    Args:
+        temperature: the highest of each sensor, in °C.
+        power: of each rail; `VDD_IN`, where there is one, is the whole module.
     """
 
     temperature: dict[str, float]
@@ -38,22 +40,26 @@ class DeviceStats:
 
 
 def record_device_stats(work: Callable[[], T]) -> tuple[T, DeviceStats | None]:
-    """Do some work; return what it returns, and the board meanwhile: None where nothing tells."""
+    """Run `work`; return its result, and the device's stats meanwhile.
+
+    The stats are None where the program is missing or printed no figure.
+    """
     program = shutil.which(PROGRAM)
     if program is None:
         return work(), None
-    with tempfile.TemporaryFile("w+") as lines:  # not a pipe: nobody reads it meanwhile
-        with subprocess.Popen([program, "--interval", INTERVAL], stdout=lines) as running:
+    with tempfile.TemporaryFile("w+") as lines:  # a pipe would fill up: nobody reads meanwhile
+        command = [program, "--interval", str(INTERVAL_MS)]
+        with subprocess.Popen(command, stdout=lines) as process:
             try:
-                done = work()
+                result = work()
             finally:
-                running.terminate()
+                process.terminate()
         lines.seek(0)
-        return done, parse_tegrastats(lines.read())
+        return result, parse_tegrastats(lines.read())
 
 
 def parse_tegrastats(lines: str) -> DeviceStats | None:
-    """Read what `tegrastats` of JetPack 5 or later printed; None where it holds no figure."""
+    """Parse what `tegrastats` of JetPack 5 or later printed; None where it has no figure."""
     celsius: dict[str, list[float]] = {}
     watts: dict[str, list[float]] = {}
     for sensor, degrees in CELSIUS.findall(lines):
@@ -63,6 +69,6 @@ def parse_tegrastats(lines: str) -> DeviceStats | None:
     if not (celsius or watts):
         return None
     return DeviceStats(
-        {sensor: max(found) for sensor, found in celsius.items()},
-        {rail: Power(sum(found) / len(found), max(found)) for rail, found in watts.items()},
+        {sensor: max(values) for sensor, values in celsius.items()},
+        {rail: Power(sum(values) / len(values), max(values)) for rail, values in watts.items()},
     )

@@ -1,8 +1,7 @@
-"""Everything that a report says of one engine with one precision."""
+"""Everything that a report measures of one engine with one precision."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import cycle, islice
@@ -14,12 +13,12 @@ from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.datasets import Boxes, Dataset
 from patchct_edge.evaluation.accuracy import Accuracy, compute_accuracy
 from patchct_edge.evaluation.pointing import Pointing, play_pointing_game
-from patchct_edge.evaluation.predictions import Predictions, predict
+from patchct_edge.evaluation.predictions import Predictions, open_and_predict
 from patchct_edge.profiling.cold_start import ColdStart, measure_cold_start
 from patchct_edge.profiling.latency import (
-    BATCHES,
-    SAMPLES,
-    WARM_UP,
+    BATCH_SIZES,
+    SAMPLE_PHOTOS,
+    WARM_UP_PHOTOS,
     Latency,
     SweepPoint,
     measure_batch_latencies,
@@ -27,37 +26,41 @@ from patchct_edge.profiling.latency import (
     measure_throughput,
 )
 from patchct_edge.profiling.tegrastats import DeviceStats, record_device_stats
+from patchct_edge.progress import Progress
 from patchct_edge.runtime.engines.base import EngineRecord
 from patchct_edge.runtime.engines.select import Candidate, EngineRequest, open_engine
-
-Progress = Callable[[str, int, int], None]  # phase, steps done, steps
 
 
 @dataclass(frozen=True, eq=False)
 class EngineReport:
-    """One engine of one bundle on one data set, with the calibration that the bundle ships.
+    """One engine of one bundle on one dataset, with the calibration in the bundle.
 
-    `same_model` says whether the reference of the report is another precision of this model;
-    `calibrated_on` is the fingerprint of the data that set the calibration. `pointing` is None
-    where no boxes were given, `board` (while latency was measured) where nothing tells of it.
+    Args:
+        bundle: its folder's name.
+        model: the model's fingerprint.
+        same_model: whether the report's reference is a precision of this model too.
+        calibrated_on: fingerprint of the dataset that set the calibration; None: not calibrated.
+        pointing: None without boxes.
+        device_stats: while latency was measured; None where the device has no sensors to read.
+        sweep: one point a batch size.
     """
 
     bundle: str
-    model: str  # fingerprint
+    model: str
     same_model: bool
     calibrated_on: str | None
-    judged: Predictions
+    predictions: Predictions
     calibration: Calibration
     accuracy: Accuracy
     pointing: Pointing | None
     latency: Latency
-    board: DeviceStats | None
+    device_stats: DeviceStats | None
     sweep: tuple[SweepPoint, ...]
     cold_start: ColdStart
 
     @property
     def record(self) -> EngineRecord:
-        return self.judged.record
+        return self.predictions.record
 
     @property
     def name(self) -> str:
@@ -65,19 +68,19 @@ class EngineReport:
 
     @property
     def images_per_second(self) -> float:
-        """Of the best batch size."""
+        """The throughput at the best batch size."""
         return max(point.images_per_second for point in self.sweep)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "bundle": self.bundle,
             "model": self.model,
-            "engine": self.judged.record.to_json(),
-            "calibration": self.calibration.to_json(self.judged.labels),
+            "engine": self.record.to_json(),
+            "calibration": self.calibration.to_json(self.predictions.labels),
             "accuracy": self.accuracy.to_json(),
             "pointing": None if self.pointing is None else self.pointing.to_json(),
             "latency": self.latency.to_json(),
-            "board": None if self.board is None else asdict(self.board),
+            "device_stats": None if self.device_stats is None else asdict(self.device_stats),
             "sweep": [asdict(point) for point in self.sweep],
             "cold_start": self.cold_start.to_json(),
         }
@@ -85,57 +88,59 @@ class EngineReport:
 
 def measure_engine(
     bundle: Bundle,
-    chosen: Candidate,
-    data: Dataset,
+    candidate: Candidate,
+    dataset: Dataset,
     boxes: Boxes | None,
     progress: Progress,
     *,
     trust: bool = False,
     same_model: bool = True,
 ) -> EngineReport:
-    """Run an engine over a data set, then time it.
+    """Run an engine over a dataset, then time it.
 
     Raises:
-        UserError, EngineError: as of `judged`, `pointing` and `open_engine`.
+        UserError: no image can be read, has a label of the model, or has a box.
+        EngineError: the engine cannot be opened, or returned NaN or infinite scores.
     """
-    name = f"{chosen.precision} {chosen.engine}"
-    calibration = bundle.calibration(chosen.precision)
+    name = f"{candidate.precision} {candidate.engine}"
+    calibration = bundle.calibration(candidate.precision)
+    calibration_record = bundle.calibration_record(candidate.precision) or {}
 
-    def told(phase: str, steps: int) -> Callable[[int], None]:
-        return lambda done: progress(f"{phase}, {name}", done, steps)
-
-    # One engine at a time: another's idle threads are in the way (docs/experiments.md).
-    request = EngineRequest(chosen.engine, chosen.precision, trust=trust)
-    with open_engine(bundle, request) as streamed:
-        said = predict(streamed, bundle.preprocessing, data, told("accuracy", len(data)))
-    game = None
+    # One engine at a time: the idle threads of another slow it down (docs/experiments.md).
+    request = EngineRequest(candidate.engine, candidate.precision, trust=trust)
+    advance = progress.stage(f"accuracy, {name}", len(dataset))
+    predictions = open_and_predict(bundle, dataset, request, advance)
+    pointing = None
     if boxes is not None:
-        with open_engine(bundle, replace(request, similarity=True)) as explaining:
-            game = play_pointing_game(bundle, explaining, data, boxes, told("pointing", len(data)))
-    photos = list(islice(cycle(said.paths), max(BATCHES)))
+        advance = progress.stage(f"pointing, {name}", len(dataset))
+        with open_engine(bundle, replace(request, similarity=True)) as engine:
+            pointing = play_pointing_game(bundle, engine, dataset, boxes, advance)
+    photos = list(islice(cycle(predictions.paths), max(BATCH_SIZES)))
     pixels = np.stack([bundle.preprocessing.read(path) for path in photos])
-    with open_engine(bundle, replace(request, latency=True)) as single:
-        record = single.record
-        counted = told("latency", WARM_UP + SAMPLES)
-        singly, board = record_device_stats(
-            partial(measure_latency, bundle, single, calibration, said.paths, counted)
+    with open_engine(bundle, replace(request, latency=True)) as engine:
+        record = engine.record
+        advance = progress.stage(f"latency, {name}", WARM_UP_PHOTOS + SAMPLE_PHOTOS)
+        latency, device_stats = record_device_stats(
+            partial(measure_latency, bundle, engine, calibration, predictions.paths, advance)
         )
-        alone = measure_batch_latencies(single, pixels, told("batches", len(BATCHES)))
-    with open_engine(bundle, request) as streamed:
-        batches = measure_throughput(streamed, pixels, alone, told("throughput", len(alone)))
-    progress(f"cold start, {name}", 0, 1)
-    cold = measure_cold_start(bundle.path, record, photos, trust=trust)
+        advance = progress.stage(f"batches, {name}", len(BATCH_SIZES))
+        batch_latencies_ms = measure_batch_latencies(engine, pixels, advance)
+    with open_engine(bundle, request) as engine:
+        advance = progress.stage(f"throughput, {name}", len(batch_latencies_ms))
+        sweep = measure_throughput(engine, pixels, batch_latencies_ms, advance)
+    progress.stage(f"cold start, {name}", 1)
+    cold_start = measure_cold_start(bundle.path, record, photos, trust=trust)
     return EngineReport(
-        bundle.path.name,
-        bundle.manifest.fingerprint,
-        same_model,
-        (bundle.calibration_record(chosen.precision) or {}).get("data"),
-        said,
-        calibration,
-        compute_accuracy(said, calibration),
-        game,
-        singly,
-        board,
-        batches,
-        cold,
+        bundle=bundle.path.name,
+        model=bundle.manifest.fingerprint,
+        same_model=same_model,
+        calibrated_on=calibration_record.get("dataset_fingerprint"),
+        predictions=predictions,
+        calibration=calibration,
+        accuracy=compute_accuracy(predictions, calibration),
+        pointing=pointing,
+        latency=latency,
+        device_stats=device_stats,
+        sweep=sweep,
+        cold_start=cold_start,
     )

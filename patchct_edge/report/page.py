@@ -1,107 +1,132 @@
-"""A report as one HTML file that needs no other, and its figures as JSON beside it."""
+"""The report as one HTML file that needs no other, and its figures as JSON beside it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from patchct_edge import images
 from patchct_edge.arrays import RGB
-from patchct_edge.errors import ImageError
+from patchct_edge.errors import ImageError, MissingLibraryError
 from patchct_edge.evaluation.comparison import PhotoChange
 from patchct_edge.explain.templating import load_templates
 from patchct_edge.files import write_atomically
 from patchct_edge.report import plots
-from patchct_edge.report.label_curves import label_curves, polyline
+from patchct_edge.report.label_curves import draw_label_curves, format_polyline
 from patchct_edge.report.report import Report
 from patchct_edge.report.verdict import describe_damage
 
-THUMBNAIL = 180  # px of the longer side
+LIBRARIES = ("matplotlib", "jinja2", "psutil")
+THUMBNAIL_PX = 180  # longer side
 
 
-class Figure(NamedTuple):
-    """A picture (SVG of our own making) with what stands below it."""
+class CaptionedFigure(NamedTuple):
+    """A figure as SVG, and the caption below it."""
 
     svg: str
     caption: str
 
 
+def check_libraries() -> None:
+    """Fail before minutes of measuring if a library of the report is missing.
+
+    Raises:
+        MissingLibraryError: it names the library and how to install it.
+    """
+    for name in LIBRARIES:
+        if find_spec(name) is None:
+            raise MissingLibraryError(name)
+
+
 def write_report(report: Report, target: Path, *, photos: bool = True) -> Path:
-    """Write `target` (.html) and the .json beside it; return the latter.
+    """Write the page to `target` (.html) and the figures to the .json beside it; return the latter.
 
     Args:
-        photos: show those that changed most; else their names and tags alone.
+        photos: show the photos that changed most; otherwise their names and tags only.
 
     Raises:
         MissingLibraryError: matplotlib or jinja2 is not installed.
     """
-    made = load_templates("patchct_edge.report")
-    made.filters.update(percent=_percent, signed=_signed)
-    curves = report.curves
-    page = made.get_template("report.html").render(
+    environment = load_templates("patchct_edge.report")
+    environment.filters.update(percent=_format_percent, signed=_format_signed)
+    page = environment.get_template("report.html").render(
         report=report,
-        figures=_figures(report),
+        figures=_draw_figures(report),
         describe_damage=describe_damage,
-        thumbnail=_thumbnail if photos else None,
-        panels=label_curves(curves, report.engines[report.candidate].accuracy),
-        together=polyline(curves.recall, curves.pooled),
+        thumbnail=_read_thumbnail if photos else None,
+        label_curves=draw_label_curves(report.curves, report.candidate.accuracy),
+        pooled_curve=format_polyline(report.curves.recall, report.curves.pooled),
     )
-    beside = target.with_suffix(".json")
+    json_path = target.with_suffix(".json")
     text = json.dumps(report.to_json(), indent=1, ensure_ascii=False)
-    write_atomically(beside, text.encode("utf-8", "surrogateescape"))
+    write_atomically(json_path, text.encode("utf-8", "surrogateescape"))
     write_atomically(target, page.encode("utf-8", "surrogateescape"))
-    return beside
+    return json_path
 
 
-def _figures(report: Report) -> dict[str, Figure]:
-    chosen = report.engines[report.candidate]
-    found: dict[str, tuple[Callable[[], str], str]] = {
-        "histogram": (lambda: plots.latency_histogram(chosen), "How the photos' times spread."),
-        "run": (
-            lambda: plots.run_order(chosen),
-            "The photos in the order of the run; a machine that throttles rises to the right.",
+def _draw_figures(report: Report) -> dict[str, CaptionedFigure]:
+    candidate = report.candidate
+    drawings: dict[str, tuple[Callable[[], str], str]] = {
+        "latency histogram": (
+            lambda: plots.draw_latency_histogram(candidate),
+            "Distribution of the time of one photo.",
+        ),
+        "latency series": (
+            lambda: plots.draw_latency_series(candidate),
+            "Time of each photo, in the order of the run. It rises if the device throttles.",
         ),
         "throughput": (
-            lambda: plots.throughput(report.engines),
-            "Throughput, with as many batches under way as the engine likes.",
+            lambda: plots.draw_throughput(report),
+            "Throughput by batch size, with overlapping batches.",
         ),
-        "batches": (lambda: plots.batch_latency(report.engines), "Time of one batch alone."),
-        "trade": (
-            lambda: plots.speed_and_accuracy(report.engines),
-            "Speed against accuracy: up and to the right is better.",
+        "batch latency": (
+            lambda: plots.draw_batch_latency(report),
+            "Time of a single batch, by batch size.",
         ),
-        "curves": (
-            lambda: plots.precision_recall_curve(report.curves),
-            "Precision over recall, all labels together.",
+        "speed and accuracy": (
+            lambda: plots.draw_speed_and_accuracy(report),
+            "Accuracy against speed: up and to the right is better. Bars are 95% intervals.",
+        ),
+        "precision-recall curve": (
+            lambda: plots.draw_precision_recall_curve(report.curves),
+            "Precision against recall, all labels together.",
         ),
     }
     if report.reliability is not None:
         before, after = report.reliability.before, report.reliability.after
-        found |= {
-            "reliability": (
-                lambda: plots.reliability_diagram(before, after),
-                "How often a label is there, over the score that it had.",
+        drawings |= {
+            "reliability diagram": (
+                lambda: plots.draw_reliability_diagram(before, after),
+                "How often a label is present, by its score. Honest scores lie on the diagonal.",
             ),
-            "scores before": (lambda: plots.score_histogram(before), "Scores before calibration."),
-            "scores after": (lambda: plots.score_histogram(after), "Scores after calibration."),
+            "scores before": (
+                lambda: plots.draw_score_histogram(before),
+                "Scores before calibration.",
+            ),
+            "scores after": (
+                lambda: plots.draw_score_histogram(after),
+                "Scores after calibration.",
+            ),
         }
-    return {name: Figure(draw(), caption) for name, (draw, caption) in found.items()}
+    return {name: CaptionedFigure(draw(), caption) for name, (draw, caption) in drawings.items()}
 
 
-def _thumbnail(photo: PhotoChange) -> RGB | None:
-    """Return a small picture, None where the file has gone."""
+def _read_thumbnail(photo: PhotoChange) -> RGB | None:
+    """Read a photo at the size of a thumbnail; None if it can no longer be read."""
     try:
-        rgb = images.decode(photo.path, min_side=THUMBNAIL)
+        rgb = images.decode(photo.path, min_side=THUMBNAIL_PX)
     except ImageError:
         return None
-    return images.resize_longer_side(rgb, THUMBNAIL, "lanczos")
+    return images.resize_longer_side(rgb, THUMBNAIL_PX, "lanczos")
 
 
-def _percent(share: float, digits: int = 2) -> str:
+def _format_percent(share: float, digits: int = 2) -> str:
     return "–" if share != share else f"{100 * share:.{digits}f}"
 
 
-def _signed(share: float, digits: int = 2) -> str:
-    return "–" if share != share else f"{round(100 * share, digits) + 0.0:+.{digits}f}"  # no -0
+def _format_signed(share: float, digits: int = 2) -> str:
+    """Format a difference of shares in points, with its sign; never "-0.00"."""
+    return "–" if share != share else f"{round(100 * share, digits) + 0.0:+.{digits}f}"

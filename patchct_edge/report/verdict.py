@@ -61,8 +61,11 @@ def _iter_gates(
 def _check_map_drop(change: Comparison, max_map_drop: float) -> GateResult:
     """Check the mAP drop against a limit in points of 0..100."""
     limit = max_map_drop / 100
-    passed = change.drop <= limit
-    drop, low, high = (round(100 * share, 2) for share in (change.drop, change.low, change.high))
+    passed = change.map_drop <= limit
+    drop, low, high = (
+        round(100 * share, 2)
+        for share in (change.map_drop, change.map_drop_low, change.map_drop_high)
+    )
     if drop > 0:
         movement = f"falls by {drop:.2f} points"
     elif drop < 0:
@@ -73,9 +76,9 @@ def _check_map_drop(change: Comparison, max_map_drop: float) -> GateResult:
         f"mAP {movement}; 95% interval of the difference {0 - high:+.2f}..{0 - low:+.2f}. "
         f"The limit is a drop of {max_map_drop:g} points."
     )
-    if passed and change.high > limit:
+    if passed and change.map_drop_high > limit:
         text += " There are too few images to rule out a larger drop."
-    elif not passed and change.low <= limit:
+    elif not passed and change.map_drop_low <= limit:
         text += " There are too few images to rule out a smaller drop."
     return GateResult("mAP", passed, text)
 
@@ -97,18 +100,21 @@ def describe_damage(label: LabelChange, same_model: bool) -> str | None:
         same_model: whether both are precisions of one model; another model may tag differently and
             be right.
     """
-    if label.low > MAX_LABEL_AP_DROP / 100:
+    if label.ap_drop_low > MAX_LABEL_AP_DROP / 100:
         return (
-            f"AP falls by {100 * label.drop:.1f} points, 95% interval "
-            f"{100 * label.low:.1f}..{100 * label.high:.1f}"
+            f"AP falls by {100 * label.ap_drop:.1f} points, 95% interval "
+            f"{100 * label.ap_drop_low:.1f}..{100 * label.ap_drop_high:.1f}"
         )
     if not same_model:
         return None
     lowest, highest = LABEL_SPREAD_RANGE
-    if not lowest <= label.spread <= highest:
-        return f"the spread of its scores is {label.spread:.2g} times the reference's"
-    if label.flips >= MIN_LABEL_FLIPS and label.flips > MAX_LABEL_FLIPS / 100 * label.tags:
-        return f"{label.flips} tags change where the reference has {label.tags}"
+    if not lowest <= label.logit_spread <= highest:
+        return f"the spread of its scores is {label.logit_spread:.2g} times the reference's"
+    if (
+        label.flips >= MIN_LABEL_FLIPS
+        and label.flips > MAX_LABEL_FLIPS / 100 * label.reference_tags
+    ):
+        return f"{label.flips} tags change where the reference has {label.reference_tags}"
     return None
 
 

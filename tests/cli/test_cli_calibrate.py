@@ -88,7 +88,7 @@ def test_eval_says_where_the_maps_point(run_cli, bundle, squares, tmp_path):
     words = ("eval", bundle, squares, "--boxes", boxes, "--precision", "int8")
     found = json.loads(run_cli(*words, "--json").stdout)["pointing"]
     assert list(found) == ["int8", "fp32"]
-    assert found["int8"]["ordinary"] == {"cases": 1, "pointing": 1, "energy": 1, "centre": 1}
-    assert "pointing int8: 100.00 (95 % interval" in run_cli(*words).stdout
+    assert found["int8"]["ordinary"] == {"cases": 1, "pointing": 1, "energy": 1, "center": 1}
+    assert "pointing int8: 100.00 (95% interval" in run_cli(*words).stdout
     boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,120,80\n")
     assert "fractions are expected" in run_cli(*words, code=2).stderr

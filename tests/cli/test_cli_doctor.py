@@ -86,7 +86,7 @@ def core_modules():
 def test_a_jetson_is_described(run_cli, monkeypatch, tmp_path, tool):
     release = tmp_path / "nv_tegra_release"
     release.write_text("# R36 (release), REVISION: 4.3,  GCID: 38968081, BOARD: generic\n")
-    monkeypatch.setattr(machine, "JETSON", release)
+    monkeypatch.setattr(machine, "JETSON_RELEASE", release)
     monkeypatch.setenv("PATH", str(tmp_path))
     if tool:
         (tmp_path / "nvpmodel").write_text(f"#!/bin/sh\necho '{tool}'\necho 0\n")

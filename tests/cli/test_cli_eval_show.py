@@ -47,7 +47,7 @@ def test_eval_for_a_person(run_cli, bundle, squares):
         assert row[1:3] == [str(label["positives"]), str(label["predicted"])]
         assert row[3] == f"{100 * label['ap']:.2f}"
         assert row[-1] == "0.50"
-    assert f"mAP {100 * figures['map']:.2f} (95 % interval" in result.stdout
+    assert f"mAP {100 * figures['map']:.2f} (95% interval" in result.stdout
     assert "40 images" in result.stdout
     for figure in ("CP", "CR", "CF1", "OP", "OR", "OF1", "top 3", "thresholds"):
         assert figure in result.stdout
@@ -61,7 +61,7 @@ def test_eval_names_a_photo_that_cannot_be_read(run_cli, bundle, write_squares, 
     assert "val-3.png" in result.stderr
     found = json.loads(result.stdout)
     assert found["images"] == 15
-    assert len(found["failed"]) == 1
+    assert len(found["unreadable"]) == 1
 
 
 def test_eval_counts_labels_that_the_model_does_not_know(run_cli, bundle, write_squares, tmp_path):

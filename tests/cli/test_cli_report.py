@@ -18,28 +18,32 @@ from patchct_edge.report import engine_report
 
 pytest.importorskip("matplotlib")
 SCRIPT = "<script>document.title='hacked'</script>"
-COLOURS = {"red": (220, 20, 20), SCRIPT: (20, 220, 20), "$x^2$ & blue": (20, 20, 220)}
+COLORS = {"red": (220, 20, 20), SCRIPT: (20, 220, 20), "$x^2$ & blue": (20, 20, 220)}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def brief():
+def time_few_photos():
     """Time few photos: the figures mean nothing here."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("WARM_UP", 2), ("SAMPLES", 12), ("SWEEP_SECONDS", 0.02)):
+        for name, value in (
+            ("WARM_UP_PHOTOS", 2),
+            ("SAMPLE_PHOTOS", 12),
+            ("SECONDS_PER_BATCH_SIZE", 0.02),
+        ):
             patch.setattr(latency, name, value)
         yield
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Photos of plain colours, in turn, as a CSV with boxes; one file has a script for a name."""
+    """Photos of plain colors as a CSV, with boxes; a label is a script, a file name has markup."""
     folder = tmp_path_factory.mktemp("photos")
     rng, lines = np.random.default_rng(0), ["image,labels"]
     for n in range(45):
-        label = list(COLOURS)[n % 3]
+        label = list(COLORS)[n % 3]
         name = f"{n}<i>.png" if n == 7 else f"{n}.png"
         noise = rng.integers(-20, 20, (8, 8, 3))
-        images.save((COLOURS[label] + noise).clip(0, 255).astype(np.uint8), folder / name)
+        images.save((COLORS[label] + noise).clip(0, 255).astype(np.uint8), folder / name)
         lines.append(f"{name},{label}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     boxes = ("0.png,red,0,0,1,1,0", "3.png,red,0,0,1,1,0", "6.png,red,0,0,0.1,0.1,1")
@@ -51,7 +55,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(write_bundle, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    return write_bundle(folder / "x.patchct", ("fp32", "int8"), labels=tuple(COLOURS))
+    return write_bundle(folder / "x.patchct", ("fp32", "int8"), labels=tuple(COLORS))
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +63,21 @@ def page(run_cli, bundle, photos, tmp_path_factory):
     target = tmp_path_factory.mktemp("report") / "report.html"
     words = ("report", bundle, photos, "-o", target, "--engine", "openvino")
     boxes = ("--boxes", photos.with_name("boxes.csv"))
-    said = run_cli(*words, *boxes, "--max-latency", 60_000, "--max-memory", 60_000)
-    return target, said
+    result = run_cli(*words, *boxes, "--max-latency", 60_000, "--max-memory", 60_000)
+    return target, result
 
 
-def test_the_verdict_is_told_and_every_figure_is_beside_the_page(page, bundle):
-    target, said = page
-    assert [line.split()[:2] for line in said.stdout.splitlines()] == [
+def test_the_gates_are_printed_and_every_figure_is_in_the_json(page):
+    target, result = page
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
         ["passed", name] for name in ("mAP:", "Tag", "Labels:", "Latency:", "Memory:")
     ]
-    found = json.loads(target.with_suffix(".json").read_text("utf-8"))
-    assert found["passed"]
-    assert [each["engine"]["precision"] for each in found["engines"]] == ["int8", "fp32"]
-    assert (found["candidate"], found["reference"]) == (0, 1)
-    for each in found["engines"]:
-        assert list(each["latency"]["stages"]) == [
+    report = json.loads(target.with_suffix(".json").read_text("utf-8"))
+    assert report["passed"]
+    assert [engine["engine"]["precision"] for engine in report["engines"]] == ["int8", "fp32"]
+    assert (report["candidate"], report["reference"]) == (0, 1)
+    for engine in report["engines"]:
+        assert list(engine["latency"]["stages"]) == [
             "read",
             "decode",
             "resize",
@@ -81,134 +85,139 @@ def test_the_verdict_is_told_and_every_figure_is_beside_the_page(page, bundle):
             "tags",
             "total",
         ]
-        assert len(each["latency"]["samples"]) == 12
-        assert each["accuracy"]["map"] == 1
-        assert each["cold_start"]["peak_mb"] > 10
-    assert found["engines"][0]["change"]["flips"] == 0
-    left = {"engine": "openvino", "precision": "fp16", "reason": "the bundle has no fp16 graph"}
-    assert found["left_out"] == [left]
+        assert len(engine["latency"]["samples"]) == 12
+        assert engine["accuracy"]["map"] == 1
+        assert engine["cold_start"]["peak_mb"] > 10
+        seconds = ("first_tags_s", "import_s", "load_s", "first_inference_s")
+        assert all(engine["cold_start"][name] > 0 for name in seconds)
+        assert engine["engine"]["compute_precision"]
+    assert report["engines"][0]["change"]["flips"] == 0
+    skipped = {"engine": "openvino", "precision": "fp16", "reason": "the bundle has no fp16 graph"}
+    assert report["skipped"] == [skipped]
     assert "<li>fp16 openvino: the bundle has no fp16 graph</li>" in target.read_text("utf-8")
-    assert found["data"]["images"] == 45
-    assert "patchct" in found["command"]
+    assert report["dataset"]["images"] == 45
+    assert report["reliability"]["labels"][0]["label"] == "red"
+    assert report["reliability_error"] is None
+    assert "patchct" in report["command"]
 
 
 def test_the_pointing_game_is_played_by_every_engine(page):
     target, _ = page
-    for each in json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"]:
-        game = each["pointing"]
-        ordinary = {"cases": 2, "pointing": 1, "energy": pytest.approx(1), "centre": 1}
-        assert game["ordinary"] == game["labels"]["red"] == ordinary
-        assert (game["low"], game["high"]) == (1, 1)
-        assert (game["difficult"]["cases"], game["difficult"]["pointing"]) == (1, 0)
-        assert game["labels"][SCRIPT]["pointing"] is None
-    assert "Where the maps point" in target.read_text("utf-8")
+    for engine in json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"]:
+        pointing = engine["pointing"]
+        ordinary = {"cases": 2, "pointing": 1, "energy": pytest.approx(1), "center": 1}
+        assert pointing["ordinary"] == pointing["labels"]["red"] == ordinary
+        assert (pointing["low"], pointing["high"]) == (1, 1)
+        assert (pointing["difficult"]["cases"], pointing["difficult"]["pointing"]) == (1, 0)
+        assert pointing["labels"][SCRIPT]["pointing"] is None
+    assert "Where the heat maps point" in target.read_text("utf-8")
 
 
 @pytest.mark.parametrize("words", [(), ("--no-photos",)], ids=["photos", "none"])
-def test_the_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp_path, words):
-    """A model beside itself: nothing changes, so the first photos stand there."""
+def test_changed_photos_are_shown_or_only_named(run_cli, bundle, photos, tmp_path, words):
+    """A model compared with itself: nothing changes, so the first photos are shown."""
     target = tmp_path / "report.html"
     run_cli("report", bundle, bundle, photos, "-o", target, "--engine", "fake", *words)
     text = target.read_text("utf-8")
-    assert "mAP does not change; 95 % interval of the difference +0.00..+0.00" in text
+    assert "mAP does not change; 95% interval of the difference +0.00..+0.00" in text
     assert "only the thresholds can differ" in text
     assert ("data:image" in text) == (not words)
     assert ">0.png</div>" in text
 
 
-def test_temperature_and_power_are_told_where_they_were_measured(
+def test_temperature_and_power_are_shown_where_they_were_measured(
     run_cli, page, bundle, photos, tmp_path, monkeypatch
 ):
-    board = DeviceStats({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
-    monkeypatch.setattr(engine_report, "record_device_stats", lambda work: (work(), board))
+    stats = DeviceStats({"cpu": 40.0, "tj": 51.25}, {"VDD_IN": Power(8.5, 12.0)})
+    monkeypatch.setattr(engine_report, "record_device_stats", lambda work: (work(), stats))
     target = tmp_path / "report.html"
     words = ("report", bundle, photos, "-o", target, "--engine", "fake", "--precision", "fp32")
-    assert "nothing was judged" in run_cli(*words).stderr
-    assert "<h2>Nothing was judged</h2>" in target.read_text("utf-8")
-    found = json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"][0]["board"]
-    assert found["temperature"]["tj"] == 51.25
-    assert found["power"] == {"VDD_IN": {"mean": 8.5, "max": 12.0}}
+    assert "no gate was checked" in run_cli(*words).stderr
+    assert "<h2>No gate was checked</h2>" in target.read_text("utf-8")
+    engine, *_ = json.loads(target.with_suffix(".json").read_text("utf-8"))["engines"]
+    assert engine["device_stats"]["temperature"]["tj"] == 51.25
+    assert engine["device_stats"]["power"] == {"VDD_IN": {"mean": 8.5, "max": 12.0}}
     text = target.read_text("utf-8")
     assert "51.2 °C (tj)" in text
-    assert "VDD_IN took 8.5 W on average, 12.0 W at most" in text
-    assert "Temperature and power: not measured." in page[0].read_text("utf-8")
+    assert "VDD_IN took 8.5 W on average and 12.0 W at most" in text
+    assert "Temperature and power were not measured." in page[0].read_text("utf-8")
 
 
 BROWSE = """
 import json, sys
 from playwright.sync_api import sync_playwright
 chromium, url, width, scheme, paper = sys.argv[1:]
-told, asked = [], []
+messages, requests = [], []
 with sync_playwright() as run:
     browser = run.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
     tab = browser.new_page(viewport={"width": int(width), "height": 800}, color_scheme=scheme)
-    tab.on("console", lambda message: told.append(message.text))
-    tab.on("pageerror", lambda error: told.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: messages.append(message.text))
+    tab.on("pageerror", lambda error: messages.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
     tab.goto(url)
-    title, wide = tab.title(), tab.evaluate("document.documentElement.scrollWidth")
+    title, page_width = tab.title(), tab.evaluate("document.documentElement.scrollWidth")
     table = tab.locator("table.sortable").nth(1)
-    orders = [table.locator("tbody tr th").all_text_contents()]
+    label_orders = [table.locator("tbody tr th").all_text_contents()]
     for _ in range(2):
         table.locator("thead th").first.click()
-        orders.append(table.locator("tbody tr th").all_text_contents())
+        label_orders.append(table.locator("tbody tr th").all_text_contents())
     tab.set_viewport_size({"width": int(paper), "height": 1000})
     tab.emulate_media(media="print")
-    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     widths = "Math.max(...Array.from(document.querySelectorAll('table'), t => t.offsetWidth))"
-    widest = tab.evaluate(widths)
+    table_width = tab.evaluate(widths)
     browser.close()
-print(json.dumps([title, wide, orders, told, asked, ground, widest]))
+print(json.dumps([title, page_width, label_orders, messages, requests, background, table_width]))
 """
-PAPER = 688  # CSS px between the margins of A4
+PAPER_WIDTH = 688  # CSS px between the margins of A4
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (1200, "dark"), (390, "light")])
 def test_the_page_opens_in_a_browser(page, width, scheme):
-    """No error, no request, nothing wider than screen or paper, no text that became a script."""
-    chromium = shutil.which("chromium") or pytest.skip("no chromium here")
+    """No error, no request, nothing wider than screen or paper, and no label becomes a script."""
+    chromium = shutil.which("chromium") or pytest.skip("chromium is not installed")
     pytest.importorskip("playwright")
     url = page[0].as_uri()
-    words = [sys.executable, "-c", BROWSE, chromium, url, str(width), scheme, str(PAPER)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    title, wide, orders, told, asked, ground, widest = json.loads(done.stdout)
-    assert title == "x.patchct: calibration report"
-    assert wide <= width
-    assert (ground, widest <= PAPER) == ("rgb(255, 255, 255)", True)
-    assert orders[0] == list(COLOURS)
-    assert sorted(orders[1]) == sorted(COLOURS)
-    assert orders[2] == orders[1][::-1]
-    assert told == []
-    assert [each for each in asked if not each.startswith("data:")] == [url]
+    words = [sys.executable, "-c", BROWSE, chromium, url, str(width), scheme, str(PAPER_WIDTH)]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+    title, page_width, label_orders, messages, requests, background, table_width = json.loads(
+        process.stdout
+    )
+    assert title == "x.patchct: report"
+    assert page_width <= width
+    assert (background, table_width <= PAPER_WIDTH) == ("rgb(255, 255, 255)", True)
+    assert label_orders[0] == list(COLORS)
+    assert sorted(label_orders[1]) == sorted(COLORS)
+    assert label_orders[2] == label_orders[1][::-1]
+    assert messages == []
+    assert [request for request in requests if not request.startswith("data:")] == [url]
 
 
 @pytest.mark.parametrize(
     "limit", [("--max-latency", 0.0001), ("--max-memory", 1), ("--max-map-drop", 0)], ids=str
 )
-def test_a_gate_that_fails_is_exit_code_4(run_cli, write_bundle, bundle, photos, tmp_path, limit):
-    """Two models: the new one takes red for green and green for red."""
-    new = write_bundle(
-        tmp_path / "new.patchct", labels=tuple(COLOURS), weights=np.eye(3)[[1, 0, 2]]
-    )
+def test_a_failed_gate_exits_with_4(run_cli, write_bundle, bundle, photos, tmp_path, limit):
+    """Two models: the new one confuses red and green."""
+    new = write_bundle(tmp_path / "new.patchct", labels=tuple(COLORS), weights=np.eye(3)[[1, 0, 2]])
     models = (bundle, new) if limit[0] == "--max-map-drop" else (bundle,)
     target = tmp_path / "report.html"
     words = ("report", *models, photos, "-o", target, "--engine", "openvino", *limit)
-    said = run_cli(*words, "--precision", "fp32", code=4)
-    assert "FAILED" in said.stdout
-    found = json.loads(target.with_suffix(".json").read_text("utf-8"))
-    assert not found["passed"]
-    assert found["engines"][0]["pointing"] is None
-    assert "Where the maps point" not in target.read_text("utf-8")
+    result = run_cli(*words, "--precision", "fp32", code=4)
+    assert "FAILED" in result.stdout
+    report = json.loads(target.with_suffix(".json").read_text("utf-8"))
+    assert not report["passed"]
+    assert report["engines"][0]["pointing"] is None
+    assert "Where the heat maps point" not in target.read_text("utf-8")
     if len(models) == 2:
-        assert "Damaged: red (AP falls" in said.stdout
+        assert "Damaged: red (AP falls" in result.stdout
 
 
-def test_reports_of_several_devices_stand_side_by_side(run_cli, page, tmp_path):
+def test_reports_of_several_devices_are_merged_into_one_table(run_cli, page, tmp_path):
     other = tmp_path / "other.json"
     shutil.copy(page[0].with_suffix(".json"), other)
-    said = run_cli("report", "--merge", page[0].with_suffix(".json"), other).stdout
-    rows = [line.split() for line in said.splitlines()]
+    table = run_cli("report", "--merge", page[0].with_suffix(".json"), other).stdout
+    rows = [line.split() for line in table.splitlines()]
     assert [row[0] for row in rows if row and row[0] in ("report", "other")] == [
         "report",
         "report",
@@ -221,18 +230,18 @@ def test_reports_of_several_devices_stand_side_by_side(run_cli, page, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["{bundle}"], ["a report is of one bundle or two"]),
-        (["{bundle}", "{photos}", "-o", "report.pdf"], ["a report is a page", ".html"]),
+        (["{bundle}"], ["a report needs one or two bundles"]),
+        (["{bundle}", "{photos}", "-o", "report.pdf"], ["a report is an HTML page", ".html"]),
         (["{bundle}", "{photos}", "-o", "nowhere/r.html"], ["cannot write", "mkdir -p nowhere"]),
         (["{bundle}", "{photos}", "-o", "{bundle}/r.html"], ["a path inside a bundle"]),
         (["{bundle}", "{photos}", "--max-flips", "101"], ["--max-flips"]),
-        (["--merge", "{photos}"], ["is no report"]),
-        (["{bundle}", "{tiny}", "{photos}"], ["not the same labels"]),
+        (["--merge", "{photos}"], ["is not a report"]),
+        (["{bundle}", "{tiny}", "{photos}"], ["different labels"]),
     ],
     ids=str,
 )
-def test_wrong_usage_is_told(run_cli, bundle, tiny_bundle, photos, words, expected):
+def test_wrong_usage_is_an_error(run_cli, bundle, tiny_bundle, photos, words, expected):
     places = {"bundle": bundle, "photos": photos, "tiny": tiny_bundle}
-    said = run_cli("report", *(word.format(**places) for word in words), code=2).stderr
-    assert all(text in said for text in expected)
+    message = run_cli("report", *(word.format(**places) for word in words), code=2).stderr
+    assert all(text in message for text in expected)
     assert not Path("report.pdf").exists()

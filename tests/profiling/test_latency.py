@@ -1,4 +1,4 @@
-"""What the timings count and leave out, by a clock that only the engine moves."""
+"""Latency and throughput, with a clock that only the engine moves."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from PIL import Image
 
 from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.profiling.latency import (
-    BATCHES,
-    LEAST_CALLS,
-    SAMPLES,
-    SLOW_MS,
-    WARM_UP,
+    BATCH_SIZES,
+    MIN_BATCHES,
+    SAMPLE_PHOTOS,
+    SLOW_BATCH_MS,
+    WARM_UP_PHOTOS,
     Percentiles,
     SweepPoint,
     measure_batch_latencies,
@@ -25,20 +25,20 @@ from patchct_edge.runtime.engines.fake import FakeEngine
 
 
 class TimedEngine(FakeEngine):
-    """Takes so many milliseconds for each picture, and remembers the sizes of its batches."""
+    """Takes some milliseconds for each image, and records the sizes of its batches."""
 
     def __init__(self, milliseconds):
         super().__init__(8, 3, 4)
-        self.milliseconds, self.now, self.seen = milliseconds, 0.0, []
+        self.milliseconds, self.now, self.batch_sizes = milliseconds, 0.0, []
 
     def compute(self, images):
-        self.seen.append(len(images))
+        self.batch_sizes.append(len(images))
         self.now += 1e-3 * self.milliseconds * len(images)
         return super().compute(images)
 
 
 @pytest.fixture
-def engine_of(monkeypatch):
+def make_engine(monkeypatch):
     def make(milliseconds):
         engine = TimedEngine(milliseconds)
         monkeypatch.setattr(time, "perf_counter", lambda: engine.now)
@@ -49,46 +49,46 @@ def engine_of(monkeypatch):
 
 @pytest.fixture
 def pixels():
-    return np.zeros((max(BATCHES), 8, 8, 3), np.uint8)
+    return np.zeros((max(BATCH_SIZES), 8, 8, 3), np.uint8)
 
 
-def test_percentiles_are_of_the_samples():
-    spread = Percentiles.of([float(n) for n in range(101)])
-    assert (spread.p50, spread.p90, spread.p95, spread.p99, spread.max) == (50, 90, 95, 99, 100)
+def test_percentiles_are_those_of_the_samples():
+    percentiles = Percentiles.from_samples([float(n) for n in range(101)])
+    assert percentiles == Percentiles(p50=50, p90=90, p95=95, p99=99, max=100)
 
 
-def test_every_photo_after_the_warm_up_is_a_sample(engine_of, tiny_bundle, tmp_path):
+def test_every_photo_after_the_warm_up_is_a_sample(make_engine, tiny_bundle, tmp_path):
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for path in paths:
         Image.new("RGB", (16, 16)).save(path)
-    engine, done = engine_of(2), []
-    found = measure_latency(Bundle(tiny_bundle), engine, Calibration.default(3), paths, done.append)
-    assert engine.seen == [1] * (WARM_UP + SAMPLES)
-    assert done == list(range(1, WARM_UP + SAMPLES + 1))
-    np.testing.assert_allclose(found.samples, [2] * SAMPLES)
-    assert list(found.stages) == ["read", "decode", "resize", "engine", "tags", "total"]
-    medians = [stage.p50 for stage in found.stages.values()]
+    engine, progress, bundle = make_engine(2), [], Bundle(tiny_bundle)
+    latency = measure_latency(bundle, engine, Calibration.default(3), paths, progress.append)
+    assert engine.batch_sizes == [1] * (WARM_UP_PHOTOS + SAMPLE_PHOTOS)
+    assert progress == list(range(1, WARM_UP_PHOTOS + SAMPLE_PHOTOS + 1))
+    np.testing.assert_allclose(latency.samples, [2] * SAMPLE_PHOTOS)
+    assert list(latency.stages) == ["read", "decode", "resize", "engine", "tags", "total"]
+    medians = [stage.p50 for stage in latency.stages.values()]
     np.testing.assert_allclose(medians, [0, 0, 0, 2, 0, 2], atol=1e-9)
 
 
-def test_a_slow_batch_is_the_last_of_a_sweep(engine_of, pixels):
-    engine = engine_of(0.3 * SLOW_MS)
-    alone = measure_batch_latencies(engine, pixels)
-    expected = {batch: 0.3 * SLOW_MS * batch for batch in (1, 2, 4)}
-    assert alone == pytest.approx(expected)
-    assert all(engine.seen.count(batch) > LEAST_CALLS for batch in alone)
-    points = measure_throughput(engine, pixels, alone)
-    rate = pytest.approx(1e3 / (0.3 * SLOW_MS))
-    assert points == tuple(SweepPoint(batch, alone[batch], rate) for batch in alone)
+def test_a_sweep_ends_with_the_first_slow_batch(make_engine, pixels):
+    engine = make_engine(0.3 * SLOW_BATCH_MS)
+    latencies_ms = measure_batch_latencies(engine, pixels)
+    expected = {batch: 0.3 * SLOW_BATCH_MS * batch for batch in (1, 2, 4)}
+    assert latencies_ms == pytest.approx(expected)
+    assert all(engine.batch_sizes.count(batch) > MIN_BATCHES for batch in latencies_ms)
+    points = measure_throughput(engine, pixels, latencies_ms)
+    rate = pytest.approx(1e3 / (0.3 * SLOW_BATCH_MS))
+    assert points == tuple(SweepPoint(batch, latencies_ms[batch], rate) for batch in latencies_ms)
 
 
-def test_a_fast_engine_is_asked_for_every_size(engine_of, pixels):
-    assert tuple(measure_batch_latencies(engine_of(1), pixels)) == BATCHES
+def test_a_fast_engine_is_measured_at_every_batch_size(make_engine, pixels):
+    assert tuple(measure_batch_latencies(make_engine(1), pixels)) == BATCH_SIZES
 
 
-def test_a_sweep_leaves_no_batch_in_the_engine(engine_of, pixels):
-    engine = engine_of(5)
+def test_a_sweep_leaves_no_batch_in_the_engine(make_engine, pixels):
+    engine = make_engine(5)
     measure_throughput(engine, pixels, {1: 5.0})
-    before = len(engine.seen)
+    before = len(engine.batch_sizes)
     engine.infer(pixels[:2])
-    assert engine.seen[before:] == [2]
+    assert engine.batch_sizes[before:] == [2]

@@ -24,8 +24,8 @@ AGX_ORIN_6 = """\
 
 
 @pytest.fixture
-def program(tmp_path, monkeypatch):
-    """Put a program `tegrastats` that prints lines, and then waits, on the PATH."""
+def install_program(tmp_path, monkeypatch):
+    """Put a program `tegrastats` on the PATH that prints lines and then waits."""
 
     def install(lines):
         (tmp_path / "lines").write_text(lines)
@@ -38,7 +38,7 @@ def program(tmp_path, monkeypatch):
     return install
 
 
-def wait_for(path):
+def read_pid(path):
     for _ in range(200):
         if path.exists() and path.read_text():
             return int(path.read_text())
@@ -46,34 +46,34 @@ def wait_for(path):
     raise TimeoutError(path)
 
 
-def test_the_board_is_watched_while_the_work_is_done_and_no_longer(program):
-    pid = program(ORIN_NX_5)
-    number, board = record_device_stats(lambda: wait_for(pid))
-    assert board.temperature == {
+def test_the_device_is_watched_during_the_work_and_no_longer(install_program):
+    pid_file = install_program(ORIN_NX_5)
+    pid, stats = record_device_stats(lambda: read_pid(pid_file))
+    assert stats.temperature == {
         "CPU": 48.5,
         "SOC2": 44.1,
         "CV0": -256,
         "GPU": 50.25,
         "tj": 50.25,
     }
-    assert board.power == {
+    assert stats.power == {
         "VDD_IN": Power(8.5, 12),
         "VDD_CPU_GPU_CV": Power(3.8, 6.8),
         "VDD_SOC": Power(2, 2.5),
     }
     with pytest.raises(ProcessLookupError):
-        os.kill(number, 0)
+        os.kill(pid, 0)
 
 
-def test_the_program_ends_where_the_work_fails(program):
-    pid = program(ORIN_NX_5)
+def test_the_program_is_stopped_if_the_work_fails(install_program):
+    pid_file = install_program(ORIN_NX_5)
     with pytest.raises(ZeroDivisionError):
-        record_device_stats(lambda: wait_for(pid) / 0)
+        record_device_stats(lambda: read_pid(pid_file) / 0)
     with pytest.raises(ProcessLookupError):
-        os.kill(wait_for(pid), 0)
+        os.kill(read_pid(pid_file), 0)
 
 
-def test_a_module_without_a_common_rail_tells_each():
+def test_without_a_common_rail_each_rail_is_listed():
     assert parse_tegrastats(AGX_ORIN_6) == DeviceStats(
         {"cpu": 46.5, "tboard": 36.5, "soc2": 42.7, "tdiode": 36.875, "tj": 46.5},
         {
@@ -85,10 +85,10 @@ def test_a_module_without_a_common_rail_tells_each():
 
 
 @pytest.mark.parametrize("lines", ["", "tegrastats: permission denied\n", "tj@4"])
-def test_what_holds_no_figure_is_no_measurement(lines):
+def test_lines_without_a_figure_are_no_measurement(lines):
     assert parse_tegrastats(lines) is None
 
 
-def test_elsewhere_the_work_is_done_and_nothing_measured(tmp_path, monkeypatch):
+def test_without_the_program_the_work_is_done_and_nothing_measured(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert record_device_stats(lambda: 7) == (7, None)
