@@ -86,17 +86,20 @@ class MissingLibraryError(EngineError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of a file that a person wrote.
+    """One fault of what a person wrote.
 
     Args:
+        file: None if it is not in a file, such as an option.
         row: line of the file, counted from 1 (the header is 1), or None if the file has no rows.
     """
 
-    file: str
+    file: str | None
     row: int | None
     message: str
 
     def __str__(self) -> str:
+        if self.file is None:
+            return self.message
         place = self.file if self.row is None else f"{self.file}:{self.row}"
         return f"{place}: {self.message}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -230,7 +231,7 @@ def _run(read_settings: Callable[[], StreamSettings], max_frames: int | None) ->
     from patchct_edge.runtime.stream.run import run_stream
 
     control = Control()
-    with _signals_handled(control) as interrupts:
+    with _handle_signals(control) as interrupts:
         summary = run_stream(
             read_settings(),
             control,
@@ -245,7 +246,7 @@ def _run(read_settings: Callable[[], StreamSettings], max_frames: int | None) ->
 
 
 @contextmanager
-def _signals_handled(control: Control) -> Iterator[list[int]]:
+def _handle_signals(control: Control) -> Iterator[list[int]]:
     """Stop on SIGTERM and SIGINT, reload on SIGHUP; yield a list that SIGINT is appended to.
 
     SIGHUP also comes when the terminal is closed: then there is nobody to reload for.
@@ -289,7 +290,12 @@ def _print_summary(summary: Summary) -> None:
 
 
 def _format_counts(counts: dict[str, int]) -> str:
+    if counts.get("connects") == 1:  # only reconnects are news
+        counts = {name: count for name, count in counts.items() if name != "connects"}
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+OPTIONS = frozenset(inspect.signature(stream).parameters)  # without those of every command
 
 
 def _refuse_other_options(context: typer.Context) -> None:
@@ -297,7 +303,8 @@ def _refuse_other_options(context: typer.Context) -> None:
     names = [
         name
         for name in context.params
-        if name not in ALLOWED_WITH_CONFIG
+        if name in OPTIONS
+        and name not in ALLOWED_WITH_CONFIG
         and context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
     ]
     if names:

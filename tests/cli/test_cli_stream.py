@@ -208,7 +208,7 @@ def test_a_file_that_is_not_a_video_is_exit_code_1(start, tmp_path):
         (["htp://host/"], "did you mean 'http'"),
         ([PATTERN, "--roi", "1,2,3"], "such as 0.25,0,0.5,1"),
         ([PATTERN, "--roi", "0.5,0,0.6,1"], "beyond the frame"),
-        ([PATTERN, "--max-fps", "-1"], "--max-fps: got -1.0, expected a number greater than 0"),
+        ([PATTERN, "--max-fps", "-1"], "--max-fps: got -1, expected more than 0"),
         ([PATTERN, "--webhook", "ftp://x"], "http://..."),
         ([PATTERN, "-o", "no/such/folder/x"], "no folder"),
         ([PATTERN, "--mqtt", "broker"], "mqtt://HOST/TOPIC"),

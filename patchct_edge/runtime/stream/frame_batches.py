@@ -50,13 +50,13 @@ class FrameBatches:
     def __init__(self, sessions: Sequence[CameraSession], arrived: threading.Condition) -> None:
         self._sessions = list(sessions)  # the one whose turn is next comes first
         self._arrived = arrived
-        self._next_batch: list[PendingFrame] = []
+        self._prefetched: list[PendingFrame] = []
         self._taker = ThreadPoolExecutor(1, "take")
         self._fitters = ThreadPoolExecutor(min(len(sessions), os.cpu_count() or 1), "fit")
 
-    def take_next(self) -> list[PendingFrame]:
-        """Return the batch that was taken while the engine ran; it may be empty."""
-        batch, self._next_batch = self._next_batch, []
+    def take_prefetched(self) -> list[PendingFrame]:
+        """Return the batch that `prefetch` took; it may be empty."""
+        batch, self._prefetched = self._prefetched, []
         return batch
 
     def wait_and_take(
@@ -68,8 +68,8 @@ class FrameBatches:
         return self._take(preprocessing, max_frames, ())
 
     @contextmanager
-    def taking_next(self, preprocessing: Preprocessing, max_frames: float) -> Iterator[None]:
-        """Take the next batch in the meantime: of each camera the first frame that arrives."""
+    def prefetch(self, preprocessing: Preprocessing, max_frames: float) -> Iterator[None]:
+        """Take the next batch within the block: of each camera the first frame that arrives."""
         over = threading.Event()
         taking = self._taker.submit(self._take_until, over, preprocessing, max_frames)
         try:
@@ -78,11 +78,11 @@ class FrameBatches:
             with self._arrived:
                 over.set()
                 self._arrived.notify_all()
-            self._next_batch = taking.result()
+            self._prefetched = taking.result()
 
-    def drop_next(self) -> None:
-        """Drop the frames of the next batch."""
-        for pending in self.take_next():
+    def drop_prefetched(self) -> None:
+        """Drop the frames that `prefetch` took."""
+        for pending in self.take_prefetched():
             pending.session.drop_frame()
 
     def close(self) -> None:

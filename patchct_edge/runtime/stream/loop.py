@@ -81,7 +81,7 @@ class Loop:
             self._check_cameras()
             if self._frames_left <= 0 or self._all_sources_ended() or self._any_reader_gone():
                 break
-        self._batches.drop_next()
+        self._batches.drop_prefetched()
         for session in self._sessions:
             session.close()
 
@@ -101,7 +101,7 @@ class Loop:
 
     def _next_batch(self) -> list[PendingFrame]:
         """Return the frames to tag next; none if none has arrived or the engine is not ready."""
-        batch = self._batches.take_next()
+        batch = self._batches.take_prefetched()
         if batch:
             return batch
         if not self._model_host.ready:
@@ -119,12 +119,12 @@ class Loop:
             return 0
         try:
             max_next = self._max_batch(in_engine=len(fitted))
-            with self._batches.taking_next(self._preprocessing, max_next):
+            with self._batches.prefetch(self._preprocessing, max_next):
                 scores = self._model_host.score(np.stack(pixels))
         except Exception as error:  # an engine's library may raise anything
             for pending, _ in fitted:
                 pending.session.send_failure(pending.frame, error)
-            self._batches.drop_next()
+            self._batches.drop_prefetched()
             return 0
         ready = time.monotonic()
         for (pending, rgb), frame_scores in zip(fitted, scores, strict=True):

@@ -23,7 +23,12 @@ Location = Sequence[int | str]
 STAND_IN_SOURCE = "test://pattern"
 SINGULAR = {"cameras": "camera", "sinks": "sink"}  # TOML's [[camera]] reads better
 MAX_REMOVALS = 2  # an entry may lack a setting only once a faulty value was removed
-NO_TABLE = ("model_type", "model_attributes_type", "dict_type")
+NOT_A_TABLE = ("model_type", "model_attributes_type", "dict_type")
+COMPARISONS = {  # in this order
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+}
 _REMOVED = object()
 
 
@@ -99,12 +104,13 @@ def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Locatio
             *location,
             "kind",
         )
-    if kind in NO_TABLE:
+    if kind in NOT_A_TABLE:
         return f"got {value!r}, expected a table", location
     expected = message.removeprefix("Input should be ").replace("valid ", "")
-    if expected.startswith(("greater", "less")):
-        expected = f"a number {expected}"
-    return f"got {value!r}, expected {expected}", location
+    for pydantic_words, words in COMPARISONS.items():
+        expected = expected.replace(pydantic_words, words)
+    got = f"{value:g}" if isinstance(value, float) else repr(value)
+    return f"got {got}, expected {expected}", location
 
 
 def _model_at(location: Location) -> type[BaseModel]:

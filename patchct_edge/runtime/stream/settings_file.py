@@ -52,8 +52,10 @@ def read_settings_file(path: Path, environment: Mapping[str, str] = os.environ) 
         import tomli as tomllib
     try:
         toml = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}", got=error, expected="TOML") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}", got=error.strerror, fix="check the path") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not TOML", got=error) from None
     faults: list[str] = []
     values = _expand_variables(toml, environment, faults)
     for plural, singular in SINGULAR.items():

@@ -72,7 +72,7 @@ def _raise_any(faults: Sequence[str]) -> None:
     if len(faults) == 1:
         raise UserError(faults[0])
     if faults:
-        raise FaultsError("cannot run the stream", [Fault("settings", None, f) for f in faults])
+        raise FaultsError("cannot run the stream", [Fault(None, None, text) for text in faults])
 
 
 def find_faults(settings: StreamSettings) -> list[str]:
@@ -116,10 +116,12 @@ def _check_camera(camera: CameraSettings) -> None:
     x, y, width, height = camera.roi
     if not (min(x, y) >= 0 and min(width, height) > 0):
         raise UserError(
-            "not a region of interest", got=_listed(camera.roi), expected="x,y,width,height"
+            "not a region of interest", got=_format_roi(camera.roi), expected="x,y,width,height"
         )
     if max(camera.roi) <= 1 and (x + width > 1 or y + height > 1):
-        raise UserError("the region of interest reaches beyond the frame", got=_listed(camera.roi))
+        raise UserError(
+            "the region of interest reaches beyond the frame", got=_format_roi(camera.roi)
+        )
 
 
 def _sink_faults(settings: StreamSettings) -> Iterator[str]:
@@ -203,5 +205,5 @@ def _threshold_faults(settings: StreamSettings) -> Iterator[str]:
             )
 
 
-def _listed(numbers: Roi) -> str:
-    return ",".join(f"{number:g}" for number in numbers)
+def _format_roi(roi: Roi) -> str:
+    return ",".join(f"{number:g}" for number in roi)
