@@ -172,7 +172,7 @@ blue = {{ on = 0.5, off = 0.6 }}
         "thresholds green onn",
         "thresholds red on: got 1.5, expected at most 1",
         "thresholds: blue: got on 0.5, off 0.6",
-        "b: not a size",
+        "b: invalid frame size",
         "webhook: got ftp://x",
     ):
         assert words in message, message

@@ -45,7 +45,7 @@ def test_all_settings_that_do_not_fit_are_listed_at_once(tiny_bundle):
     for words in (
         "no such source: nowhere.mp4",
         "2 cameras are named a",
-        "not a size",
+        "invalid frame size",
         "video out.mp4: camera is missing, one of a, a, b",
         "webhook: got",
         "no label 'purple'",

@@ -65,7 +65,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     size = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
     if size is None or min(map(int, size.groups())) < 1:
-        raise UserError("not a size", got=text, expected="such as 1280x720")
+        raise UserError("invalid frame size", got=text, expected="WIDTHxHEIGHT, such as 1280x720")
     return int(size[1]), int(size[2])
 
 

@@ -10,7 +10,7 @@ from patchct_edge.runtime.stream.sources.open import parse_size
 
 @pytest.mark.parametrize("text", ["0x480", "640x0", "640", "640 x 480", "-640x480", "99999x99999"])
 def test_an_invalid_frame_size_is_reported(text):
-    with pytest.raises(UserError, match="not a size"):
+    with pytest.raises(UserError, match="invalid frame size"):
         parse_size(text)
 
 
