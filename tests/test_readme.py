@@ -1,8 +1,8 @@
-"""Every command and every line of Python in the README runs, in the order in which it stands there.
+"""Every command and every line of Python in the README and in the tutorial runs, in their order.
 
-A block is read by its lines: `make TARGET` and `pip install` are looked up, `patchct ...` and
-Python are run, JSON is a row that a command prints, and a listing begins with a path of the
-repository. What is none of these fails: teach it to `LINES`, or a placeholder to `run_line`.
+Fenced blocks are read by their language: `bash` and `python` are run, `json` must be rows or events
+that a command prints, `text` and `toml` are shown only. A command that is not `patchct` must be known
+to `CHECKS`, and a placeholder to `run_command`.
 """
 
 from __future__ import annotations
@@ -12,169 +12,172 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# A model that has seen 72 squares five times need not pass: `extra` goes to that command.
-OPEN = ["--max-flips", "100", "--max-map-drop", "100"]
-EXTRA = {
-    "export": OPEN,
-    "train": ["--device", "cpu"],
-    "report": ["--engine", "onnxruntime", *OPEN],
-    "stream": ["--frames", "3"],
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tutorial.md")
 }
-CAMERAS = 'model = "x.patchct"\n[[camera]]\nname = "door"\nsource = "test://pattern"\n'
+# A model that has seen 72 squares five times need not pass: these options go to that command.
+OPEN_GATES = ["--max-flips", "100", "--max-map-drop", "100"]
+EXTRA_OPTIONS = {
+    "export": OPEN_GATES,
+    "train": ["--device", "cpu", "--epochs", "5"],
+    "report": ["--engine", "onnxruntime", *OPEN_GATES],
+    "stream": ["--max-frames", "3"],
+}
 PARSED_ONLY = {"demo"}  # takes minutes; its own test runs it
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ROW_KEYS = ({"path", "tags"}, {"path", "error"})
 
 
-def blocks(text):
-    """Return the lines of each indented or fenced block, those continued by a backslash joined."""
-    found, fenced, indented = [], False, False
-    previous = ""
-    for line in text.splitlines():
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-            found += [[]] if fenced else []
-        elif fenced:
-            found[-1].append(line)
-        elif line.startswith("    ") and (indented or not previous.strip()):
-            found += [] if indented else [[]]
-            found[-1].append(line[4:])
-            indented = True
-        elif line.strip():
-            indented = False
-        previous = line
-    joined = (re.sub(r"\s*\\\n\s*", " ", "\n".join(block)).splitlines() for block in found)
-    return [[line for line in block if line.strip()] for block in joined]
+def read_blocks(text: str) -> list[tuple[str, str]]:
+    """Return the language and the text of every fenced block."""
+    return FENCE.findall(text)
+
+
+def read_commands(block: str) -> list[str]:
+    """Return the commands of a shell block without comments, continued lines joined."""
+    lines = re.sub(r"\s*\\\n\s*", " ", block).splitlines()
+    commands = (shlex.join(shlex.split(line, comments=True)) for line in lines)
+    return [command for command in commands if command]
+
+
+@pytest.fixture(scope="module", params=list(PAGES))
+def page(request: pytest.FixtureRequest) -> str:
+    return PAGES[request.param]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, write_squares, write_coco, encoder_folder, label_table):
-    """A folder in which the names of the README exist."""
+def folder(
+    page: str, tmp_path_factory: pytest.TempPathFactory, write_squares: Callable[..., Path]
+) -> Path:
+    """A folder in which the names of the pages exist."""
     folder = tmp_path_factory.mktemp("readme")
     data = write_squares(folder / "photos", "images/{}-{}.jpg", train=72, val=32)
     shutil.copy(data.parent / "images/val-1.jpg", folder / "photo.jpg")
-    shutil.copy(label_table, folder / "table.npz")
-    (folder / "cams.toml").write_text(CAMERAS)
-    for split in ("train", "val"):
-        source = write_squares(folder / f"{split}2017", **{split: 16})
-        write_coco(source, folder / f"annotations/instances_{split}2017.json")
+    shutil.copy(data.parent / "images/val-1.jpg", folder / "photos/images/001.jpg")
     return folder
 
 
 @pytest.fixture
-def run_line(folder, run_cli, encoder_folder, monkeypatch):
+def run_command(
+    folder: Path,
+    run_cli: Callable[..., Any],
+    encoder_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], Any]:
+    """Run a `patchct` command; the tiny encoder and a test pattern stand in for real ones."""
     monkeypatch.chdir(folder)
-    placeholders = {"FOLDER": str(encoder_folder), "rtsp://10.0.0.5/stream": "test://pattern"}
+    placeholders = {"rtsp://10.0.0.5/stream": "test://pattern"}
+    extra = {**EXTRA_OPTIONS, "train": [*EXTRA_OPTIONS["train"], "--image-encoder", encoder_folder]}
 
-    def patchct(line):
-        """Run `[COMMAND |] patchct ... [| COMMAND]`; only what comes before it is run as well."""
-        before, command, _ = re.fullmatch(r"(?:(.*) \| )?(patchct .*?)( \| .*)?", line).groups()
-        words = shlex.split(command, comments=True)[1:]
-        unknown = [w for w in words if re.fullmatch(r"[A-Z]{2,}", w) and w not in placeholders]
-        assert not unknown, f"unknown placeholder {unknown} in {line!r}: add it to `placeholders`"
+    def run(command: str) -> Any:
+        words = shlex.split(command)[1:]
+        unknown = [word for word in words if re.fullmatch(r"[A-Z]{2,}", word)]
+        assert not unknown, f"unknown placeholder {unknown} in {command!r}"
         words = [placeholders.get(word, word) for word in words]
-        stdin = subprocess.check_output(before, shell=True) if before else None
-        name = next((word for word in words if not word.startswith("-")), "")
-        if name in PARSED_ONLY:
+        if words[0] in PARSED_ONLY:
             words.append("--help")
         try:
-            return run_cli(*words, *EXTRA.get(name, []), stdin=stdin)
+            return run_cli(*words, *extra.get(words[0], []))
         except AssertionError as error:
-            pytest.fail(f"README: {line}\n{error}")
+            pytest.fail(f"{command}\n{error}")
 
-    return patchct
+    return run
 
 
-def make(line):
+def check_make(command: str) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = [word for word in shlex.split(line, comments=True)[1:] if "=" not in word]
-    assert set(named) <= set(targets), line
+    names = [word for word in shlex.split(command)[1:] if "=" not in word]
+    assert set(names) <= set(targets), command
 
 
-def pip(line):
-    extras = set(metadata.metadata("patchct-edge").get_all("Provides-Extra"))
-    for asked in re.findall(r"patchct-edge\[(.*?)\]", line):
-        assert set(asked.split(",")) <= extras, line
+def check_pip(command: str) -> None:
+    extras = set(metadata.metadata("patchct-edge").get_all("Provides-Extra") or ())
+    for names in re.findall(r"\.\[(.*?)\]", command):
+        assert set(names.split(",")) <= extras, command
 
 
-def row(line):
-    assert {"path"} < set(json.loads(line)) <= {"path", "tags", "error"}, line
-
-
-def nothing(line):
+def check_nothing(command: str) -> None:
     pass
 
 
-LINES = (
-    (r"make\b", make),
-    (r"pip install\b", pip),
-    (r"\{", row),
-    (r"(git|cd|sudo|apt-get)\b", nothing),
-    (r"#", nothing),
-)
+CHECKS = {
+    "make": check_make,
+    "pip": check_pip,
+    "python3": check_nothing,
+    "head": check_nothing,
+    "git": check_nothing,
+}
 
 
-def is_python(block):
-    return any(re.match(r"(from \w+ )?import ", line) for line in block)
+def check_json(block: str) -> None:
+    """Check that every line is a row of tags, or a row or an event of a stream."""
+    for line in block.splitlines():
+        keys = set(json.loads(line))
+        assert keys in ROW_KEYS or {"type", "camera", "time"} <= keys, line
 
 
-def is_listing(block):
-    return (ROOT / block[0].split()[0]).exists()
-
-
-def test_every_block_of_the_readme_holds(run_line, capsys):
-    ran = []
-    for block in blocks(README):
-        if is_python(block):
-            exec(compile("\n".join(block), "README.md", "exec"), {})
-            ran.append("python")
-        elif not is_listing(block):
-            for line in block:
-                line = line.removeprefix("$ ")
-                check = next((check for start, check in LINES if re.match(start, line)), None)
-                if check is not None:
-                    check(line)
-                elif re.search(r"(^|\| )patchct ", line):
-                    run_line(line)
-                    ran.append(shlex.split(line[line.index("patchct ") :])[1])
+def test_every_block_runs(
+    page: str, run_command: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands_run = []
+    for language, block in read_blocks(page):
+        if language == "python":
+            exec(compile(block, "page", "exec"), {})
+            assert "Tag(label=" in capsys.readouterr().out
+        elif language == "json":
+            check_json(block)
+        elif language == "bash":
+            for command in read_commands(block):
+                program = command.split()[0]
+                if program == "patchct":
+                    run_command(command)
+                    commands_run.append(command.split()[1])
                 else:
-                    pytest.fail(f"README: cannot tell what {line!r} is: add it to `LINES`")
-    assert {"train", "export", "tag", "eval", "show", "python"} <= set(ran)
-    assert "Tag(label=" in capsys.readouterr().out
+                    CHECKS[program](command)
+        else:
+            assert language in ("text", "toml"), language
+    assert {"train", "export", "calibrate", "tag", "report"} <= set(commands_run)
 
 
-def test_every_command_in_the_prose_exists(run_cli):
-    named = set(re.findall(r"`patchct ([a-z]+)", README))
-    for command in named:
+def test_every_command_in_the_prose_exists(page: str, run_cli: Callable[..., Any]) -> None:
+    for command in set(re.findall(r"`patchct ([a-z]+)", page)):
         run_cli(command, "--help")
-    options = set(re.findall(r"`(--[a-z][a-z-]*)", README))
-    said = "".join(run_cli(command, "--help").stdout for command in ("train", "export", "tag"))
-    assert {option for option in options if option not in said} == set()
+    options = set(re.findall(r"`(--[a-z][a-z-]*)", page))
+    commands = ("train", "export", "tag", "stream", "compile")
+    help_text = "".join(run_cli(command, "--help").stdout for command in commands)
+    assert {option for option in options if option not in help_text} == set()
 
 
-def test_every_link_of_the_readme_leads_to_a_file():
-    links = re.findall(r"\]\(([^)#]+)", README)
-    assert [x for x in links if "://" not in x and not (ROOT / x).exists()] == []
+def test_every_link_leads_to_a_file() -> None:
+    for name, text in PAGES.items():
+        links = re.findall(r"\]\(([^)#]+)", text)
+        missing = [
+            link
+            for link in links
+            if "://" not in link and not ((ROOT / name).parent / link).exists()
+        ]
+        assert missing == [], name
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "blocks"),
     [
-        ("a\n\n    patchct x\n\n    make y\nb\n", [["patchct x", "make y"]]),
-        ("a\n    no block\n", []),
-        ("- item\n\n```sh\npatchct a \\\n  --b\n```\n", [["patchct a --b"]]),
-        ("    one\n\ntext\n\n    two\n", [["one"], ["two"]]),
+        ("a\n```bash\nx\n```\nb\n", [("bash", "x\n")]),
+        ("```json\n{}\n```\n\n```text\ny\nz\n```\n", [("json", "{}\n"), ("text", "y\nz\n")]),
+        ("no block\n", []),
     ],
 )
-def test_blocks(text, expected):
-    assert blocks(text) == expected
+def test_blocks_are_read_with_their_language(text: str, blocks: list[tuple[str, str]]) -> None:
+    assert read_blocks(text) == blocks
 
 
-def test_an_unknown_placeholder_is_told(run_line):
-    with pytest.raises(AssertionError, match="unknown placeholder"):
-        run_line("patchct stream SOURCE --model x.patchct")
+def test_comments_and_continued_lines_are_read_as_a_shell_does() -> None:
+    assert read_commands("# c\nmake a  # b\npatchct x \\\n  --y\n") == ["make a", "patchct x --y"]

@@ -6,7 +6,7 @@ from patchct_edge.errors import BundleError, did_you_mean
 
 PRECISIONS = ("fp32", "fp16", "int8")  # most exact first
 INT8_FP16_GRAPH = "int8-fp16"  # the INT8 graph with FP16 around it, which TensorRT compiles
-# Fastest first (docs/results.md). On a CPU, FP16 saves space but no time.
+# Fastest first (docs/lab/measurements.md). On a CPU, FP16 saves space but no time.
 CPU_SPEED_ORDER = ("int8", "fp32", "fp16")
 GPU_SPEED_ORDER = ("int8", "fp16", "fp32")
 

@@ -77,7 +77,7 @@ class Preprocessing:
         """Decode a photo whole, but no larger than needed.
 
         Twice the input's size keeps the scores: on photos of 12 megapixels the input differs by a
-        quarter of a gray level on average (docs/results.md).
+        quarter of a gray level on average (docs/lab/measurements.md).
 
         Raises:
             ImageError: as `images.decode`.

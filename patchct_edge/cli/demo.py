@@ -37,7 +37,7 @@ class DemoSize:
 FULL_DEMO = DemoSize(train_scenes=12_000, val_scenes=800, epochs=5)
 QUICK_DEMO = DemoSize(train_scenes=600, val_scenes=120, epochs=1)
 # A small SegFormer, 8 x 8 patches of 8 pixels. With its overlapping patches and convolutions it
-# learns from scratch in minutes, which a plain ViT does not (docs/experiments.md).
+# learns from scratch in minutes, which a plain ViT does not (docs/lab/experiments.md).
 ENCODER: dict[str, Any] = {
     "num_encoder_blocks": 2,
     "depths": [2, 2],

@@ -3,7 +3,7 @@
 The logits of all image-label pairs together are calibrated with Platt's two numbers,
 score = sigmoid(logit / temperature + bias). A temperature alone (Guo et al., arXiv 1706.04599)
 makes scores more or less extreme but cannot move them, and the asymmetric loss, which spares easy
-negatives, moves them all (docs/results.md has both). Two numbers for each label would need more
+negatives, moves them all (docs/lab/measurements.md has both). Two numbers for each label would need more
 positives than most labels have.
 """
 
@@ -96,7 +96,7 @@ def match_tag_counts(fit: CalibrationFit, logits: Floats, reference_tags: Bools)
     """Move the thresholds of a less exact precision to tag as many images as the reference does.
 
     Thresholds chosen again on this precision's own scores would lie elsewhere by luck, and tags
-    would flip for that alone (docs/experiments.md).
+    would flip for that alone (docs/lab/experiments.md).
 
     Args:
         fit: of this precision.

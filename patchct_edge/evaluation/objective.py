@@ -51,7 +51,7 @@ class Objective:
 
         The median over bootstrap resamples: the very best threshold of one sample is mostly luck
         and lies elsewhere for the next precision, whose tags would flip for that alone
-        (docs/experiments.md).
+        (docs/lab/experiments.md).
         """
         best = self._choose_on_sample(scores, targets)
         if np.isnan(best):

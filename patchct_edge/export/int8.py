@@ -21,7 +21,7 @@ def quantize_to_int8(source: Path, target: Path, calibration: ImageBatch) -> Non
     The head is left out, and so are the convolutions: a quantized patch embedding costs tens of
     points of mAP, and OpenVINO refuses quantized depthwise ones (SegFormer's) with a dynamic
     batch. So are the products that read a GELU, whose outliers make half of all flips for a tenth
-    of the speed (docs/experiments.md). NNCF itself leaves softmax and LayerNorm.
+    of the speed (docs/lab/experiments.md). NNCF itself leaves softmax and LayerNorm.
 
     Raises:
         GateError: as `quantized_from_fp32`.

@@ -106,7 +106,7 @@ def measure_engine(
     calibration = bundle.calibration(candidate.precision)
     calibration_record = bundle.calibration_record(candidate.precision) or {}
 
-    # One engine at a time: the idle threads of another slow it down (docs/experiments.md).
+    # One engine at a time: the idle threads of another slow it down (docs/lab/experiments.md).
     request = EngineRequest(candidate.engine, candidate.precision, trust=trust)
     advance = progress.stage(f"accuracy, {name}", len(dataset))
     predictions = open_and_predict(bundle, dataset, request, advance)

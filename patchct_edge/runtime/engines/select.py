@@ -18,7 +18,7 @@ from patchct_edge.runtime.engines import fake, onnxruntime, openvino
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.compiled import TENSORRT, CompiledEngine, has_compiled
 
-# Fastest first (docs/results.md).
+# Fastest first (docs/lab/measurements.md).
 ENGINES = (TENSORRT, openvino.NAME, onnxruntime.NAME, fake.NAME)
 _LIBRARY_CHECKS = {
     openvino.NAME: openvino.check_library,
