@@ -1,8 +1,8 @@
 """Every command and every line of Python in the README and in the tutorial runs, in their order.
 
-Fenced blocks are read by their language: `bash` and `python` are run, `json` must be rows or events
-that a command prints, `text` and `toml` are shown only. A command that is not `patchct` must be known
-to `CHECKS`, and a placeholder to `run_command`.
+Fenced blocks are read by their language: `bash` and `python` are run, `json` must be rows or
+events that a command prints, `text` and `toml` are shown only. A command that is not `patchct` must
+be known to `CHECKS`, and a placeholder to `run_command`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +28,7 @@ EXTRA_OPTIONS = {
     "export": OPEN_GATES,
     "train": ["--device", "cpu", "--epochs", "5"],
     "report": ["--engine", "onnxruntime", *OPEN_GATES],
-    "stream": ["--max-frames", "3"],
+    "stream": ["--frames", "3"],
 }
 PARSED_ONLY = {"demo"}  # takes minutes; its own test runs it
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -3,8 +3,8 @@
 The logits of all image-label pairs together are calibrated with Platt's two numbers,
 score = sigmoid(logit / temperature + bias). A temperature alone (Guo et al., arXiv 1706.04599)
 makes scores more or less extreme but cannot move them, and the asymmetric loss, which spares easy
-negatives, moves them all (docs/lab/measurements.md has both). Two numbers for each label would need more
-positives than most labels have.
+negatives, moves them all (docs/lab/measurements.md has both). Two numbers for each label would
+need more positives than most labels have.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Attention in the last layers spreads the evidence of a patch over all others, so that a patch of
 road can carry the label "bus" as strongly as the bus itself. That helps scores and hurts maps: with
 the same weights, maps point at 82 % of the objects this way and at 75 % with full attention
-(docs/lab/experiments.md). So the last layers run a second time, for the maps; the scores do not change.
+(docs/lab/experiments.md). So the last layers run a second time, for the maps; the scores do not
+change.
 """
 
 from __future__ import annotations
