@@ -28,9 +28,9 @@ package: .venv/installed
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# How fast, beside what one would do without this product. MADE="RUN X.patchct PHOTOS" or a stand-in.
+# Measure how fast this CPU tags, with a random model, or with yours: ARGS="RUN X.patchct PHOTOS".
 bench: .venv/installed
-	$(BIN)/python benchmarks/cpu.py $(MADE)
+	$(BIN)/python benchmarks/cpu.py $(ARGS)
 
 fuzz: .venv/installed
 	$(BIN)/python tests/fuzzing.py --minutes 10

@@ -1,10 +1,10 @@
-"""How fast tagging is on this CPU, beside what one would do without this product.
+"""Measure how fast this CPU tags, beside what one would do without this product.
 
     python benchmarks/cpu.py [RUN X.patchct PHOTOS]
 
-Everything in one run on the same photos. The rounds of all contestants are interleaved, after one
-of each to warm up, and the median is shown. Prints a table, and one JSON line at the end. Without
-arguments, a ViT-Ti of random weights is made first, in the folder `bench`.
+Everything runs on the same photos in one process. The rounds of all contestants are interleaved,
+after one warm-up round, and each figure is a median. Prints a table, then one JSON line. Without
+arguments, a ViT-Ti with random weights is made first, in the folder `bench`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 
 import ceiling
 import openvino
-import stand_in
-from contestants import Contestant, from_files, of_engines
+import random_model
+from cpu_contestants import DECODE, Contestant, engine_contestants, file_contestants
 
 from patchct_edge.bundle import Bundle
 from patchct_edge.cli import console
@@ -34,83 +34,108 @@ from patchct_edge.runtime.tagging.inputs import find_images
 from patchct_edge.train.checkpoint import load_model
 
 LIBRARIES = ("torch", "transformers", "onnxruntime", "openvino", "pillow", "numpy")
+HEADERS = ("task", "contestant", "batch", "images/s", "x slowest", "GFLOP/s")
 
 
 def main() -> None:
-    """Read the arguments, time everything, print."""
+    """Parse the arguments, time everything, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("made", nargs="*", type=Path, metavar="RUN X.patchct PHOTOS")
-    parser.add_argument("--photos", type=int, default=400, help="at most so many")
+    parser.add_argument("model", nargs="*", type=Path, metavar="RUN X.patchct PHOTOS")
+    parser.add_argument("--photos", type=int, default=400, help="number of photos, at most")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    if len(args.made) not in (0, 3):
-        parser.error("RUN, X.patchct and PHOTOS belong together")
-    run, path, folder = args.made or stand_in.make(Path("bench"))
-    bundle = Bundle(path)
-    files = list(islice(find_images([str(folder)]), args.photos))
+    if len(args.model) not in (0, 3):
+        parser.error("give RUN, X.patchct and PHOTOS, or none of them")
+    run, bundle_path, photo_folder = args.model or random_model.make_model(Path("bench"))
+    bundle = Bundle(bundle_path)
+    photos = list(islice(find_images([str(photo_folder)]), args.photos))
     model, state = load_model(run)
     graph = EngineGraph(model, state.preprocessing, compute_prototypes(model)).eval()
-    flops = ceiling.flops_of_an_image(graph, state.preprocessing.size)
+    image_flops = ceiling.count_image_flops(graph, state.preprocessing.size)
     with ExitStack() as stack:
-        target = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tags.jsonl"
-        field = [
-            *of_engines(bundle, graph, files, stack),
-            *from_files(bundle, run / "image_encoder", files, target, stack),
+        output = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tags.jsonl"
+        contestants = [
+            *engine_contestants(bundle, graph, photos, stack),
+            *file_contestants(bundle, run / "image_encoder", photos, output, stack),
         ]
-        rates = timed(field, args.rounds)
-    products = ceiling.products_per_second()
-    show(field, rates, flops, products)
-    print(json.dumps(record(field, rates, flops, products, len(files))))
+        rates = measure_rates(contestants, args.rounds)
+    ceilings = ceiling.measure_cpu_ceilings()
+    print_rates(contestants, rates, image_flops, ceilings)
+    print(json.dumps(to_json(contestants, rates, image_flops, ceilings, len(photos))))
 
 
-def timed(field: Sequence[Contestant], rounds: int) -> list[float]:
+def measure_rates(contestants: Sequence[Contestant], rounds: int) -> list[float]:
     """Return the images/s of each contestant, the median of interleaved rounds."""
-    seconds: list[list[float]] = [[] for _ in field]
-    for each in field:
-        each.run()
+    durations_s: list[list[float]] = [[] for _ in contestants]
+    for contestant in contestants:
+        contestant.run()
     for _ in range(rounds):
-        for each, found in zip(field, seconds, strict=True):
-            began = time.perf_counter()
-            each.run()
-            found.append(time.perf_counter() - began)
-    return [each.count / statistics.median(s) for each, s in zip(field, seconds, strict=True)]
+        for contestant, durations in zip(contestants, durations_s, strict=True):
+            start = time.perf_counter()
+            contestant.run()
+            durations.append(time.perf_counter() - start)
+    return [
+        contestant.images / statistics.median(durations)
+        for contestant, durations in zip(contestants, durations_s, strict=True)
+    ]
 
 
-def show(
-    field: Sequence[Contestant], rates: Sequence[float], flops: int, products: dict[str, float]
+def print_rates(
+    contestants: Sequence[Contestant],
+    rates: Sequence[float],
+    image_flops: int,
+    ceilings: dict[str, float],
 ) -> None:
-    """Print the table, with each rate as a multiple of its group's slowest at the same batch."""
+    """Print a table of the rates; "x slowest" compares with the slowest contestant of the task."""
     rows = []
-    for each, rate in zip(field, rates, strict=True):
-        rivals = [r for c, r in zip(field, rates, strict=True) if c.group == each.group]
-        gigaflops = "" if each.group == "decode" else f"{rate * flops / 1e9:.0f}"
-        times = f"{rate / min(rivals):.2f}"
-        rows.append((each.group, each.name, str(each.batch), f"{rate:.1f}", times, gigaflops))
-    console.print_table(("what", "with", "batch", "images/s", "x slowest", "GFLOP/s"), rows, text=2)
-    limits = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in products.items())
+    for contestant, rate in zip(contestants, rates, strict=True):
+        slowest = min(
+            other_rate
+            for other, other_rate in zip(contestants, rates, strict=True)
+            if other.task == contestant.task
+        )
+        gflops = "" if contestant.task == DECODE else f"{rate * image_flops / 1e9:.0f}"
+        rows.append(
+            (
+                contestant.task,
+                contestant.name,
+                str(contestant.batch),
+                f"{rate:.1f}",
+                f"{rate / slowest:.2f}",
+                gflops,
+            )
+        )
+    console.print_table(HEADERS, rows, text_columns=2)
+    limits = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in ceilings.items())
     console.out.print(
-        f"{flops / 1e9:.2f} GFLOP an image; ceiling of large matrix products, GFLOP/s: {limits}"
+        f"An image takes {image_flops / 1e9:.2f} GFLOP. "
+        f"Large matrix products reach these GFLOP/s: {limits}."
     )
 
 
-def record(
-    field: Sequence[Contestant],
+def to_json(
+    contestants: Sequence[Contestant],
     rates: Sequence[float],
-    flops: int,
-    products: dict[str, float],
+    image_flops: int,
+    ceilings: dict[str, float],
     photos: int,
 ) -> dict[str, Any]:
-    """Return everything as one JSON object."""
+    """Return all figures as one JSON object."""
     return {
         "cpu": str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
-        "cores": os.cpu_count(),
+        "logical_cores": os.cpu_count(),
         "photos": photos,
         "versions": {name: metadata.version(name) for name in LIBRARIES},
-        "flops_an_image": flops,
-        "ceiling_flops": {name: round(rate) for name, rate in products.items()},
-        "images_per_second": [
-            {"what": each.group, "with": each.name, "batch": each.batch, "rate": round(rate, 1)}
-            for each, rate in zip(field, rates, strict=True)
+        "flops_per_image": image_flops,
+        "ceilings_flops_per_s": {name: round(rate) for name, rate in ceilings.items()},
+        "rates": [
+            {
+                "task": contestant.task,
+                "contestant": contestant.name,
+                "batch": contestant.batch,
+                "images_per_s": round(rate, 1),
+            }
+            for contestant, rate in zip(contestants, rates, strict=True)
         ],
     }
 

@@ -1,4 +1,4 @@
-"""What is timed on a GPU: PyTorch, the bare engine, the adapter, and the copies alone."""
+"""The contestants of the GPU benchmark: PyTorch, the bare engine, our adapter, the copies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from gpu_timing import Contestant
 
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.export.graph import EngineGraph
+from patchct_edge.progress import NoProgress
 from patchct_edge.runtime.engines.base import EngineRecord
-from patchct_edge.runtime.engines.tensorrt.build import INPUT, BuildOptions, build
+from patchct_edge.runtime.engines.tensorrt.build import INPUT, LOGITS, BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
 from patchct_edge.runtime.engines.tensorrt.library import (
     check_result,
@@ -24,51 +25,50 @@ from patchct_edge.runtime.engines.tensorrt.library import (
 )
 from patchct_edge.runtime.engines.tensorrt.memory import CudaBindings
 
-COMPILED, COPIES = "torch.compile bf16", "copies alone"
+TORCH_COMPILE, COPIES = "torch.compile bf16", "copies alone"
 
 
-def plan_of(trt: ModuleType, graph: Path, most: int) -> bytes:
-    """Compile a graph for batches of 1 to `most`."""
-    options = BuildOptions((1, most, most), workspace_mb=4096)
-    return build(trt, graph, options, b"", lambda phase, done, steps: None)[0]
+def build_plan(trt: ModuleType, graph: Path, max_batch: int) -> bytes:
+    """Build an engine for batches of 1 to `max_batch` images."""
+    options = BuildOptions((1, max_batch, max_batch), workspace_mb=4096)
+    return build(trt, graph, options, b"", NoProgress())[0]
 
 
-class Bare(TensorRTEngine):
-    """The engine without its adapter: pictures that lie on the GPU, nothing copied."""
+class BareEngine(TensorRTEngine):
+    """The engine without its adapter: the images are on the GPU, and nothing is copied."""
 
     def prepare(self, images: ImageBatch) -> None:
-        """Set shapes and addresses, and bring one batch to the GPU."""
+        """Copy one batch to the GPU, and set shapes and addresses."""
         self.infer(images)
         slot = self._idle[-1]
+        self._batch = len(images)
         self._host, self._device = slot.host[INPUT][: images.nbytes], slot.device
         self._context.set_input_shape(INPUT, images.shape)
         for name, address in self._device.items():
             self._context.set_tensor_address(name, address)
 
     def run(self) -> None:
+        """Queue one run."""
         assert self._context.execute_async_v3(self._memory.stream)
 
     def copy(self) -> None:
-        """Do the copies of a batch: pictures in, logits out."""
+        """Queue the copies of a batch: images in, logits out."""
         self._memory.copy_in(self._device[INPUT], self._host)
-        logits = self._idle[-1].host["logits"][: 4 * self.labels * self._count]
-        self._memory.copy_out(logits, self._device["logits"])
-
-    @property
-    def _count(self) -> int:
-        return len(self._host) // (3 * self.size**2)
+        logits = self._idle[-1].host[LOGITS][: self._output_bytes(LOGITS, self._batch)]
+        self._memory.copy_out(logits, self._device[LOGITS])
 
     def finish(self) -> None:
+        """Wait for everything queued."""
         self._memory.wait(self._memory.record_event())
 
-    def as_graph(self) -> Callable[[], None]:
-        """Capture one run as a CUDA graph; return what replays it."""
+    def capture_graph(self) -> Callable[[], None]:
+        """Capture one run as a CUDA graph, and return the function that replays it."""
         from cuda.bindings import driver
 
         def call(name: str, *arguments: Any) -> Any:
             return check_result(driver, getattr(driver, name)(*arguments), name)
 
-        self.run()  # TensorRT wants one run before a capture
+        self.run()  # TensorRT needs one run before a capture
         self.finish()
         stream = self._memory.stream
         call(
@@ -77,66 +77,68 @@ class Bare(TensorRTEngine):
             driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED,
         )
         self.run()
-        captured = call("cuGraphInstantiate", call("cuStreamEndCapture", stream), 0)
-        return lambda: call("cuGraphLaunch", captured, stream)
+        graph = call("cuGraphInstantiate", call("cuStreamEndCapture", stream), 0)
+        return lambda: call("cuGraphLaunch", graph, stream)
 
 
 class Adapter:
-    """The engine as the product uses it: a batch is made ready while another is computed."""
+    """The engine as the product uses it: it prepares one batch while another is computed."""
 
     def __init__(self, engine: TensorRTEngine, images: ImageBatch) -> None:
-        self._engine, self._images, self._running = engine, images, 0
+        self._engine, self._images, self._in_flight = engine, images, 0
 
     def queue(self) -> None:
         self._engine.submit(self._images)
-        self._running += 1
-        if self._running > self._engine.concurrency:
-            self._take()
+        self._in_flight += 1
+        if self._in_flight > self._engine.concurrency:
+            self._take_result()
 
     def finish(self) -> None:
-        while self._running:
-            self._take()
+        while self._in_flight:
+            self._take_result()
 
-    def _take(self) -> None:
+    def _take_result(self) -> None:
         self._engine.result()
-        self._running -= 1
+        self._in_flight -= 1
 
 
 @contextmanager
-def opened(
+def open_contestants(
     trt: ModuleType, plan: bytes, model: EngineGraph, images: ImageBatch
 ) -> Iterator[dict[str, Contestant]]:
-    """Give everything that is timed at one batch size."""
-    about = EngineRecord("tensorrt", "fp16", "fp16", library_version(trt), query_device().name)
+    """Yield all contestants for one batch size."""
+    record = EngineRecord("tensorrt", "fp16", "fp16", library_version(trt), query_device().name)
     count = len(images)
     with ExitStack() as stack:
-        bare = stack.enter_context(Bare(trt, plan, about, CudaBindings()))
-        assert isinstance(bare, Bare)
+        bare = stack.enter_context(BareEngine(trt, plan, record, CudaBindings()))
+        assert isinstance(bare, BareEngine)
         bare.prepare(images)
-        engine = stack.enter_context(TensorRTEngine(trt, plan, about, CudaBindings()))
+        engine = stack.enter_context(TensorRTEngine(trt, plan, record, CudaBindings()))
         assert isinstance(engine, TensorRTEngine)
         adapter = Adapter(engine, images)
-        field = {
-            "PyTorch eager bf16": _of_torch(model, images, compiled=False),
-            COMPILED: _of_torch(model, images, compiled=True),
+        contestants = {
+            "PyTorch eager bf16": _torch_contestant(model, images, compiled=False),
+            TORCH_COMPILE: _torch_contestant(model, images, compiled=True),
             "TensorRT FP16, bare": Contestant(count, bare.run, bare.finish),
             "TensorRT FP16, adapter": Contestant(count, adapter.queue, adapter.finish),
             COPIES: Contestant(count, bare.copy, bare.finish),
         }
-        if not is_rtx(trt):  # which has a switch of its own
-            field["TensorRT FP16, CUDA graph"] = Contestant(count, bare.as_graph(), bare.finish)
-        yield field
+        if not is_rtx(trt):  # TensorRT for RTX captures its own graphs
+            contestants["TensorRT FP16, CUDA graph"] = Contestant(
+                count, bare.capture_graph(), bare.finish
+            )
+        yield contestants
 
 
-def _of_torch(model: EngineGraph, images: ImageBatch, *, compiled: bool) -> Contestant:
-    """Return the model in bf16 on pictures that lie on the GPU."""
-    on_gpu = model.cuda()
+def _torch_contestant(model: EngineGraph, images: ImageBatch, *, compiled: bool) -> Contestant:
+    """Return the model in bf16 on images that are on the GPU."""
+    cuda_model = model.cuda()
     pixels = torch.from_numpy(images).cuda()
-    call = torch.compile(on_gpu, mode="max-autotune") if compiled else on_gpu
+    forward = torch.compile(cuda_model, mode="max-autotune") if compiled else cuda_model
 
     @torch.inference_mode()
     def run() -> object:
         with torch.autocast("cuda", torch.bfloat16):
-            return call(pixels)
+            return forward(pixels)
 
     return Contestant(len(images), run, torch.cuda.synchronize)

@@ -1,4 +1,4 @@
-"""Timing on a GPU: latency of single calls and throughput of many, in interleaved rounds."""
+"""Time contestants on a GPU: the latency of single calls and the throughput of many."""
 
 from __future__ import annotations
 
@@ -9,54 +9,58 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-CALLS = 50  # of each contestant a round, for the latency; as many again for the throughput
-SIDE = 8192  # of the square matrices of the ceiling
+CALLS_PER_ROUND = 50  # single calls for the latency, and as many together for the throughput
+MATRIX_SIDE = 8192  # for the ceiling
 
 
 class Contestant(NamedTuple):
-    """Something to time: `queue` starts one batch, `finish` waits for all that was started."""
+    """Something to time: `queue` starts one batch, `finish` waits for all started ones."""
 
     images: int
     queue: Callable[[], object]
     finish: Callable[[], object]
 
 
-class Timed(NamedTuple):
-    """Seconds: of one call that is waited for, and of an image where many calls are under way."""
+class Timing(NamedTuple):
+    """The latency of one call, and the time per image while many calls are in flight."""
 
-    p50: float
-    p99: float
-    seconds_an_image: float
+    p50_s: float
+    p99_s: float
+    image_s: float
 
 
-def timed(field: Mapping[str, Contestant], rounds: int) -> dict[str, Timed]:
-    """Time all contestants in turn, after a round to warm up."""
-    single: dict[str, list[float]] = {name: [] for name in field}
-    many: dict[str, list[float]] = {name: [] for name in field}
+def time_contestants(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, Timing]:
+    """Time all contestants in interleaved rounds, after one warm-up round."""
+    latencies_s: dict[str, list[float]] = {name: [] for name in contestants}
+    image_times_s: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
-        for name, each in field.items():
-            latencies = [_seconds(each, 1) for _ in range(CALLS)]
-            throughput = _seconds(each, CALLS) / (CALLS * each.images)
+        for name, contestant in contestants.items():
+            latencies = [_time_calls(contestant, 1) for _ in range(CALLS_PER_ROUND)]
+            image_s = _time_calls(contestant, CALLS_PER_ROUND) / (
+                CALLS_PER_ROUND * contestant.images
+            )
             if number:
-                single[name] += latencies
-                many[name].append(throughput)
+                latencies_s[name] += latencies
+                image_times_s[name].append(image_s)
     return {
-        name: Timed(*np.percentile(single[name], (50, 99)), float(np.median(many[name])))
-        for name in field
+        name: Timing(
+            *np.percentile(latencies_s[name], (50, 99)), float(np.median(image_times_s[name]))
+        )
+        for name in contestants
     }
 
 
-def product_rate(rounds: int = 20) -> float:
+def measure_gpu_ceiling(rounds: int = 20) -> float:
     """Return the FLOP/s of large FP16 products, the best of the rounds."""
-    a = torch.randn(SIDE, SIDE, device="cuda", dtype=torch.float16)
-    product = Contestant(1, lambda: a @ a, torch.cuda.synchronize)
-    _seconds(product, rounds)
-    return 2 * SIDE**3 / min(_seconds(product, 1) for _ in range(rounds))
+    matrix = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device="cuda", dtype=torch.float16)
+    product = Contestant(1, lambda: matrix @ matrix, torch.cuda.synchronize)
+    _time_calls(product, rounds)
+    return 2 * MATRIX_SIDE**3 / min(_time_calls(product, 1) for _ in range(rounds))
 
 
-def _seconds(each: Contestant, calls: int) -> float:
-    began = time.perf_counter()
+def _time_calls(contestant: Contestant, calls: int) -> float:
+    start = time.perf_counter()
     for _ in range(calls):
-        each.queue()
-    each.finish()
-    return time.perf_counter() - began
+        contestant.queue()
+    contestant.finish()
+    return time.perf_counter() - start
