@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -30,6 +29,7 @@ from cpu_contestants import DECODE, Contestant, engine_contestants, file_contest
 from patchct_edge.bundle import Bundle
 from patchct_edge.cli import console
 from patchct_edge.export.graph import EngineGraph, compute_prototypes
+from patchct_edge.parallel import count_workers
 from patchct_edge.runtime.tagging.inputs import find_images
 from patchct_edge.train.checkpoint import load_model
 
@@ -123,7 +123,7 @@ def to_json(
     """Return all figures as one JSON object."""
     return {
         "cpu": str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")).strip(),
-        "logical_cores": os.cpu_count(),
+        "logical_cores": count_workers(),
         "photos": photos,
         "versions": {name: metadata.version(name) for name in LIBRARIES},
         "flops_per_image": image_flops,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from transformers import AutoConfig, ViTForImageClassification, ViTImageProcesso
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.export.graph import EngineGraph
-from patchct_edge.parallel import map_in_order
+from patchct_edge.parallel import count_workers, map_in_order
 from patchct_edge.runtime.engines.base import BlockingEngine, Engine, Outputs
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.runtime.engines.select import EngineRequest, open_engine
@@ -107,7 +106,7 @@ def _run_engine(engine: Engine, images: ImageBatch, batch: int) -> None:
 
 
 def _decode(preprocessing: Preprocessing, photos: list[Path]) -> None:
-    workers = os.cpu_count() or 1
+    workers = count_workers()
     deque(map_in_order(preprocessing.read, photos, workers=workers, max_pending=32), maxlen=0)
 
 

@@ -7,6 +7,7 @@ file, and cannot replace it; its `map` submits all items at once.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -21,6 +22,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 GRACE_PERIOD_S = 1.0  # that a thread has to end
+
+
+def count_workers() -> int:
+    """Return how many threads to decode images with: one for each logical core."""
+    return os.cpu_count() or 1
 
 
 def map_in_order(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset, read_dataset, select_split, split_off_validation
 from patchct_edge.errors import ImageError, UserError
 from patchct_edge.export.parity import ParityImages
-from patchct_edge.parallel import map_in_order
+from patchct_edge.parallel import count_workers, map_in_order
 from patchct_edge.runtime.tagging.inputs import find_images
 
 T = TypeVar("T")
@@ -133,7 +132,7 @@ def _pixels(paths: Sequence[Path], preprocessing: Preprocessing) -> ImageBatch:
     def read(path: Path) -> RGB:
         return preprocessing.read(path)
 
-    workers = os.cpu_count() or 1
+    workers = count_workers()
     try:
         return np.stack(list(map_in_order(read, paths, workers=workers, max_pending=4 * workers)))
     except ImageError as error:

@@ -6,7 +6,6 @@ run sees the same pixels as an uninterrupted one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from patchct_edge.bundle import Preprocessing
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.images import Box
-from patchct_edge.parallel import map_in_order
+from patchct_edge.parallel import count_workers, map_in_order
 from patchct_edge.train.config import TrainConfig
 
 CROP_ASPECT_RANGE = (3 / 4, 4 / 3)  # relative to the aspect of the photo, width / height
@@ -72,7 +71,7 @@ class Batches:
         return self._iter_batches(np.arange(len(self.dataset)), None)
 
     def _iter_batches(self, order: np.ndarray, epoch: int | None) -> Iterator[Batch]:
-        size, workers = self.config.batch_size, os.cpu_count() or 1
+        size, workers = self.config.batch_size, count_workers()
         jobs = ((epoch, position, int(index)) for position, index in enumerate(order))
         decoded = map_in_order(
             self._read_image, jobs, workers=workers, max_pending=2 * size + workers

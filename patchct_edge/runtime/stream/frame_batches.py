@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 from patchct_edge.arrays import RGB
 from patchct_edge.bundle import Preprocessing
+from patchct_edge.parallel import count_workers
 from patchct_edge.runtime.stream.camera_session import CameraSession
 from patchct_edge.runtime.stream.roi import crop_and_fit
 from patchct_edge.runtime.stream.sources.frame import Frame
@@ -52,7 +52,7 @@ class FrameBatches:
         self._arrived = arrived
         self._prefetched: list[PendingFrame] = []
         self._taker = ThreadPoolExecutor(1, "take")
-        self._fitters = ThreadPoolExecutor(min(len(sessions), os.cpu_count() or 1), "fit")
+        self._fitters = ThreadPoolExecutor(min(len(sessions), count_workers()), "fit")
 
     def take_prefetched(self) -> list[PendingFrame]:
         """Return the batch that `prefetch` took; it may be empty."""

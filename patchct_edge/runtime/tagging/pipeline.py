@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
@@ -15,7 +14,7 @@ import numpy as np
 from patchct_edge.arrays import RGB, Float32s
 from patchct_edge.bundle import Preprocessing
 from patchct_edge.errors import ImageError
-from patchct_edge.parallel import map_in_order
+from patchct_edge.parallel import count_workers, map_in_order
 from patchct_edge.runtime.engines.base import Engine, Outputs
 
 IMAGE_TIMEOUT_S = 30.0  # to read and decode one file
@@ -83,7 +82,7 @@ def _decode_images(
         error = ImageError(f"gave up reading {path} after {IMAGE_TIMEOUT_S:g} s")
         return _DecodedImage(path, None, error)
 
-    workers = os.cpu_count() or 1
+    workers = count_workers()
     yield from map_in_order(
         decode,
         paths,

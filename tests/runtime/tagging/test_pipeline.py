@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from patchct_edge.bundle import Preprocessing
+from patchct_edge.parallel import count_workers
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.tagging import pipeline
@@ -123,7 +124,7 @@ def test_reading_ahead_is_bounded(photos, engine_class, batch):
             yield path
 
     results = score_images(source(), engine, PREPROCESSING, batch=batch)
-    bound = (engine.concurrency + 3) * batch + (os.cpu_count() or 1)
+    bound = (engine.concurrency + 3) * batch + count_workers()
     for consumed in range(1, 200):
         next(results)
         assert len(taken_paths) - consumed <= bound
