@@ -26,6 +26,7 @@ from rich.text import Text
 from patchct_edge.progress import Advance, Progress
 
 T = TypeVar("T")
+PACKAGE = "patchct_edge"  # the root of the names of this package's loggers
 # Without emoji: rich would turn a label such as ":cat:" into a picture.
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -45,10 +46,21 @@ class LogFormat(str, Enum):
 
 
 class StderrHandler(logging.Handler):
-    """Write log records to whatever stderr is at that moment; do without where it is closed.
+    """Write log records to stderr, as it is at that moment, and nothing if it was closed.
 
-    A stream runs for months and outlives the terminal or the log that it writes to.
+    A stream runs for months and outlives the terminal or the file that its messages went to.
     """
+
+    def __init__(self, show_libraries: bool) -> None:
+        """Show the warnings of other libraries, or their errors only."""
+        super().__init__()
+        self._min_library_level = logging.WARNING if show_libraries else logging.ERROR
+
+        self.addFilter(self._is_shown)
+
+    def _is_shown(self, record: logging.LogRecord) -> bool:
+        is_own = record.name.partition(".")[0] == PACKAGE
+        return is_own or record.levelno >= self._min_library_level
 
     def emit(self, record: logging.LogRecord) -> None:
         text = Text(self.format(record))
@@ -72,7 +84,7 @@ def set_up_logging(
         quiet: show warnings and errors only.
         log_format: text for people, or one JSON object a line for services.
     """
-    handler = StderrHandler()
+    handler = StderrHandler(show_libraries=verbose)
     if log_format is LogFormat.JSON:
         from patchct_edge.logs import JsonFormatter
 
@@ -81,9 +93,8 @@ def set_up_logging(
     for old in [old for old in root.handlers if isinstance(old, StderrHandler)]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(logging.WARNING if verbose else logging.ERROR)
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.getLogger("patchct_edge").setLevel(level)
+    logging.getLogger(PACKAGE).setLevel(level)
 
 
 def print_table(

@@ -307,7 +307,10 @@ def test_verbose_and_quiet_select_the_messages(capsys, options, expected):
     console.set_up_logging(**options)
     for level in ("debug", "info", "warning", "error"):
         getattr(LOGGER, level)(level)
-    logging.getLogger("another").warning("of a library")
+    library = logging.getLogger("library")
+    library.setLevel(logging.INFO)
+    library.info("hidden")
+    library.warning("of a library")
     assert capsys.readouterr().err.splitlines() == expected
 
 

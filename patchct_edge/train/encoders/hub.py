@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from patchct_edge.errors import UserError
 
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every retry
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
 
 LOAD_ERRORS = (OSError, ValueError, SafetensorError)
 
