@@ -18,11 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 def calibrate(
-    bundle: options.BundlePath,
-    data: options.DataPath,
+    bundle_path: options.BundlePath,
+    data_path: options.DataPath,
     objective: Annotated[
         str,
-        typer.Option(help="Of each threshold: f1, precision=P or recall=R, with P and R in 0..1."),
+        typer.Option(
+            help="What each threshold aims at: f1, precision=P or recall=R; P and R in 0..1."
+        ),
     ] = "f1",
     split: options.Split = None,
     images: options.Images = None,
@@ -34,7 +36,8 @@ def calibrate(
     """Calibrate scores and set thresholds on a dataset (its val split by default).
 
     Calibrates every precision that runs here, each with its fastest engine. The other commands use
-    the result at once.
+    the result at once. ECE is the expected calibration error: how far scores differ from the share
+    of correct tags. For CP, CR, CF1 and OF1 see patchct eval --help.
     """
     from patchct_edge.bundle import Bundle
     from patchct_edge.evaluation.calibrate import calibrate_bundle
@@ -42,13 +45,13 @@ def calibrate(
     from patchct_edge.runtime.engines.select import EngineRequest
 
     threshold_objective = Objective.parse(objective)
-    model = Bundle(bundle)
+    bundle = Bundle(bundle_path)
     dataset = options.read_dataset(
-        data, prefer="val", split=split, labels=model.labels, images=images
+        data_path, prefer="val", split=split, labels=bundle.labels, images=images
     )
     with console.progress() as progress:
         result = calibrate_bundle(
-            model,
+            bundle,
             dataset,
             threshold_objective,
             request=EngineRequest(engine, precision, trust=trust_engine),
@@ -64,7 +67,7 @@ def calibrate(
     for candidate in result.skipped:
         outcome = "earlier calibration kept" if candidate.precision in result.kept else "skipped"
         logger.info(f"{outcome}: {candidate}")
-    logger.info(f"wrote the calibration of {', '.join(result.records)} into {bundle}")
+    logger.info(f"wrote the calibration of {', '.join(result.records)} into {bundle_path}")
     return ExitCode.SOME_INPUTS_FAILED if result.unreadable else ExitCode.OK
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TypeVar
@@ -126,23 +126,6 @@ def track(items: Iterable[T], name: str, total: int | None = None) -> Iterator[T
         for item in items:
             yield item
             bar.advance(task)
-
-
-@contextmanager
-def counting(text: str, total: int) -> Iterator[Advance]:
-    """Show how many of `total` are done."""
-    with progress() as stages:
-        yield stages.stage(text, total)
-
-
-@contextmanager
-def phases(text: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a phase and how many of its steps are done."""
-    with _bar() as bar:
-        task = bar.add_task(text, total=None, detail="")
-        yield lambda phase, done, steps: bar.update(
-            task, description=f"{text} {phase}", completed=done, total=steps
-        )
 
 
 def percent(share: float | None, digits: int = 2) -> str:

@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    bundle: options.BundlePath,
-    data: options.DataPath,
+    bundle_path: options.BundlePath,
+    data_path: options.DataPath,
     split: options.Split = None,
     images: options.Images = None,
     boxes: options.Boxes = None,
@@ -32,21 +32,25 @@ def evaluate(
     uncalibrated: options.Uncalibrated = False,
     as_json: options.Json = False,
 ) -> ExitCode:
-    """Measure mAP, precision, recall and F1 on a dataset (its val split by default)."""
+    """Measure mAP, precision, recall and F1 on a dataset (its val split by default).
+
+    mAP is the mean over labels of the average precision (AP). CP, CR and CF1 are precision, recall
+    and F1 averaged over labels; OP, OR and OF1 count the tags of all labels together.
+    """
     from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import read_boxes
     from patchct_edge.evaluation.evaluate import evaluate_bundle
     from patchct_edge.runtime.engines.select import EngineRequest
 
-    model = Bundle(bundle)
+    bundle = Bundle(bundle_path)
     dataset = options.read_dataset(
-        data, prefer="val", split=split, labels=model.labels, images=images
+        data_path, prefer="val", split=split, labels=bundle.labels, images=images
     )
     with console.progress() as progress:
         evaluation = evaluate_bundle(
-            model,
+            bundle,
             dataset,
-            boxes=None if boxes is None else read_boxes(boxes, model.labels),
+            boxes=None if boxes is None else read_boxes(boxes, bundle.labels),
             request=EngineRequest(engine, precision, trust=trust_engine),
             uncalibrated=uncalibrated,
             progress=progress,

@@ -76,7 +76,7 @@ HELP_WORDS = {
         ".npy",
     ],
     "calibrate": [
-        "f1, precision=P or recall=R, with P and R in 0..1. [default: f1]",
+        "f1, precision=P or recall=R; P and R in 0..1. [default: f1]",
         "val split by default",
     ],
     "report": [
