@@ -72,11 +72,11 @@ def draw_strip(cat: Explanation, person: Explanation, both: Explanation) -> Figu
     """Draw two photos with a label map each, then both side by side as one image."""
     tiles = [
         ("photo", cat.photo),
-        (caption(cat), draw_heat_map(cat.photo, cat.preprocessing, cat.maps[0])),
+        (format_scores(cat), draw_heat_map(cat.photo, cat.preprocessing, cat.maps[0])),
         ("photo", person.photo),
-        (caption(person), draw_heat_map(person.photo, person.preprocessing, person.maps[0])),
+        (format_scores(person), draw_heat_map(person.photo, person.preprocessing, person.maps[0])),
         (
-            f"one image: {caption(both)}",
+            f"one image: {format_scores(both)}",
             draw_regions(both.photo, both.preprocessing, both.maps),
         ),
     ]
@@ -97,7 +97,7 @@ def draw_strip(cat: Explanation, person: Explanation, both: Explanation) -> Figu
     return figure
 
 
-def caption(explanation: Explanation) -> str:
+def format_scores(explanation: Explanation) -> str:
     """Return the labels with their scores."""
     return ", ".join(f"{label_map.label} {label_map.score:.2f}" for label_map in explanation.maps)
 

@@ -1,4 +1,8 @@
-"""Rows of images with captions, written as one PNG."""
+"""Rows of images with captions, written as one PNG.
+
+matplotlib's offset boxes measure and place everything. Subplots would resample the images to the
+size of their axes; an offset image keeps its pixels.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,7 @@ class Figure(NamedTuple):
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG with every image at its own resolution; it is whole in memory.
+    """Write a figure as a PNG with every image at its own resolution, all in memory at once.
 
     Raises:
         MissingLibraryError: matplotlib is not installed.
@@ -73,7 +77,7 @@ def write_png(figure: Figure, path: Path) -> None:
     except ImportError:
         raise MissingLibraryError("matplotlib") from None
     note = textwrap.wrap(figure.note, NOTE_WIDTH_LETTERS)
-    head = [_text(figure.title, TITLE_SIZE_PT), *map(_text, note)]
+    head = [_make_text(figure.title, TITLE_SIZE_PT), *map(_make_text, note)]
     rows = [_pack_down(_pack_row(row), TILE_GAP_PX) for row in figure.rows]
     content = _pack_down([_pack_down(head, LINE_GAP_PX), *rows], ROW_GAP_PX)
     write_atomically(path, images.encode(_render(content), "PNG"))
@@ -82,7 +86,7 @@ def write_png(figure: Figure, path: Path) -> None:
 def _pack_row(row: FigureRow) -> Iterator[OffsetBox]:
     """Yield the title of a row, and its tiles in columns on as many lines as they need."""
     if row.title:
-        yield _text(row.title, HEADING_SIZE_PT)
+        yield _make_text(row.title, HEADING_SIZE_PT)
     column = max(MIN_TILE_WIDTH_PX, *(tile.pixels.shape[1] for tile in row.tiles))
     columns = max(1, (FIGURE_WIDTH_PX - 2 * TILE_GAP_PX) // (column + TILE_GAP_PX))
     tiles = iter(row.tiles)
@@ -109,15 +113,15 @@ def _wrap_line(line: CaptionLine, width: int) -> Iterator[OffsetBox]:
     letters = (width * POINTS_PER_PX - side) / (LETTER_WIDTH_EM * TEXT_SIZE_PT)
     for n, part in enumerate(textwrap.wrap(line.text, max(4, int(letters)))):
         if line.color is None:
-            yield _text(part)
+            yield _make_text(part)
         else:
             swatch = DrawingArea(side, side)
             color = line.color if n == 0 else "white"
             swatch.add_artist(Rectangle((0, 0), side, side, color=color))
-            yield _pack_across([swatch, _text(part)], SWATCH_GAP_PX)
+            yield _pack_across([swatch, _make_text(part)], SWATCH_GAP_PX)
 
 
-def _text(text: str, size: float = TEXT_SIZE_PT) -> OffsetBox:
+def _make_text(text: str, size: float = TEXT_SIZE_PT) -> OffsetBox:
     from matplotlib.offsetbox import TextArea
 
     return TextArea(text, textprops={"size": size, "parse_math": False})

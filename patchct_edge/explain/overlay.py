@@ -39,7 +39,7 @@ def draw_photo_row(explanation: Explanation) -> FigureRow:
     photo = images.resize_longer_side(explanation.photo, PHOTO_SIDE_PX, "bicubic")
     tiles = [Tile(photo, (CaptionLine("photo" if maps else "photo, no tag"),))]
     for label_map in maps:
-        tiles.append(Tile(draw_heat_map(photo, preprocessing, label_map), _caption(label_map)))
+        tiles.append(Tile(draw_heat_map(photo, preprocessing, label_map), _make_caption(label_map)))
     if maps:
         in_color = maps[: len(REGION_COLORS)]
         legend = (
@@ -51,7 +51,7 @@ def draw_photo_row(explanation: Explanation) -> FigureRow:
     return FigureRow(os.fsencode(explanation.path).decode("utf-8", "replace"), tuple(tiles))
 
 
-def _caption(label_map: LabelMap) -> tuple[CaptionLine, ...]:
+def _make_caption(label_map: LabelMap) -> tuple[CaptionLine, ...]:
     prefix = "" if label_map.is_tag else "not predicted; "
     return (
         CaptionLine(f"{label_map.label}  {label_map.score:.2f}"),

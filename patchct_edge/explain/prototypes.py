@@ -115,14 +115,14 @@ def _draw_rows(prototypes: Prototypes, bundle: Bundle, dataset: Dataset) -> Iter
 
 def _draw_tile(label: str, match: PatchMatch, bundle: Bundle, dataset: Dataset) -> Tile:
     sample = dataset.samples[match.sample]
-    sign, color = _truth_sign(label, sample)
+    sign, color = _choose_sign(label, sample)
     crop = _crop_around(sample, match.patch, bundle)
     edges = (0, 0, CROP_SIDE_PX, CROP_SIDE_PX)
     caption = CaptionLine(f"{sign} {match.similarity:.2f}")
     return Tile(draw_outline(crop, edges, color, EDGE_WIDTH_PX), (caption,))
 
 
-def _truth_sign(label: str, sample: Sample) -> tuple[str, str]:
+def _choose_sign(label: str, sample: Sample) -> tuple[str, str]:
     """Return the sign and the color that say whether a photo has a label."""
     if label in sample.difficult:
         return "?", DIFFICULT_COLOR
