@@ -78,3 +78,19 @@ def test_custom_sink(tiny_bundle, folder, tmp_path):
     run_example("custom_sink.py", tiny_bundle, folder, tmp_path / "events.sqlite")
     rows = sqlite3.connect(tmp_path / "events.sqlite").execute("SELECT label, state FROM events")
     assert ("red", "on") in rows.fetchall()
+
+
+def test_evaluate_two_models(write_bundle, folder, tmp_path):
+    (folder / "labels.csv").write_text(
+        "image,labels,split\na-red.png,red,val\nb-green.png,green,val\nc-blue.png,blue,val\n"
+    )
+    good = write_bundle(tmp_path / "good.patchct")
+    swapped = np.eye(3, dtype=np.float32)[[1, 0, 2]]  # takes red for green and green for red
+    bad = write_bundle(tmp_path / "bad.patchct", weights=swapped)
+    lines = run_example(
+        "evaluate_two_models.py", bad, good, folder / "labels.csv"
+    ).stdout.splitlines()
+    assert lines[0].startswith(f"{bad}: mAP ")
+    assert lines[1].startswith(f"{good}: mAP 100.00 ")
+    assert [line.split(":")[0] for line in lines[2:]] == ["red", "green"]
+    assert all(" AP +" in line for line in lines[2:])
