@@ -147,7 +147,9 @@ def print_figures(medians: dict[str, dict[str, float]], overheads: dict[str, flo
     ]
     console.print_table(HEADERS, rows)
     for base, percent in overheads.items():
-        console.out.print(f"The saturated stream takes {percent:.1f} % longer a frame than {base}.")
+        console.out.print(
+            f"Overhead of the saturated stream over {base}: {percent:.1f} % per frame"
+        )
 
 
 if __name__ == "__main__":
