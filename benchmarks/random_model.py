@@ -38,7 +38,7 @@ def make_model(folder: Path, photos: int = 240) -> tuple[Path, Path, Path]:
         train, val = [read_dataset(table, split=split) for split in ("train", "val")]
         train_model(train, val, run, config)
         options = ExportOptions(("fp32", "int8"), PhotoSources(table), gates=OPEN_GATES)
-        export_bundle(run, bundle, options, lambda message: None)
+        export_bundle(run, bundle, options)
     return run, bundle, photo_folder
 
 

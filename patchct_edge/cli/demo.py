@@ -142,7 +142,7 @@ def _export(run: Path, data_path: Path, bundle_path: Path, quick: bool) -> None:
     gates = Gates(max_map_drop=100, max_flips=math.inf) if quick else Gates()
     # The last epoch, not the best: the test scenes must not choose the model they measure.
     export_options = ExportOptions(("fp32", "int8"), PhotoSources(data_path), "last", gates)
-    export_and_print(run, bundle_path, export_options, lambda message: None)
+    export_and_print(run, bundle_path, export_options)
 
 
 def _tag(bundle_path: Path, data_path: Path, target: Path) -> Accuracy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,7 +91,7 @@ def export(
     precisions = _parse_precisions(precision, quant_data)
     export_options = ExportOptions(precisions, photos, checkpoint.value, gates)
     try:
-        manifest = export_and_print(run, out, export_options, logger.info)
+        manifest = export_and_print(run, out, export_options)
     except StageGateError:
         if sensitivity:
             print_sensitivity(out.with_name(f"{out.name}.failed"), photos)
@@ -103,14 +103,13 @@ def export(
     )
 
 
-def export_and_print(
-    run: Path, out: Path, export_options: ExportOptions, report: Callable[[str], None]
-) -> Manifest:
+def export_and_print(run: Path, out: Path, export_options: ExportOptions) -> Manifest:
     """Export a run and print its stages, whether or not their gates pass."""
     from patchct_edge.export.export import StageGateError, export_bundle
 
     try:
-        manifest = export_bundle(run, out, export_options, report)
+        with console.progress() as progress:
+            manifest = export_bundle(run, out, export_options, progress)
     except StageGateError as error:
         print_stages(error.stages)
         raise
@@ -144,10 +143,10 @@ def print_sensitivity(bundle_path: Path, sources: PhotoSources) -> None:
 
     bundle = Bundle(bundle_path)
     images = read_export_images(sources, bundle.labels, bundle.preprocessing)
-    if images.calibration is None:
+    if images.quantization is None:
         raise UserError("--sensitivity needs photos to quantize with", fix="--quant-data DATA")
     stages = []
-    for stage in measure_sensitivity(bundle.graph_path("fp32"), images.calibration, images.parity):
+    for stage in measure_sensitivity(bundle.graph_path("fp32"), images.quantization, images.parity):
         logger.info(f"measured {stage.name}")
         stages.append(stage)
     stages.sort(key=lambda stage: -stage.flips)

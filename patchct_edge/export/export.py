@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from patchct_edge import __version__
+from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Manifest
 from patchct_edge.bundle.manifest import Stage, compute_fingerprint
 from patchct_edge.bundle.precisions import INT8_FP16_GRAPH, PRECISIONS, graph_name
@@ -16,158 +20,254 @@ from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.fp16 import convert_to_fp16, find_overflows
 from patchct_edge.export.graph import EngineGraph, compute_prototypes, export_graph
 from patchct_edge.export.int8 import quantize_to_int8
-from patchct_edge.export.parity import Run, compare_stage, run_engine, run_reference
+from patchct_edge.export.parity import (
+    ParityImages,
+    StageRun,
+    compare_stage,
+    run_engine,
+    run_reference,
+)
 from patchct_edge.export.quantization_images import ExportImages, PhotoSources, read_export_images
 from patchct_edge.export.simplify import simplify_graph
 from patchct_edge.files import sha256
+from patchct_edge.progress import Advance, NoProgress, Progress
+from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
-from patchct_edge.train.checkpoint import load_model
+from patchct_edge.train.checkpoint import RunState, load_model
+from patchct_edge.train.model import PatchCT
 
-Report = Callable[[str], None]
-FEW = 16  # pictures in which FP16 overflows are looked for, tensor by tensor
+logger = logging.getLogger(__name__)
+
+RAW_GRAPH_NAME = "graph.onnx"  # before it is simplified; not part of the bundle
+MAX_OVERFLOW_IMAGES = 16  # images on which every FP16 tensor is checked
 
 
 class StageGateError(GateError):
-    """A stage that did not pass its gate; carries the figures of all stages."""
+    """A stage whose gate failed; carries the figures of all stages."""
 
-    def __init__(self, what: str, *, stages: Sequence[Stage], got: str, expected: str, fix: str):
-        super().__init__(what, got=got, expected=expected, fix=fix)
+    def __init__(self, problem: str, *, stages: Sequence[Stage], got: str, expected: str, fix: str):
+        super().__init__(problem, got=got, expected=expected, fix=fix)
         self.stages = tuple(stages)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export. Without photos to calibrate with there is no INT8."""
+    """What to export, and how far each stage may differ from the one before.
 
-    precisions: Sequence[str]
+    Attributes:
+        precisions: of `fp32`, `fp16`, `int8`; the FP32 graph is always written.
+        photos: photos to quantize with, without which there is no INT8, and to compare on.
+        checkpoint: `best` by validation mAP, or `last`.
+        gates: limits of the comparison.
+    """
+
+    precisions: Sequence[str] = ("fp32", "fp16")
     photos: PhotoSources = field(default_factory=PhotoSources)
     checkpoint: str = "best"
     gates: Gates = field(default_factory=Gates)
 
 
-def export_bundle(run: Path, target: Path, options: ExportOptions, report: Report) -> Manifest:
-    """Export a run as a bundle; each stage is compared with the one before.
+@dataclass(frozen=True)
+class ExportStep:
+    """One graph of an export: how it is written, and the stage that it is compared with."""
+
+    name: str
+    against: str
+    precision: str
+    path: Path
+    write: Callable[[], None]
+
+    @property
+    def is_fp16(self) -> bool:
+        """Whether the graph computes in FP16, alone or around INT8."""
+        return "fp16" in self.name
+
+    def open_engine(self) -> Engine:
+        """Open the engine that ships for the graph.
+
+        The FP16 graphs are for GPUs; ONNX Runtime runs them as they are on a CPU.
+        """
+        engine = ONNXRuntimeEngine if self.is_fp16 else OpenVINOEngine
+        return engine(self.path, self.precision)
+
+
+def export_bundle(
+    run: Path,
+    target: Path,
+    options: ExportOptions = ExportOptions(),
+    progress: Progress = NoProgress(),
+) -> Manifest:
+    """Export a run as a bundle; every stage is compared with the one before.
 
     Args:
-        report: called with one line before each stage.
+        run: run folder of `train_model`.
+        target: bundle to write; its name ends in `.patchct`. An old bundle there is replaced.
+        options: precisions, photos, checkpoint and gates.
+        progress: shows the stages.
 
     Raises:
-        GateError: a stage is too far from the one before; what was made is left at
+        StageGateError: a stage differs too much from the one before; the files are left at
             `target` + ".failed".
+        GateError: nothing in the graph can be quantized.
         UserError: the run, the photos or the options cannot be used.
     """
-    report("reading the run")
     model, state = load_model(run, options.checkpoint)
-    photos = read_export_images(options.photos, state.labels, state.preprocessing)
-    source = options.photos.calibration
-    if "int8" in options.precisions and photos.calibration is None:
-        raise UserError(
-            "INT8 needs photos to calibrate with",
-            got=source and f"{source}, without a train split",
-            fix="--quant-data DATA (a data set or a folder of photos), or --precision fp32,fp16",
-        )
-    tau, grid = float(model.tau.detach()), model.image.grid
-
+    images = read_export_images(options.photos, state.labels, state.preprocessing)
+    if "int8" in options.precisions:
+        _check_quantization_images(images, options.photos)
     with create_bundle(target) as folder:
-        report("prototypes, and the reference in PyTorch")
         prototypes = compute_prototypes(model)
-        reference = run_reference(
-            EngineGraph(model, state.preprocessing, prototypes).eval(), photos.parity
+        engine_graph = EngineGraph(model, state.preprocessing, prototypes).eval()
+        advance = progress.stage("reference in PyTorch", len(images.parity.images))
+        comparison = StageComparison(
+            run_reference(engine_graph, images.parity, advance), images.parity, options.gates
         )
-
-        report("graph")
-        graph, fp32 = folder / "graph.onnx", folder / graph_name("fp32")
-        export_graph(model, state.preprocessing, prototypes, graph)
-        stages = Stages(reference, photos, options.gates, report)
-        stages.add("graph", graph)
-
-        report("simplify")
-        simplify_graph(graph, fp32)
-        stages.add("fp32", fp32)
-
-        if "fp16" in options.precisions:
-            report("FP16")
-            convert_to_fp16(fp32, folder / graph_name("fp16"))
-            stages.add("fp16", folder / graph_name("fp16"), against="fp32")
-
-        if "int8" in options.precisions:
-            report("INT8")
-            assert photos.calibration is not None
-            quantize_to_int8(fp32, folder / graph_name("int8"), photos.calibration)
-            stages.add("int8", folder / graph_name("int8"), against="fp32")
-            convert_to_fp16(folder / graph_name("int8"), folder / graph_name(INT8_FP16_GRAPH))
-            stages.add(INT8_FP16_GRAPH, folder / graph_name(INT8_FP16_GRAPH), against="fp32")
-
-        graph.unlink()
-        manifest = Manifest(
-            labels=state.labels,
-            prompts=state.prompts,
-            label_source=_public(model.config.label_encoder),
-            preprocessing=state.preprocessing,
-            tau=tau,
-            grid=(grid, grid),
-            producer=f"patchct-edge {__version__}",
-            fingerprint=compute_fingerprint(
-                sha256(fp32), state.labels, state.preprocessing, tau, (grid, grid)
-            ),
-            quantization_data=photos.fingerprint,
-            stages=tuple(stages.done),
-        )
+        for step in list_steps(model, state, prototypes, images.quantization, folder):
+            if step.precision in ("fp32", *options.precisions):
+                comparison.run_step(step, progress)
+        (folder / RAW_GRAPH_NAME).unlink()
+        manifest = _create_manifest(model, state, images, comparison.stages, folder)
         write_manifest(folder, manifest)
-        _raise_for_gates(stages.done, target)
+        _check_gates(comparison.stages, target)
     return manifest
 
 
-class Stages:
-    """The stages so far, each with its logits, so that the next can be compared with it."""
+def list_steps(
+    model: PatchCT,
+    state: RunState,
+    prototypes: Tensor,
+    quantization_images: ImageBatch | None,
+    folder: Path,
+) -> list[ExportStep]:
+    """Return all steps of an export in order; those of one precision may be left out."""
+    raw, fp32 = folder / RAW_GRAPH_NAME, folder / graph_name("fp32")
+    fp16, int8, int8_fp16 = (
+        folder / graph_name(name) for name in ("fp16", "int8", INT8_FP16_GRAPH)
+    )
 
-    def __init__(self, reference: Run, photos: ExportImages, gates: Gates, report: Report) -> None:
-        self.runs = {reference.name: reference}
-        self.previous = reference.name
-        self.photos, self.gates, self.report = photos, gates, report
-        self.done: list[Stage] = []
+    def write_int8() -> None:
+        assert quantization_images is not None  # checked before the first step
+        quantize_to_int8(fp32, int8, quantization_images)
 
-    def add(self, name: str, graph: Path, against: str | None = None) -> None:
-        """Run a graph and compare it with the stage before, or with `against`."""
-        self.report(f"{name}: comparing {len(self.photos.parity.images)} pictures")
-        # The FP16 form of the INT8 graph is for TensorRT; ONNX Runtime runs it as it stands. The
-        # other graphs run in the engine that ships.
-        precision = name.split("-")[0].replace("graph", "fp32")
-        engine = ONNXRuntimeEngine if "fp16" in name else OpenVINOEngine
-        run = run_engine(name, lambda: engine(graph, precision), self.photos.parity)
-        reference = self.runs[against or self.previous]
-        stage = compare_stage(run, reference, self.photos.parity, self.gates)
-        if "fp16" in name and (lost := find_overflows(graph, self.photos.parity.images[:FEW])):
-            gate = f"every tensor finite in FP16; {len(lost)} are not, the first is {lost[0]}"
-            stage = replace(stage, gate=gate, passed=False)
-        self.done.append(stage)
-        self.runs[name] = run
-        self.previous = name
+    return [
+        ExportStep(
+            "graph",
+            against="model",
+            precision="fp32",
+            path=raw,
+            write=lambda: export_graph(model, state.preprocessing, prototypes, raw),
+        ),
+        ExportStep(
+            "fp32",
+            against="graph",
+            precision="fp32",
+            path=fp32,
+            write=lambda: simplify_graph(raw, fp32),
+        ),
+        ExportStep(
+            "fp16",
+            against="fp32",
+            precision="fp16",
+            path=fp16,
+            write=lambda: convert_to_fp16(fp32, fp16),
+        ),
+        ExportStep("int8", against="fp32", precision="int8", path=int8, write=write_int8),
+        ExportStep(
+            INT8_FP16_GRAPH,
+            against="fp32",
+            precision="int8",
+            path=int8_fp16,
+            write=lambda: convert_to_fp16(int8, int8_fp16),
+        ),
+    ]
 
 
-def _public(source: str) -> str:
-    """Name a hub id as it is, and a file or folder without the way to it on this machine."""
+class StageComparison:
+    """The stages so far, each with its logits, so that later ones can be compared with them."""
+
+    def __init__(self, reference: StageRun, parity: ParityImages, gates: Gates) -> None:
+        self._runs = {reference.name: reference}
+        self._parity, self._gates = parity, gates
+        self.stages: list[Stage] = []
+
+    def run_step(self, step: ExportStep, progress: Progress) -> None:
+        """Write the graph of a step, and compare it with an earlier stage."""
+        advance = progress.stage(step.name, 1)
+        step.write()
+        advance(1)
+        logger.info(
+            "%s: comparing %d images with '%s'", step.name, len(self._parity.images), step.against
+        )
+        advance = progress.stage(f"{step.name}: parity", len(self._parity.images))
+        self.stages.append(self._compare(step, advance))
+
+    def _compare(self, step: ExportStep, advance: Advance) -> Stage:
+        run = run_engine(step.name, step.open_engine, self._parity, advance)
+        self._runs[step.name] = run
+        stage = compare_stage(run, self._runs[step.against], self._parity, self._gates)
+        if not step.is_fp16:
+            return stage
+        tensor_names = find_overflows(step.path, self._parity.images[:MAX_OVERFLOW_IMAGES])
+        if not tensor_names:
+            return stage
+        gate = f"finite FP16 tensors; {len(tensor_names)} overflow, the first is {tensor_names[0]}"
+        return replace(stage, gate=gate, passed=False)
+
+
+def _check_quantization_images(images: ExportImages, sources: PhotoSources) -> None:
+    if images.quantization is None:
+        source = sources.quantization
+        raise UserError(
+            "INT8 needs photos to quantize with",
+            got=source and f"{source}, which has no train split",
+            fix="--quant-data DATA (a dataset or a folder of photos), or --precision fp32,fp16",
+        )
+
+
+def _create_manifest(
+    model: PatchCT, state: RunState, images: ExportImages, stages: Sequence[Stage], folder: Path
+) -> Manifest:
+    tau, grid = float(model.tau.detach()), (model.image.grid, model.image.grid)
+    graph_hash = sha256(folder / graph_name("fp32"))
+    return Manifest(
+        labels=state.labels,
+        prompts=state.prompts,
+        label_source=_strip_folders(model.config.label_encoder),
+        preprocessing=state.preprocessing,
+        tau=tau,
+        grid=grid,
+        producer=f"patchct-edge {__version__}",
+        fingerprint=compute_fingerprint(graph_hash, state.labels, state.preprocessing, tau, grid),
+        quantization_data=images.fingerprint,
+        stages=tuple(stages),
+    )
+
+
+def _strip_folders(source: str) -> str:
+    """Return the name of a local file or folder, and a hub id as it is: a bundle is shared."""
     return Path(source).name if Path(source).exists() or Path(source).is_absolute() else source
 
 
-def _raise_for_gates(stages: Sequence[Stage], target: Path) -> None:
+def _check_gates(stages: Sequence[Stage], target: Path) -> None:
+    """Raise a StageGateError if the gate of a stage failed."""
     failed = [stage for stage in stages if not stage.passed]
     if not failed:
         return
     stage = failed[0]
     drop = "" if stage.map_drop is None else f", mAP drop {stage.map_drop * 100:.2f} points"
-    names = ", ".join(f"'{each.name}'" for each in failed)
-    left_out = {each.name.split("-")[0] for each in failed}
-    rest = ",".join(each for each in PRECISIONS if each not in left_out)
-    spared = rest and not left_out & {"graph", "fp32"}  # without which there is nothing
-    leave_out = f"leave it out: --precision {rest}; or " if spared else ""
+    failed_precisions = {stage.name.split("-")[0] for stage in failed}
+    other_precisions = ",".join(p for p in PRECISIONS if p not in failed_precisions)
+    omit = ""
+    if other_precisions and failed_precisions.isdisjoint({"graph", "fp32"}):
+        omit = f"export without it: --precision {other_precisions}; or "
     raise StageGateError(
-        f"too far from the stage before: {names}",
+        "gate failed: " + ", ".join(f"'{stage.name}'" for stage in failed),
         stages=stages,
         got=f"'{stage.name}': max difference {stage.max_difference:.2g}, flips {stage.flips:.2%}"
         f"{drop}",
         expected=stage.gate,
-        fix=f"{leave_out}move the gate (--max-..., see --help); more photos to train and calibrate "
-        f"with help INT8. What was made is in {target}.failed: patchct show, eval, tag take it",
+        fix=f"{omit}raise the limit (--max-..., see --help); more photos for training and "
+        f"quantization improve INT8. The bundle is in {target}.failed, which patchct show, eval "
+        "and tag can open",
     )

@@ -1,4 +1,4 @@
-"""Each export stage compared with the one before, on the same pictures, and the gates."""
+"""Parity: every export stage is compared with an earlier one, on the same images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from patchct_edge.bundle.manifest import Stage
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import EngineGraph
 from patchct_edge.metrics import mean_average_precision, tag_flips
+from patchct_edge.progress import Advance, ignore_progress
 from patchct_edge.runtime.engines.base import Engine
 
-BATCH = 8
+BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
 class ParityImages:
-    """What stages are compared on: images uint8 (count, H, W, 3), and labels where known."""
+    """The images that stages are compared on, uint8 (N, H, W, 3).
+
+    `targets` and `ignored`, bool (N, M), are None if the images have no labels; `ignored` marks
+    difficult labels.
+    """
 
     images: ImageBatch
     targets: Bools | None = None
@@ -31,90 +36,105 @@ class ParityImages:
 
 
 @dataclass(frozen=True)
-class Run:
-    """The logits (count, M) of one stage, and what computed them."""
+class StageRun:
+    """The logits of one stage, float32 (N, M), and the engine that computed them."""
 
     name: str
     engine: str
     logits: Float32s
 
 
-def run_reference(graph: EngineGraph, pictures: ParityImages) -> Run:
-    """Compute the reference in PyTorch, float32."""
-    parts = []
+def run_reference(
+    graph: EngineGraph, parity: ParityImages, advance: Advance = ignore_progress
+) -> StageRun:
+    """Compute the logits in PyTorch, float32: the stage `model`."""
+    logits = []
     with torch.inference_mode():
-        for start in range(0, len(pictures.images), BATCH):
-            batch = torch.from_numpy(pictures.images[start : start + BATCH])
-            parts.append(graph(batch)[0].numpy())
-    return Run("model", f"torch {torch.__version__.split('+')[0]} fp32", np.concatenate(parts))
+        for start in range(0, len(parity.images), BATCH_SIZE):
+            batch = torch.from_numpy(parity.images[start : start + BATCH_SIZE])
+            logits.append(graph(batch)[0].numpy())
+            advance(start + len(batch))
+    library = f"torch {torch.__version__.split('+')[0]}"
+    return StageRun("model", f"{library} fp32", np.concatenate(logits))
 
 
-def run_engine(name: str, open_engine: Callable[[], Engine], pictures: ParityImages) -> Run:
-    """Compute a stage's logits with the engine that ships."""
+def run_engine(
+    name: str,
+    open_engine: Callable[[], Engine],
+    parity: ParityImages,
+    advance: Advance = ignore_progress,
+) -> StageRun:
+    """Compute the logits of the stage `name` with an engine."""
+    logits = []
     with open_engine() as engine:
-        parts = [
-            engine.infer(pictures.images[start : start + BATCH]).logits
-            for start in range(0, len(pictures.images), BATCH)
-        ]
+        for start in range(0, len(parity.images), BATCH_SIZE):
+            batch = parity.images[start : start + BATCH_SIZE]
+            logits.append(engine.infer(batch).logits)
+            advance(start + len(batch))
         record = engine.record
-    return Run(name, f"{record.library} {record.compute_precision}", np.concatenate(parts))
+    return StageRun(name, f"{record.library} {record.compute_precision}", np.concatenate(logits))
 
 
-def compare_stage(run: Run, reference: Run, pictures: ParityImages, gates: Gates) -> Stage:
-    """Compare a stage with the one before and apply its gate."""
-    if not np.isfinite(run.logits).all():  # what overflowed in FP16 differs as much as can be
+def compare_stage(run: StageRun, reference: StageRun, parity: ParityImages, gates: Gates) -> Stage:
+    """Compare a stage with an earlier one, and apply its gate.
+
+    Logits that are NaN or infinite fail the gate with the largest possible differences.
+    """
+    if not np.isfinite(run.logits).all():
         return Stage(
             run.name,
             reference.name,
             run.engine,
-            len(pictures.images),
+            len(parity.images),
             max_difference=1.0,
             mean_difference=1.0,
             flips=1.0,
-            gate="scores that are numbers",
+            gate="finite scores",
             passed=False,
         )
-    neutral = Calibration.default(run.logits.shape[1])
-    new, old = (neutral.scores(r.logits) for r in (run, reference))
-    difference = np.abs(new - old)
+    uncalibrated = Calibration.default(run.logits.shape[1])
+    scores, reference_scores = (uncalibrated.scores(r.logits) for r in (run, reference))
+    difference = np.abs(scores - reference_scores)
+    thresholds = uncalibrated.thresholds
     figures: dict[str, Any] = {
         "max_difference": float(difference.max()),
         "mean_difference": float(difference.mean()),
-        "flips": tag_flips(old >= neutral.thresholds, new >= neutral.thresholds),
-        **_map_figures(run.logits, reference.logits, pictures),
+        "flips": tag_flips(reference_scores >= thresholds, scores >= thresholds),
+        **_compute_map_figures(run.logits, reference.logits, parity),
     }
-    gate, passed = _gate(run.name, figures, gates)
+    gate, passed = _apply_gate(run.name, figures, gates)
     return Stage(
         run.name,
         reference.name,
         run.engine,
-        len(pictures.images),
+        len(parity.images),
         **figures,
         gate=gate,
         passed=passed,
     )
 
 
-def _map_figures(
-    logits: Float32s, reference: Float32s, pictures: ParityImages
-) -> dict[str, float | None]:
-    targets, ignored = pictures.targets, pictures.ignored
+def _compute_map_figures(
+    logits: Float32s, reference_logits: Float32s, parity: ParityImages
+) -> dict[str, float]:
+    """Return mAP, its interval and its drop, 0..1; nothing if no label has a positive."""
+    targets, ignored = parity.targets, parity.ignored
     if targets is None or ignored is None:
         return {}
 
-    def map_of(rows: Indices, of: Float32s = logits) -> float:
+    def compute_map(rows: Indices, of: Float32s = logits) -> float:
         return mean_average_precision(of[rows], targets[rows], ignored[rows])
 
-    every = np.arange(len(targets))
-    value = map_of(every)
+    all_rows = np.arange(len(targets))
+    value = compute_map(all_rows)
     if np.isnan(value):
         return {}
-    low, high = bootstrap_interval(map_of, len(targets), bounds=(0, 1))
-    drop = map_of(every, reference) - value
+    low, high = bootstrap_interval(compute_map, len(targets), bounds=(0, 1))
+    drop = compute_map(all_rows, reference_logits) - value
     return {"map": value, "map_low": low, "map_high": high, "map_drop": drop}
 
 
-def _gate(name: str, figures: dict[str, Any], gates: Gates) -> tuple[str, bool]:
+def _apply_gate(name: str, figures: dict[str, Any], gates: Gates) -> tuple[str, bool]:
     """Return the gate of a stage in words, and whether it passed."""
     if name.startswith("int8"):
         flips, drop = figures["flips"], figures.get("map_drop")

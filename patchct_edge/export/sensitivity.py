@@ -1,4 +1,4 @@
-"""What it costs to quantize each group of an encoder's layers, one group at a time."""
+"""Sensitivity to INT8: the cost of quantizing each group of encoder layers alone."""
 
 from __future__ import annotations
 
@@ -12,57 +12,65 @@ from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import GateError
 from patchct_edge.evaluation.gates import Gates
-from patchct_edge.export.graph import convolutions, find_gelu_products, find_head_nodes, products
-from patchct_edge.export.int8 import quantize
+from patchct_edge.export.graph import (
+    find_convolutions,
+    find_gelu_products,
+    find_head_nodes,
+    find_products,
+)
+from patchct_edge.export.int8 import quantize_graph
 from patchct_edge.export.parity import ParityImages, compare_stage, run_engine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
 
-def groups(graph: onnx.ModelProto) -> dict[str, set[str]]:
-    """Return the names of the nodes of each group that could be quantized; none is in two.
+def group_nodes(graph: onnx.ModelProto) -> dict[str, set[str]]:
+    """Return the names of the nodes that can be quantized, by group; no node is in two groups.
 
-    The products of an encoder: of two activations (attention), widening and narrowing ones (the
-    MLPs), and those that keep the width (query, key, value, output); the convolutions (patch
-    embedding); the head.
+    The groups are the products of the encoder (of two activations in attention; widening and
+    narrowing ones in the MLPs; those that keep the width: query, key, value, output), the
+    convolutions (patch embedding), and the head.
     """
-    head, convs = find_head_nodes(graph), convolutions(graph)
-    found: dict[str, set[str]] = {"convolutions": convs - head, "head": head & products(graph)}
-    shapes = {each.name: tuple(each.dims) for each in graph.graph.initializer}
-    after_gelu = find_gelu_products(graph)
-    of_encoder = products(graph) - head
+    head, convolutions, products = (
+        find(graph) for find in (find_head_nodes, find_convolutions, find_products)
+    )
+    nodes_by_group: dict[str, set[str]] = {
+        "convolutions": convolutions - head,
+        "head": head & products,
+    }
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
+    gelu_products = find_gelu_products(graph)
     for node in graph.graph.node:
-        if node.name not in of_encoder:
+        if node.name not in products - head:
             continue
-        weight = next((shapes[name] for name in node.input if name in shapes), None)
-        if weight is None:
-            kind = "attention products"
-        elif node.name in after_gelu or weight[0] > weight[1]:
-            kind = "MLP, second product"
-        elif weight[0] < weight[1]:
-            kind = "MLP, first product"
+        weight_shape = next((shapes[name] for name in node.input if name in shapes), None)
+        if weight_shape is None:
+            group = "attention products"
+        elif node.name in gelu_products or weight_shape[0] > weight_shape[1]:
+            group = "MLP, second product"
+        elif weight_shape[0] < weight_shape[1]:
+            group = "MLP, first product"
         else:
-            kind = "attention projections"
-        found.setdefault(kind, set()).add(node.name)
-    return {kind: names for kind, names in found.items() if names}
+            group = "attention projections"
+        nodes_by_group.setdefault(group, set()).add(node.name)
+    return {group: names for group, names in nodes_by_group.items() if names}
 
 
 def measure_sensitivity(
-    source: Path, calibration: ImageBatch, pictures: ParityImages
+    source: Path, quantization_images: ImageBatch, parity: ParityImages
 ) -> Iterator[Stage]:
-    """Yield, for each group, the stage of a graph in which it alone is INT8, against FP32.
+    """Yield a stage per group of nodes: the graph with that group alone in INT8, against FP32.
 
-    Its gate is without meaning: this measures, and refuses nothing.
+    The gate of these stages has no meaning: this measures and refuses nothing.
     """
-    graph = onnx.load(source)
-    found = groups(graph)
-    every = set().union(*found.values())
-    reference = run_engine("fp32", lambda: OpenVINOEngine(source, "fp32"), pictures)
+    nodes_by_group = group_nodes(onnx.load(source))
+    all_nodes = set().union(*nodes_by_group.values())
+    reference = run_engine("fp32", lambda: OpenVINOEngine(source, "fp32"), parity)
     with tempfile.TemporaryDirectory() as folder:
-        for kind, names in found.items():
-            target = Path(folder) / "one.onnx"
+        target = Path(folder) / "one.onnx"
+        for group, names in nodes_by_group.items():
             try:
-                quantize(source, target, calibration, every - names)
+                quantize_graph(source, target, quantization_images, all_nodes - names)
             except GateError:
-                continue  # this group has nothing that the quantizer knows
-            run = run_engine(kind, lambda: OpenVINOEngine(target, "int8"), pictures)  # noqa: B023
-            yield compare_stage(run, reference, pictures, Gates())
+                continue  # NNCF cannot quantize anything in this group
+            run = run_engine(group, lambda: OpenVINOEngine(target, "int8"), parity)
+            yield compare_stage(run, reference, parity, Gates())

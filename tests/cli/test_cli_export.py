@@ -21,7 +21,7 @@ def test_the_stages_and_gates_are_printed(export_cli):
     ]
     assert {row[-1] for row in table[2:]} == {"passed"}
     for words in (
-        "comparing 40 pictures",
+        "int8: comparing 40 images with 'fp32'",
         "graph, fp32: max difference <= 0.0001",
         "fp16: max difference <= 0.01",
         "int8, int8-fp16: mAP drop <= 5 points, flips <= 5%",
@@ -37,11 +37,11 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
     assert (rows["fp32"][-1], rows["fp16"][-1]) == ("passed", "FAILED")
     for words in (
-        "error: too far from the stage before: 'fp16'",
+        "error: gate failed: 'fp16'",
         "got:      'fp16': max difference",
         "expected: max difference <= 1e-09",
-        f"What was made is in {target}.failed",
-        "leave it out: --precision fp32,int8; or move the gate (--max-",
+        f"The bundle is in {target}.failed",
+        "export without it: --precision fp32,int8; or raise the limit (--max-",
     ):
         assert words in result.stderr
     assert not target.exists()

@@ -1,4 +1,4 @@
-"""Small models with random weights, and what an ONNX graph says of its tensors."""
+"""Small models with random weights, random images, and the element types of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ENCODERS = {
 
 
 class Exported:
-    """A random model of 3 labels, its graph as PyTorch computes it, and the file exported of it."""
+    """A random model of 3 labels, its engine graph in PyTorch, and the exported files."""
 
     def __init__(self, folder: Path, encoder: str, **settings: object) -> None:
         torch.manual_seed(0)
@@ -64,39 +64,39 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def export_random(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
-    """Export a random model with the given encoder and settings, each once."""
-    made: dict[str, Exported] = {}
+    """Export a random model with an encoder of `ENCODERS` and settings, each once."""
+    exports: dict[str, Exported] = {}
 
     def export(encoder: str, **settings: object) -> Exported:
         key = f"{encoder} {settings}"
-        if key not in made:
-            made[key] = Exported(tmp_path_factory.mktemp("graph"), encoder, **settings)
-        return made[key]
+        if key not in exports:
+            exports[key] = Exported(tmp_path_factory.mktemp("graph"), encoder, **settings)
+        return exports[key]
 
     return export
 
 
 @pytest.fixture(scope="session")
-def pictures() -> Callable[[int], np.ndarray]:
-    """Make random pictures, uint8 (count, 32, 32, 3), black and white squares among them."""
+def random_images() -> Callable[[int], np.ndarray]:
+    """Generate random images, uint8 (count, 32, 32, 3), with black and white squares."""
 
-    def make(count: int) -> np.ndarray:
+    def generate(count: int) -> np.ndarray:
         coarse = np.random.default_rng(count).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-        found = coarse.repeat(4, axis=1).repeat(4, axis=2)
-        found[:, :4, :4], found[:, 4:8, :4] = 0, 255
-        return found
+        images = coarse.repeat(4, axis=1).repeat(4, axis=2)
+        images[:, :4, :4], images[:, 4:8, :4] = 0, 255
+        return images
 
-    return make
+    return generate
 
 
 @pytest.fixture(scope="session")
 def element_types() -> Callable[[onnx.ModelProto], dict[str, int]]:
     """Return the element type of every tensor of a graph, by ONNX's own inference."""
 
-    def types(graph: onnx.ModelProto) -> dict[str, int]:
+    def infer_types(graph: onnx.ModelProto) -> dict[str, int]:
         inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True).graph
         tensors = [*inferred.input, *inferred.output, *inferred.value_info]
-        found = {tensor.name: tensor.type.tensor_type.elem_type for tensor in tensors}
-        return found | {tensor.name: tensor.data_type for tensor in inferred.initializer}
+        types = {tensor.name: tensor.type.tensor_type.elem_type for tensor in tensors}
+        return types | {tensor.name: tensor.data_type for tensor in inferred.initializer}
 
-    return types
+    return infer_types

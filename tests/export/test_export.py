@@ -1,4 +1,4 @@
-"""The whole export: what the bundle holds, what is recorded, and what a failed gate leaves."""
+"""The whole export: the files and records of the bundle, and what a failed gate leaves."""
 
 from __future__ import annotations
 
@@ -27,18 +27,25 @@ from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 from patchct_edge.train.checkpoint import load_model, read_state
 from patchct_edge.train.device import Normalize
 
-OPEN = Gates(1, 1, 100, 1e9)
+OPEN_GATES = Gates(1, 1, 100, 1e9)  # every stage passes
 FP32 = ExportOptions(("fp32",), checkpoint="last")
-FP16 = ExportOptions(("fp16",), checkpoint="last", gates=OPEN)
+FP16 = ExportOptions(("fp16",), checkpoint="last", gates=OPEN_GATES)
 
 
-def quiet(_):
-    pass
+class StageRecorder:
+    """A Progress that records the names and totals of the stages."""
+
+    def __init__(self):
+        self.totals = {}
+
+    def stage(self, name, total):
+        self.totals[name] = total
+        return lambda done, detail="": None
 
 
 @pytest.fixture(scope="module")
 def raw_graph(trained_run, tmp_path_factory):
-    """The graph of the last epoch's weights as PyTorch exports it, which takes seconds."""
+    """The graph of the last epoch as PyTorch exports it, which takes seconds."""
     model, state = load_model(trained_run, "last")
     path = tmp_path_factory.mktemp("raw") / "graph.onnx"
     export_graph(model, state.preprocessing, compute_prototypes(model), path)
@@ -46,8 +53,8 @@ def raw_graph(trained_run, tmp_path_factory):
 
 
 @pytest.fixture
-def graph_made(raw_graph, monkeypatch):
-    """Export the last epoch in a moment."""
+def fast_export(raw_graph, monkeypatch):
+    """Copy the graph of the last epoch in place of exporting it."""
     monkeypatch.setattr(
         export_module, "export_graph", lambda *args: shutil.copy(raw_graph, args[-1])
     )
@@ -58,7 +65,7 @@ def bundle(exported_bundle):
     return Bundle(exported_bundle)
 
 
-def test_what_the_bundle_holds(bundle):
+def test_the_bundle_holds_a_manifest_and_all_graphs(bundle):
     files = {
         path.relative_to(bundle.path).as_posix()
         for path in bundle.path.rglob("*")
@@ -69,11 +76,11 @@ def test_what_the_bundle_holds(bundle):
     assert set(bundle.manifest.files) == models
     bundle.verify()
     assert bundle.precisions() == ["fp32", "fp16", "int8"]
-    left = [path.name for path in bundle.path.parent.iterdir() if path != bundle.path]
-    assert left == []  # nothing aside, nothing failed
+    others = [path.name for path in bundle.path.parent.iterdir() if path != bundle.path]
+    assert others == []  # no temporary folder, no failed bundle
 
 
-def test_what_the_manifest_says(bundle, trained_run, squares, label_table):
+def test_the_manifest_describes_the_run(bundle, trained_run, squares, label_table):
     _, state = read_state(trained_run)
     model, _ = load_model(trained_run, "last")
     manifest = bundle.manifest
@@ -91,7 +98,7 @@ def test_what_the_manifest_says(bundle, trained_run, squares, label_table):
     )
 
 
-def test_every_stage_is_recorded(bundle):
+def test_every_stage_is_recorded_with_its_figures(bundle):
     stages = bundle.manifest.stages
     assert [(stage.name, stage.against) for stage in stages] == [
         ("graph", "model"),
@@ -124,14 +131,14 @@ def test_the_bundle_scores_as_the_checkpoint(bundle, trained_run, squares, engin
         expected = model(Normalize(state.preprocessing, "cpu")(torch.from_numpy(pixels)))
     with open_engine(
         bundle, EngineRequest(engine=engine, precision=precision, similarity=True)
-    ) as running:
-        found = running.infer(pixels)
-    np.testing.assert_allclose(found.logits, expected.logits, atol=atol)
-    np.testing.assert_allclose(found.similarity, expected.similarity[:, -1], atol=atol)
+    ) as open_bundle:
+        outputs = open_bundle.infer(pixels)
+    np.testing.assert_allclose(outputs.logits, expected.logits, atol=atol)
+    np.testing.assert_allclose(outputs.similarity, expected.similarity[:, -1], atol=atol)
 
 
-def test_exported_again_it_is_the_same_model(bundle, trained_run, tmp_path):
-    manifest = export_bundle(trained_run, tmp_path / "again.patchct", FP32, quiet)
+def test_a_second_export_has_the_same_fingerprint(bundle, trained_run, tmp_path):
+    manifest = export_bundle(trained_run, tmp_path / "again.patchct", FP32)
     assert manifest.fingerprint == bundle.manifest.fingerprint
     assert Bundle(tmp_path / "again.patchct").manifest.stages == manifest.stages
 
@@ -140,91 +147,98 @@ def test_best_and_last_are_different_models(bundle, trained_run, tmp_path):
     _, state = read_state(trained_run)
     assert state.best_epoch < state.epochs_done
     options = dataclasses.replace(FP32, checkpoint="best")
-    manifest = export_bundle(trained_run, tmp_path / "best.patchct", options, quiet)
+    manifest = export_bundle(trained_run, tmp_path / "best.patchct", options)
     assert manifest.fingerprint != bundle.manifest.fingerprint
 
 
-@pytest.mark.usefixtures("graph_made")
-def test_without_photos_the_comparison_is_on_noise(trained_run, tmp_path):
-    said = []
-    manifest = export_bundle(trained_run, tmp_path / "x.patchct", FP16, said.append)
+@pytest.mark.usefixtures("fast_export")
+def test_without_photos_stages_are_compared_on_noise(trained_run, tmp_path):
+    progress = StageRecorder()
+    manifest = export_bundle(trained_run, tmp_path / "x.patchct", FP16, progress)
     assert [stage.name for stage in manifest.stages] == ["graph", "fp32", "fp16"]
     assert {stage.images for stage in manifest.stages} == {32}
     assert {stage.map for stage in manifest.stages} == {None}
     assert manifest.quantization_data is None
     assert Bundle(tmp_path / "x.patchct").precisions() == ["fp32", "fp16"]
-    assert said[:2] == ["reading the run", "prototypes, and the reference in PyTorch"]
-    assert len(said) == 8
+    assert progress.totals == {
+        "reference in PyTorch": 32,
+        "graph": 1,
+        "graph: parity": 32,
+        "fp32": 1,
+        "fp32: parity": 32,
+        "fp16": 1,
+        "fp16: parity": 32,
+    }
 
 
-@pytest.mark.usefixtures("graph_made")
-def test_a_new_bundle_takes_the_place_of_the_old(tiny_bundle, trained_run, tmp_path):
+@pytest.mark.usefixtures("fast_export")
+def test_a_new_bundle_replaces_the_old_one(tiny_bundle, trained_run, tmp_path):
     target = tmp_path / "x.patchct"
     shutil.copytree(tiny_bundle, target)
-    manifest = export_bundle(trained_run, target, FP32, quiet)
+    manifest = export_bundle(trained_run, target, FP32)
     assert Bundle(target).manifest.fingerprint == manifest.fingerprint
     assert [path.name for path in tmp_path.iterdir()] == ["x.patchct"]
 
 
-@pytest.mark.usefixtures("graph_made")
-def test_a_failed_gate_leaves_the_old_bundle_and_what_was_made(
+@pytest.mark.usefixtures("fast_export")
+def test_a_failed_gate_keeps_the_old_bundle_and_the_failed_one(
     tiny_bundle, trained_run, squares, tmp_path
 ):
     target, failed = tmp_path / "x.patchct", tmp_path / "x.patchct.failed"
     shutil.copytree(tiny_bundle, target)
-    gates = dataclasses.replace(OPEN, max_flips=-1)
+    gates = dataclasses.replace(OPEN_GATES, max_flips=-1)
     options = dataclasses.replace(
         FP32, precisions=("int8",), photos=PhotoSources(squares), gates=gates
     )
-    with pytest.raises(StageGateError, match=r"too far.*: 'int8', 'int8-fp16'") as caught:
-        export_bundle(trained_run, target, options, quiet)
+    with pytest.raises(StageGateError, match=r"gate failed: 'int8', 'int8-fp16'") as caught:
+        export_bundle(trained_run, target, options)
     assert caught.value.exit_code == ExitCode.GATE_FAILED == 4
     assert [stage.passed for stage in caught.value.stages] == [True, True, False, False]
-    for word in ("flips <= -1%", "mAP drop", str(failed), "leave it out: --precision fp32"):
+    for word in ("flips <= -1%", "mAP drop", str(failed), "export without it: --precision fp32"):
         assert word in str(caught.value)
     before, after = (
         {path.name: path.read_bytes() for path in folder.iterdir()}
         for folder in (tiny_bundle, target)
     )
     assert after == before
-    left = Bundle(failed)
-    left.verify()
-    assert left.precisions() == ["fp32", "int8"]
-    assert [stage.name for stage in left.failed_stages("int8")] == ["int8"]
-    with open_engine(left) as engine:  # what did not pass is not taken by itself
+    failed_bundle = Bundle(failed)
+    failed_bundle.verify()
+    assert failed_bundle.precisions() == ["fp32", "int8"]
+    assert [stage.name for stage in failed_bundle.failed_stages("int8")] == ["int8"]
+    with open_engine(failed_bundle) as engine:  # a failed precision runs only on request
         assert engine.record.precision == "fp32"
 
 
-@pytest.mark.usefixtures("graph_made")
+@pytest.mark.usefixtures("fast_export")
 @pytest.mark.parametrize(
     "gates", [{"max_fp32_difference": -1}, {"max_fp16_difference": -1}], ids=["fp32", "fp16"]
 )
-def test_every_stage_before_the_failed_one_is_still_shown(trained_run, tmp_path, gates):
-    options = dataclasses.replace(FP16, gates=dataclasses.replace(OPEN, **gates))
+def test_the_error_carries_every_stage(trained_run, tmp_path, gates):
+    options = dataclasses.replace(FP16, gates=dataclasses.replace(OPEN_GATES, **gates))
     with pytest.raises(StageGateError) as caught:
-        export_bundle(trained_run, tmp_path / "x.patchct", options, quiet)
+        export_bundle(trained_run, tmp_path / "x.patchct", options)
     assert [stage.name for stage in caught.value.stages] == ["graph", "fp32", "fp16"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.patchct.failed"]
-    found = json.loads((tmp_path / "x.patchct.failed" / "manifest.json").read_text())
-    assert [stage["passed"] for stage in found["stages"]] == [
+    manifest = json.loads((tmp_path / "x.patchct.failed" / "manifest.json").read_text())
+    assert [stage["passed"] for stage in manifest["stages"]] == [
         stage.passed for stage in caught.value.stages
     ]
 
 
 @pytest.mark.parametrize("source", ["nothing", "val alone"])
-def test_int8_asks_for_photos_to_calibrate_with(trained_run, write_squares, tmp_path, source):
-    calibration = None if source == "nothing" else write_squares(tmp_path / "photos", val=8)
-    options = ExportOptions(("fp32", "int8"), PhotoSources(calibration))
+def test_int8_needs_photos_to_quantize_with(trained_run, write_squares, tmp_path, source):
+    photos = None if source == "nothing" else write_squares(tmp_path / "photos", val=8)
+    options = ExportOptions(("fp32", "int8"), PhotoSources(photos))
     with pytest.raises(UserError, match="INT8 needs photos"):
-        export_bundle(trained_run, tmp_path / "x.patchct", options, quiet)
+        export_bundle(trained_run, tmp_path / "x.patchct", options)
     assert not list(tmp_path.glob("*.patchct*"))
 
 
-@pytest.mark.usefixtures("graph_made")
-def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path):
+@pytest.mark.usefixtures("fast_export")
+def test_a_val_split_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path):
     photos = PhotoSources(write_squares(tmp_path / "photos", val=8))
     options = dataclasses.replace(FP32, photos=photos)
-    manifest = export_bundle(trained_run, tmp_path / "x.patchct", options, quiet)
+    manifest = export_bundle(trained_run, tmp_path / "x.patchct", options)
     assert [stage.images for stage in manifest.stages] == [8, 8]
     assert manifest.stages[0].map is not None
 
@@ -237,20 +251,20 @@ def test_val_alone_is_enough_to_compare_on(trained_run, write_squares, tmp_path)
         ("x.patchct", {"photos": PhotoSources(Path("nowhere"))}, "no such data ?set"),
     ],
 )
-def test_what_cannot_be_exported(trained_run, tmp_path, target, changes, message):
+def test_wrong_options_are_refused(trained_run, tmp_path, target, changes, message):
     with pytest.raises(UserError, match=message):
-        export_bundle(trained_run, tmp_path / target, dataclasses.replace(FP32, **changes), quiet)
+        export_bundle(trained_run, tmp_path / target, dataclasses.replace(FP32, **changes))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("graph_made")
-def test_fp16_that_overflows_fails_although_no_score_shows_it(trained_run, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("fast_export")
+def test_an_fp16_overflow_fails_even_if_no_score_shows_it(trained_run, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "find_overflows", lambda graph, images: ["mlp_1"])
-    with pytest.raises(StageGateError, match="too far from the stage before: 'fp16'") as caught:
-        export_bundle(trained_run, tmp_path / "x.patchct", FP16, quiet)
+    with pytest.raises(StageGateError, match="gate failed: 'fp16'") as caught:
+        export_bundle(trained_run, tmp_path / "x.patchct", FP16)
     assert "the first is mlp_1" in str(caught.value)
 
 
-def test_a_folder_that_is_no_run(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no finished epoch"):
-        export_bundle(tmp_path, tmp_path / "x.patchct", FP32, quiet)
+        export_bundle(tmp_path, tmp_path / "x.patchct", FP32)

@@ -1,4 +1,4 @@
-"""FP16 graphs: what is rounded, what is not, and how little it changes."""
+"""FP16 graphs: which values are rounded, which are not, and how little the outputs change."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def pair(request, tmp_path_factory, export_random, exported_bundle):
 
 
 @pytest.fixture(scope="module")
-def half(pair):
+def fp16_graph(pair):
     return onnx.load(pair[1])
 
 
-def test_the_head_alone_is_float32(half, element_types):
-    types, head = element_types(half), find_head_nodes(half)
-    nodes = [node for node in half.graph.node if node.name in head]
+def test_the_head_alone_is_float32(fp16_graph, element_types):
+    types, head = element_types(fp16_graph), find_head_nodes(fp16_graph)
+    nodes = [node for node in fp16_graph.graph.node if node.name in head]
     assert {"MatMul", "Gemm", "Softmax", "Gelu", "ReduceL2"} <= {node.op_type for node in nodes}
     assert "Cast" not in {node.op_type for node in nodes}
     floats = {types[name] for node in nodes for name in (*node.input, *node.output)} - {
@@ -54,22 +54,24 @@ def test_the_head_alone_is_float32(half, element_types):
     assert floats == {FLOAT}
 
 
-def test_everything_else_is_float16(half, element_types):
-    types, head = element_types(half), find_head_nodes(half)
-    outside = [node for node in half.graph.node if node.name not in head]
+def test_everything_else_is_float16(fp16_graph, element_types):
+    types, head = element_types(fp16_graph), find_head_nodes(fp16_graph)
+    outside = [node for node in fp16_graph.graph.node if node.name not in head]
     assert {"Conv", "LayerNormalization", "Softmax"} <= {node.op_type for node in outside}
     for node in outside:
         if node.op_type != "Cast":  # from uint8, and to the head's float32
             kinds = {types[name] for name in (*node.input, *node.output) if name}
             assert FLOAT not in kinds, node.name
     casts = [node for node in outside if node.op_type == "Cast"]
-    read_by_head = {name for node in half.graph.node if node.name in head for name in node.input}
+    read_by_head = {
+        name for node in fp16_graph.graph.node if node.name in head for name in node.input
+    }
     assert casts[0].input == ["image"]
     assert all(cast.output[0] in read_by_head for cast in casts[1:])
 
 
-def test_initializers_are_rounded_outside_the_head_only(half):
-    kinds = {t.name: t.data_type for t in half.graph.initializer}
+def test_initializers_are_rounded_outside_the_head_only(fp16_graph):
+    kinds = {t.name: t.data_type for t in fp16_graph.graph.initializer}
     head = [name for name in kinds if name.startswith(HEAD_VALUES)]
     assert {"model.b", "model.g", "prototypes", "model.project_image.bias"} <= set(head)
     assert {kinds[name] for name in head} == {FLOAT}
@@ -78,33 +80,33 @@ def test_initializers_are_rounded_outside_the_head_only(half):
     assert {kinds[name] for name in encoder} <= {HALF, TensorProto.INT8}
 
 
-def test_the_heads_values_are_the_very_same(pair, half):
+def test_the_values_of_the_head_are_unchanged(pair, fp16_graph):
     whole = {t.name: numpy_helper.to_array(t) for t in onnx.load(pair[0]).graph.initializer}
-    for tensor in half.graph.initializer:
+    for tensor in fp16_graph.graph.initializer:
         if tensor.name.startswith(HEAD_VALUES):
             np.testing.assert_array_equal(numpy_helper.to_array(tensor), whole[tensor.name])
 
 
-def test_input_and_outputs_stay_as_they_are(pair, half):
+def test_input_and_outputs_are_unchanged(pair, fp16_graph):
     whole = onnx.load(pair[0])
-    assert list(half.graph.input) == list(whole.graph.input)
-    assert list(half.graph.output) == list(whole.graph.output)
-    assert half.opset_import == whole.opset_import
-    assert half.graph.node[0].op_type == "Cast"
+    assert list(fp16_graph.graph.input) == list(whole.graph.input)
+    assert list(fp16_graph.graph.output) == list(whole.graph.output)
+    assert fp16_graph.opset_import == whole.opset_import
+    assert fp16_graph.graph.node[0].op_type == "Cast"
 
 
-def test_the_difference_is_small(pair, pictures):
-    found = []
+def test_the_difference_is_small(pair, random_images):
+    outputs = []
     for path in pair:
         with ONNXRuntimeEngine(path, "fp16", similarity=True) as engine:
-            found.append(engine.infer(pictures(5)))
-    for whole, half in zip(*found, strict=True):
-        assert half.dtype == np.float32
-        np.testing.assert_allclose(half, whole, atol=0.05)
-        assert np.abs(half - whole).max() > 0  # it was rounded
+            outputs.append(engine.infer(random_images(5)))
+    for exact, rounded in zip(*outputs, strict=True):
+        assert rounded.dtype == np.float32
+        np.testing.assert_allclose(rounded, exact, atol=0.05)
+        assert np.abs(rounded - exact).max() > 0
 
 
-def test_it_is_half_as_large(exported_bundle):
+def test_an_fp16_graph_is_half_as_large(exported_bundle):
     sizes = [Bundle(exported_bundle).graph_path(p).stat().st_size for p in ("fp32", "fp16")]
     weights = sum(
         t.ByteSize()
@@ -114,7 +116,7 @@ def test_it_is_half_as_large(exported_bundle):
     assert sizes[0] - sizes[1] > 0.4 * weights
 
 
-def test_what_encoder_and_head_share_is_kept_in_both_forms(tmp_path, element_types):
+def test_a_value_that_encoder_and_head_share_exists_in_both_types(tmp_path, element_types):
     """The number `shared` scales the pixels in float16 and the score in float32."""
     values = {
         "shared": np.float32(0.001234),
@@ -137,24 +139,24 @@ def test_what_encoder_and_head_share_is_kept_in_both_forms(tmp_path, element_typ
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "whole.onnx")
-    convert_to_fp16(tmp_path / "whole.onnx", tmp_path / "half.onnx")
-    half = onnx.load(tmp_path / "half.onnx")
-    types = element_types(half)
-    by_name = {node.name: node for node in half.graph.node}
+    convert_to_fp16(tmp_path / "whole.onnx", tmp_path / "fp16_graph.onnx")
+    fp16_graph = onnx.load(tmp_path / "fp16_graph.onnx")
+    types = element_types(fp16_graph)
+    by_name = {node.name: node for node in fp16_graph.graph.node}
     for node, kind in (("small", HALF), ("logits", FLOAT)):
         assert types[by_name[node].input[1]] == kind
     (exact,) = (
         numpy_helper.to_array(t)
-        for t in half.graph.initializer
+        for t in fp16_graph.graph.initializer
         if t.name == by_name["logits"].input[1]
     )
     assert exact == values["shared"]
     images = np.full((1, 2, 2, 3), 90, np.uint8)
-    with ONNXRuntimeEngine(tmp_path / "half.onnx", "fp16") as engine:
+    with ONNXRuntimeEngine(tmp_path / "fp16_graph.onnx", "fp16") as engine:
         np.testing.assert_allclose(engine.infer(images).logits, 90, rtol=2e-3)
 
 
-def test_an_overflow_is_found_although_the_engine_hides_it(tmp_path):
+def test_an_overflow_is_reported_even_if_the_engine_hides_it(tmp_path):
     """300 * 300 lies beyond FP16; ONNX Runtime on a CPU computes it in float32."""
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch"])
@@ -172,6 +174,6 @@ def test_an_overflow_is_found_although_the_engine_hides_it(tmp_path):
     assert find_overflows(tmp_path / "x.onnx", np.uint8([0, 1])) == ["huge"]
 
 
-def test_a_sound_graph_has_no_overflow(exported_bundle, pictures):
+def test_a_graph_without_overflows(exported_bundle, random_images):
     for name in ("model.fp16.onnx", "model.int8-fp16.onnx"):
-        assert find_overflows(exported_bundle / name, pictures(3)) == []
+        assert find_overflows(exported_bundle / name, random_images(3)) == []

@@ -1,4 +1,4 @@
-"""The engine's graph: its form, and that it computes what PyTorch does."""
+"""The engine's graph: its form, and that it computes the same as PyTorch."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_input_and_outputs(exported):
         assert shape(tensor) == dims
 
 
-def test_tensorrt_can_read_it(exported):
-    """uint8 goes into a Cast and nowhere else; opset and IR are those of TensorRT 10.3."""
+def test_tensorrt_can_read_the_graph(exported):
+    """Only a Cast reads the uint8 input; opset and IR are those of TensorRT 10.3."""
     nodes = exported.onnx.graph.node
     assert nodes[0].op_type == "Cast"
     assert [node.op_type for node in nodes if "image" in node.input] == ["Cast"]
@@ -69,19 +69,20 @@ def test_tensorrt_can_read_it(exported):
 
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("file", ["raw", "path"])
-def test_it_computes_what_pytorch_does(exported, pictures, count, file):
-    images = pictures(count)
+def test_the_graph_computes_the_same_as_pytorch(exported, random_images, count, file):
+    images = random_images(count)
     with torch.inference_mode():
         expected = exported.torch(torch.from_numpy(images))
-    for found, wanted in zip(run(getattr(exported, file), images), expected, strict=True):
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+    outputs = run(getattr(exported, file), images)
+    for output, expected_output in zip(outputs, expected, strict=True):
+        assert output.dtype == np.float32
+        np.testing.assert_allclose(output, expected_output.numpy(), atol=1e-5)
     assert np.ptp(expected[0].numpy()) > 1e-2
 
 
-def test_it_computes_what_training_validates(exported, pictures):
-    """Normalized pixels through the model itself, label encoder included, give the same scores."""
-    images = pictures(3)
+def test_the_graph_computes_the_scores_of_validation(exported, random_images):
+    """The model itself, label encoder included, gives the same scores for normalized pixels."""
+    images = random_images(3)
     mean, std = (
         torch.tensor(values) for values in (exported.preprocessing.mean, exported.preprocessing.std)
     )
@@ -96,8 +97,8 @@ def test_it_computes_what_training_validates(exported, pictures):
     np.testing.assert_allclose(similarity, maps, atol=1e-5)
 
 
-def test_the_prototypes_are_folded_in(exported):
-    """Nothing of the label encoder is left: neither its names nor its width of 12."""
+def test_the_prototypes_are_constants(exported):
+    """The label encoder is not in the graph: neither its names nor its width of 12."""
     initializers = exported.onnx.graph.initializer
     assert not [t.name for t in initializers if "label" in t.name]
     assert not [t.name for t in initializers if 12 in t.dims]
@@ -105,7 +106,7 @@ def test_the_prototypes_are_folded_in(exported):
 
 
 def test_the_head_begins_at_the_projection(exported):
-    """From there on nothing is left out: what ends in the outputs and what the score learned."""
+    """Every node from there to the outputs is in the head, with the learned values of the score."""
     graph, head = exported.onnx.graph, find_head_nodes(exported.onnx)
     nodes = {node.name: node for node in graph.node}
     in_head = {name for node in head for name in nodes[node].input}
@@ -120,11 +121,13 @@ def test_the_head_begins_at_the_projection(exported):
     assert {producer["logits"], producer["similarity"]} <= head
 
 
-def test_similarity_and_tau_give_the_logits(export_random, pictures):
-    """Without the CLS term the logit is g sum_n B(n|m) s_nm + b, from the outputs alone where the
-    maps are those of the last layer."""
+def test_similarity_and_tau_give_the_logits(export_random, random_images):
+    """Without the CLS term, the logit is g r_m + b, equation (7).
+
+    It can be computed from the similarity if the maps are those of the last layer.
+    """
     exported = export_random("segformer", cls_score=False)
-    logits, similarity = run(exported.path, pictures(4))
+    logits, similarity = run(exported.path, random_images(4))
     assert np.abs(similarity).max() <= 1 + 1e-6
     g, b, tau = (getattr(exported.model, name).item() for name in ("g", "b", "tau"))
     np.testing.assert_allclose(
@@ -140,9 +143,7 @@ def test_a_fixed_batch_is_refused(export_random, tmp_path):
         simplify_graph(tmp_path / "fixed.onnx", tmp_path / "simple.onnx")
 
 
-def test_an_encoder_that_does_not_export_is_the_users_to_change(
-    export_random, monkeypatch, tmp_path
-):
+def test_an_encoder_that_cannot_be_exported_is_a_user_error(export_random, monkeypatch, tmp_path):
     from patchct_edge.export import graph
 
     def refuse(*_, **__):
@@ -150,7 +151,7 @@ def test_an_encoder_that_does_not_export_is_the_users_to_change(
 
     exported = export_random("vit")
     monkeypatch.setattr(graph.torch.onnx, "export", refuse)
-    with pytest.raises(UserError, match="does not export"):
+    with pytest.raises(UserError, match="cannot be exported"):
         graph.export_graph(
             exported.model, exported.preprocessing, exported.torch.prototypes, tmp_path / "x.onnx"
         )

@@ -12,7 +12,7 @@ from patchct_edge.bootstrap import bootstrap_interval
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.parity import (
     ParityImages,
-    Run,
+    StageRun,
     compare_stage,
     run_engine,
     run_reference,
@@ -22,12 +22,12 @@ from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
 N, M = 80, 4
-OPEN = Gates(1, 1, 100, 1e9)  # passes everything
+OPEN_GATES = Gates(1, 1, 100, 1e9)  # every stage passes
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Targets by chance, a few of them ignored; the pictures themselves are not looked at."""
+def parity():
+    """Random targets, some of them ignored; the pixels are not used."""
     rng = np.random.default_rng(0)
     targets = rng.random((N, M)) < 0.4
     return ParityImages(
@@ -36,25 +36,25 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def unlabeled(pictures):
-    return ParityImages(pictures.images)
+def unlabeled(parity):
+    return ParityImages(parity.images)
 
 
 @pytest.fixture(scope="module")
-def runs(pictures):
-    """A reference and a stage that is worse: (stage, reference)."""
+def runs(parity):
+    """A stage and its better reference."""
     rng = np.random.default_rng(1)
-    logits = (rng.normal(0, 2, (N, M)) + 2 * pictures.targets).astype(np.float32)
+    logits = (rng.normal(0, 2, (N, M)) + 2 * parity.targets).astype(np.float32)
     noisy = logits + rng.normal(0, 0.7, (N, M)).astype(np.float32)
-    return Run("int8", "engine 1 int8", noisy), Run("fp32", "engine 1 fp32", logits)
+    return StageRun("int8", "engine 1 int8", noisy), StageRun("fp32", "engine 1 fp32", logits)
 
 
-def renamed(runs, name):
+def rename_stage(runs, name):
     return dataclasses.replace(runs[0], name=name), runs[1]
 
 
-def test_the_figures(runs, pictures):
-    stage = compare_stage(*runs, pictures, OPEN)
+def test_the_figures_match_numpy_and_scikit_learn(runs, parity):
+    stage = compare_stage(*runs, parity, OPEN_GATES)
     new, old = (1 / (1 + np.exp(-run.logits.astype(float))) for run in runs)
     assert (stage.name, stage.against, stage.engine) == ("int8", "fp32", "engine 1 int8")
     assert stage.images == N
@@ -64,7 +64,7 @@ def test_the_figures(runs, pictures):
         [
             average_precision_score(truth[counted], run.logits[counted, m])
             for m, (truth, counted) in enumerate(
-                zip(pictures.targets.T, ~pictures.ignored.T, strict=True)
+                zip(parity.targets.T, ~parity.ignored.T, strict=True)
             )
         ]
         for run in runs
@@ -76,16 +76,16 @@ def test_the_figures(runs, pictures):
 
 
 def test_flips_are_lost_and_added_tags_per_tag_of_the_reference(unlabeled):
-    """Of three tags one is lost and another label is added: 2 / 3. A score of 0.5 is a tag."""
+    """One of three tags is lost and one is added: 2 / 3. A score of 0.5 is a tag."""
     reference = np.array([[3, 0, -1, -1], [-2, 2, -0.1, -3]], np.float32)
     stage = np.array([[4, -0.1, -1, -2], [-1, 1, 0, -9]], np.float32)
-    found = compare_stage(Run("int8", "", stage), Run("fp32", "", reference), unlabeled, OPEN)
-    assert found.flips == pytest.approx(2 / 3)
+    runs = StageRun("int8", "", stage), StageRun("fp32", "", reference)
+    assert compare_stage(*runs, unlabeled, OPEN_GATES).flips == pytest.approx(2 / 3)
 
 
-def test_the_interval_is_the_bootstrap_of_the_map(runs, pictures):
-    stage = compare_stage(*runs, pictures, OPEN)
-    logits, targets, ignored = runs[0].logits, pictures.targets, pictures.ignored
+def test_the_interval_is_the_bootstrap_of_the_map(runs, parity):
+    stage = compare_stage(*runs, parity, OPEN_GATES)
+    logits, targets, ignored = runs[0].logits, parity.targets, parity.ignored
     expected = bootstrap_interval(
         lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]), N
     )
@@ -105,23 +105,23 @@ GATES = [
 
 
 @pytest.mark.parametrize(("name", "gate", "figure", "unit"), GATES)
-def test_a_gate_passes_at_its_limit_and_fails_beyond(runs, pictures, name, gate, figure, unit):
-    stage_run, reference = renamed(runs, name)
-    found = unit * getattr(compare_stage(stage_run, reference, pictures, OPEN), figure)
-    assert found > 0
-    for limit, passes in ((found, True), (np.nextafter(found, 0), False), (-1, False)):
-        gates = dataclasses.replace(OPEN, **{gate: limit})
-        stage = compare_stage(stage_run, reference, pictures, gates)
+def test_a_gate_passes_at_its_limit_and_fails_beyond(runs, parity, name, gate, figure, unit):
+    stage_run, reference = rename_stage(runs, name)
+    value = unit * getattr(compare_stage(stage_run, reference, parity, OPEN_GATES), figure)
+    assert value > 0
+    for limit, passes in ((value, True), (np.nextafter(value, 0), False), (-1, False)):
+        gates = dataclasses.replace(OPEN_GATES, **{gate: limit})
+        stage = compare_stage(stage_run, reference, parity, gates)
         assert stage.passed == passes
         assert stage.gate
 
 
 @pytest.mark.parametrize("name", ["graph", "fp32", "fp16", "int8", "int8-fp16"])
-def test_no_other_gate_is_asked(runs, pictures, name):
+def test_the_gates_of_other_stages_do_not_count(runs, parity, name):
     own = {gate for stage, gate, *_ in GATES if stage == name}
     fields = [field.name for field in dataclasses.fields(Gates)]
-    others = dataclasses.replace(OPEN, **{gate: -1 for gate in fields if gate not in own})
-    assert compare_stage(*renamed(runs, name), pictures, others).passed
+    others = dataclasses.replace(OPEN_GATES, **{gate: -1 for gate in fields if gate not in own})
+    assert compare_stage(*rename_stage(runs, name), parity, others).passed
 
 
 @pytest.mark.parametrize(
@@ -132,26 +132,28 @@ def test_no_other_gate_is_asked(runs, pictures, name):
         ("int8", "mAP drop <= 0.5 points, flips <= 3%"),
     ],
 )
-def test_the_gates_in_words(runs, pictures, name, words):
-    assert compare_stage(*renamed(runs, name), pictures, Gates()).gate == words
+def test_a_stage_names_its_gate(runs, parity, name, words):
+    assert compare_stage(*rename_stage(runs, name), parity, Gates()).gate == words
 
 
-def test_a_better_stage_passes_whatever_the_drop(runs, pictures):
+def test_a_better_stage_passes_any_limit_of_the_drop(runs, parity):
     reference, better = runs
     better = dataclasses.replace(better, name="int8")
-    stage = compare_stage(better, reference, pictures, dataclasses.replace(OPEN, max_map_drop=0))
+    stage = compare_stage(
+        better, reference, parity, dataclasses.replace(OPEN_GATES, max_map_drop=0)
+    )
     assert stage.map_drop < 0
     assert stage.passed
 
 
-def without_positives(pictures):
-    return dataclasses.replace(pictures, targets=pictures.targets & False)
+def remove_positives(parity):
+    return dataclasses.replace(parity, targets=parity.targets & False)
 
 
-@pytest.mark.parametrize("change", [lambda p: ParityImages(p.images), without_positives])
-def test_without_labels_there_is_no_map_and_its_drop_is_not_asked(runs, pictures, change):
-    strict = dataclasses.replace(OPEN, max_map_drop=-1)
-    stage = compare_stage(*runs, change(pictures), strict)
+@pytest.mark.parametrize("change", [lambda p: ParityImages(p.images), remove_positives])
+def test_without_labels_there_is_no_map_and_no_gate_for_it(runs, parity, change):
+    strict = dataclasses.replace(OPEN_GATES, max_map_drop=-1)
+    stage = compare_stage(*runs, change(parity), strict)
     assert stage.passed
     assert (stage.map, stage.map_low, stage.map_high, stage.map_drop) == (None,) * 4
     assert "mAP" not in stage.gate
@@ -159,17 +161,17 @@ def test_without_labels_there_is_no_map_and_its_drop_is_not_asked(runs, pictures
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_no_numbers_fail_every_gate(runs, pictures, name, broken):
-    """What overflows in FP16 is a failed gate with figures, and no crash."""
+def test_nan_and_infinite_scores_fail_every_gate(runs, parity, name, broken):
+    """An FP16 overflow is a failed gate with figures, not a crash."""
     logits = runs[0].logits.copy()
     logits[3, 1] = broken
-    stage = compare_stage(Run(name, "", logits), runs[1], pictures, OPEN)
+    stage = compare_stage(StageRun(name, "", logits), runs[1], parity, OPEN_GATES)
     assert not stage.passed
     assert np.isfinite([stage.max_difference, stage.mean_difference, stage.flips]).all()
     assert (stage.map, stage.map_drop) == (None, None)
 
 
-def test_an_engine_runs_all_pictures_in_order():
+def test_an_engine_runs_all_images_in_order():
     images = np.random.default_rng(0).integers(0, 256, (21, 4, 4, 3), dtype=np.uint8)
     run = run_engine("int8", lambda: FakeEngine(8, 3, 4), ParityImages(images))
     expected = images.mean(axis=(1, 2)) / 255 * 8 - 4

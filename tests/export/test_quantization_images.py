@@ -1,4 +1,4 @@
-"""The pictures of an export: what calibrates, what judges, and that they do not mix."""
+"""The images of an export: which quantize, which compare, and that they do not mix."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from patchct_edge.errors import UserError
 from patchct_edge.export import quantization_images
 from patchct_edge.export.quantization_images import PhotoSources, read_export_images
 
-RECIPE = Preprocessing(8)
+PREPROCESSING = Preprocessing(8)
 LABELS = ("even", "odd")
 
 
 @pytest.fixture
 def source(tmp_path):
-    """Write a CSV whose n-th picture is of the gray n, with `splits` as (split, count)."""
+    """Write a CSV whose n-th image is filled with the gray n; `splits` are (split, count)."""
 
     def write(*splits):
         lines, n = ["image,labels,split"], 0
@@ -33,148 +33,167 @@ def source(tmp_path):
     return write
 
 
-def grays(pixels):
-    """Return which pictures these are; all pixels of each are one number."""
+def image_numbers(pixels):
+    """Return the numbers of the images, which all of their pixels hold."""
     assert pixels.dtype == np.uint8
     assert pixels.shape[1:] == (8, 8, 3)
     assert (pixels == pixels[:, :1, :1, :1]).all()
     return pixels[:, 0, 0, 0].tolist()
 
 
-def read(source, split=None, comparison=None):
-    return read_export_images(PhotoSources(source, comparison, split), LABELS, RECIPE)
+def read(source, split=None, parity=None):
+    return read_export_images(PhotoSources(source, parity, split), LABELS, PREPROCESSING)
 
 
-def test_train_calibrates_and_val_judges(source):
-    found = read(source(("train", 30), ("val", 20), ("test", 10)))
-    assert grays(found.calibration) == list(range(30))
-    shown = grays(found.parity.images)
-    assert shown == list(range(30, 50))
-    odd = np.array(shown) % 2 == 1
-    np.testing.assert_array_equal(found.parity.targets, np.stack([~odd, odd], 1))
-    assert not found.parity.ignored.any()
+def test_train_quantizes_and_val_compares(source):
+    export_images = read(source(("train", 30), ("val", 20), ("test", 10)))
+    assert image_numbers(export_images.quantization) == list(range(30))
+    numbers = image_numbers(export_images.parity.images)
+    assert numbers == list(range(30, 50))
+    odd = np.array(numbers) % 2 == 1
+    np.testing.assert_array_equal(export_images.parity.targets, np.stack([~odd, odd], 1))
+    assert not export_images.parity.ignored.any()
 
 
-def test_another_split_judges_where_asked(source):
+def test_another_split_compares_on_request(source):
     path = source(("train", 30), ("val", 20), ("test", 10))
-    found = read(path, "test")
-    assert grays(found.calibration) == list(range(30))
-    assert grays(found.parity.images) == list(range(50, 60))
+    export_images = read(path, "test")
+    assert image_numbers(export_images.quantization) == list(range(30))
+    assert image_numbers(export_images.parity.images) == list(range(50, 60))
     with pytest.raises(UserError, match="no split of that name"):
         read(path, "tset")
 
 
 @pytest.mark.parametrize(
-    ("splits", "split", "judges"),
+    ("splits", "split", "compares"),
     [
         ([("val", 40)], None, range(40)),
         ([("val", 40), ("test", 20)], None, range(40)),
         ([("val", 40), ("test", 20)], "test", range(40, 60)),
     ],
 )
-def test_without_a_train_split_nothing_calibrates(source, splits, split, judges):
-    """The val split is for judging alone, even where there is nothing else."""
-    found = read(source(*splits), split)
-    assert found.calibration is None
-    assert grays(found.parity.images) == list(judges)
+def test_without_a_train_split_nothing_quantizes(source, splits, split, compares):
+    """The val split only compares, even if there is nothing else."""
+    export_images = read(source(*splits), split)
+    assert export_images.quantization is None
+    assert image_numbers(export_images.parity.images) == list(compares)
 
 
 @pytest.mark.parametrize("splits", [[("", 50)], [("train", 50)], [("train", 50), ("test", 20)]])
-def test_what_has_no_val_split_is_divided_as_in_training(source, splits):
-    """What `patchct train` holds out judges; what it trains on calibrates."""
+def test_a_dataset_without_val_split_is_divided_as_in_training(source, splits):
+    """The images that `patchct train` holds out compare; those it trains on quantize."""
     path = source(*splits)
     trained, held_out = split_off_validation(
         read_dataset(path, split="train" if splits[0][0] else "all")
     )
-    found = read(path)
-    calibrates, judges = grays(found.calibration), grays(found.parity.images)
-    assert calibrates == [int(p.stem) for p in trained.paths]
-    assert judges == [int(p.stem) for p in held_out.paths]
-    odd = np.array(judges) % 2 == 1
-    np.testing.assert_array_equal(found.parity.targets[:, 1], odd)
+    export_images = read(path)
+    quantizes, compares = (
+        image_numbers(export_images.quantization),
+        image_numbers(export_images.parity.images),
+    )
+    assert quantizes == [int(p.stem) for p in trained.paths]
+    assert compares == [int(p.stem) for p in held_out.paths]
+    odd = np.array(compares) % 2 == 1
+    np.testing.assert_array_equal(export_images.parity.targets[:, 1], odd)
 
 
-def test_a_test_split_never_calibrates(source):
+def test_a_test_split_never_quantizes(source):
     path = source(("test", 20))
     with pytest.raises(UserError, match="no split of that name"):
         read(path)
-    found = read(path, "test")
-    assert (found.calibration, len(found.parity.images)) == (None, 20)
+    export_images = read(path, "test")
+    assert (export_images.quantization, len(export_images.parity.images)) == (None, 20)
 
 
 @pytest.mark.parametrize(
     "splits", [[("", 20)], [("train", 20), ("val", 9)], [("val", 9)], "folder"]
 )
-def test_another_data_set_judges(source, tmp_path, splits):
+def test_another_dataset_compares(source, tmp_path, splits):
     other = source(("val", 6)).rename(tmp_path / "other.csv")
     path = source(*([("", 20)] if splits == "folder" else splits))
     if splits == "folder":
         path.unlink()
         path = tmp_path
-    found = read(path, comparison=other)
-    assert grays(found.parity.images) == list(range(6))
-    assert found.parity.targets is not None
-    calibrates = None if found.calibration is None else grays(found.calibration)
-    assert calibrates == (None if splits == [("val", 9)] else list(range(20)))
+    export_images = read(path, parity=other)
+    assert image_numbers(export_images.parity.images) == list(range(6))
+    assert export_images.parity.targets is not None
+    quantizes = (
+        None if export_images.quantization is None else image_numbers(export_images.quantization)
+    )
+    assert quantizes == (None if splits == [("val", 9)] else list(range(20)))
 
 
-def test_a_split_that_is_asked_for_is_never_left_aside(source):
+def test_a_requested_split_is_always_used(source):
     path = source(("train", 40), ("test", 20))
-    found = read(path, "test")
-    assert grays(found.calibration) == list(range(40))
-    assert grays(found.parity.images) == list(range(40, 60))
+    export_images = read(path, "test")
+    assert image_numbers(export_images.quantization) == list(range(40))
+    assert image_numbers(export_images.parity.images) == list(range(40, 60))
 
 
 def test_a_plain_folder_is_divided_and_has_no_labels(source, tmp_path):
     source(("", 40)).unlink()
-    found = read(tmp_path)
-    calibrates, judges = grays(found.calibration), grays(found.parity.images)
-    assert sorted(calibrates + judges) == list(range(40))
-    assert len(calibrates) == 20
-    assert (found.parity.targets, found.parity.ignored, found.fingerprint) == (None, None, None)
+    export_images = read(tmp_path)
+    quantizes, compares = (
+        image_numbers(export_images.quantization),
+        image_numbers(export_images.parity.images),
+    )
+    assert sorted(quantizes + compares) == list(range(40))
+    assert len(quantizes) == 20
+    assert (
+        export_images.parity.targets,
+        export_images.parity.ignored,
+        export_images.fingerprint,
+    ) == (None, None, None)
 
 
 def test_a_tiny_folder_serves_both_purposes(source, tmp_path):
     source(("", 31)).unlink()
-    found = read(tmp_path)
-    assert sorted(grays(found.calibration)) == list(range(31))
-    assert grays(found.parity.images) == grays(found.calibration)
+    export_images = read(tmp_path)
+    assert sorted(image_numbers(export_images.quantization)) == list(range(31))
+    assert image_numbers(export_images.parity.images) == image_numbers(export_images.quantization)
 
 
-def test_large_sets_are_drawn_from(source, monkeypatch):
-    monkeypatch.setattr(quantization_images, "CALIBRATION_IMAGES", 7)
-    monkeypatch.setattr(quantization_images, "PARITY_IMAGES", 5)
-    found = read(source(("train", 30), ("val", 20)))
-    calibrates, judges = grays(found.calibration), grays(found.parity.images)
-    assert (len(calibrates), len(judges)) == (7, 5)
-    assert max(calibrates) < 30 <= min(judges)
-    assert calibrates != list(range(7))
+def test_large_datasets_are_sampled(source, monkeypatch):
+    monkeypatch.setattr(quantization_images, "MAX_QUANTIZATION_IMAGES", 7)
+    monkeypatch.setattr(quantization_images, "MAX_PARITY_IMAGES", 5)
+    export_images = read(source(("train", 30), ("val", 20)))
+    quantizes, compares = (
+        image_numbers(export_images.quantization),
+        image_numbers(export_images.parity.images),
+    )
+    assert (len(quantizes), len(compares)) == (7, 5)
+    assert max(quantizes) < 30 <= min(compares)
+    assert quantizes != list(range(7))
 
 
-def test_without_a_source_the_pictures_are_noise():
-    found = read(None)
-    assert (found.calibration, found.fingerprint, found.parity.targets) == (None, None, None)
-    noise = found.parity.images
+def test_without_a_source_the_images_are_noise():
+    export_images = read(None)
+    assert (
+        export_images.quantization,
+        export_images.fingerprint,
+        export_images.parity.targets,
+    ) == (None, None, None)
+    noise = export_images.parity.images
     assert (noise.dtype, noise.shape) == (np.uint8, (32, 8, 8, 3))
     assert noise.std() > 30
     np.testing.assert_array_equal(noise, read(None).parity.images)
 
 
-def test_the_record_of_the_data_is_its_fingerprint(source):
+def test_the_fingerprint_is_that_of_the_dataset(source):
     path = source(("train", 30), ("val", 20))
     assert read(path).fingerprint == read_dataset(path).fingerprint()
     assert read(path, "train").fingerprint == read(path).fingerprint
 
 
-def test_pictures_are_prepared_as_the_recipe_says(source, tmp_path):
+def test_images_are_preprocessed(source, tmp_path):
     source(("", 4))
     (tmp_path / "labels.csv").unlink()
-    found = read_export_images(PhotoSources(tmp_path), LABELS, Preprocessing(5))
-    assert found.calibration.shape == (4, 5, 5, 3)
+    export_images = read_export_images(PhotoSources(tmp_path), LABELS, Preprocessing(5))
+    assert export_images.quantization.shape == (4, 5, 5, 3)
 
 
 @pytest.mark.parametrize("folder", [True, False])
-def test_a_photo_that_cannot_be_read_is_named(source, tmp_path, folder):
+def test_an_unreadable_photo_is_named(source, tmp_path, folder):
     path = source(("train", 20), ("val", 20))
     (tmp_path / "007.png").write_bytes(b"no picture")
     if folder:
@@ -184,6 +203,6 @@ def test_a_photo_that_cannot_be_read_is_named(source, tmp_path, folder):
         read(path)
 
 
-def test_a_folder_without_photos_is_an_error(tmp_path):
+def test_a_folder_without_photos_is_refused(tmp_path):
     with pytest.raises(UserError, match="no images found"):
         read(tmp_path)
