@@ -1,4 +1,4 @@
-"""Which module may import which library, and what runs where only the device's libraries are."""
+"""Which file may import which library, and what runs with the libraries of a device alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = (
     "doctor",
 )
 DEVICE_ROOMS = ("runtime/", "evaluation/", "explain/", "profiling/", "report/", "cli/")
-WORKSHOP = (
+ABSENT_ON_DEVICE = (
     "torch",
     "transformers",
     "safetensors",
@@ -114,7 +114,7 @@ def test_no_module_that_windows_lacks_is_imported_at_the_top():
     assert importers == {}
 
 
-def test_no_module_starts_a_gpu_context_by_being_imported():
+def test_no_import_starts_a_gpu_context():
     assert [name for name, path in FILES.items() if "pycuda.autoinit" in path.read_text()] == []
 
 
@@ -142,8 +142,8 @@ codes = {}
 def run(*words):
     try:
         app(list(words))
-    except SystemExit as end:
-        codes[" ".join(words)] = end.code
+    except SystemExit as exit:
+        codes[" ".join(words)] = exit.code
 
 run("--help")
 for command in app.registered_commands:
@@ -165,36 +165,39 @@ print("\\n" + json.dumps([codes, modules]))
 
 @pytest.fixture(scope="module", params=[(), ("openvino",)], ids=["device", "no openvino"])
 def device(request, tiny_bundle, tmp_path_factory):
-    """Run everything in a process without the workshop's libraries: exit codes, modules, rows."""
+    """Run everything in a process without the libraries that a device lacks.
+
+    Returns the exit codes by command, the imported modules, the rows of tags, and the folder.
+    """
     folder = tmp_path_factory.mktemp("device")
     images.save(np.full((9, 9, 3), (250, 130, 20), np.uint8), folder / "photo.png")
-    words = [
-        [*WORKSHOP, *request.param],
+    arguments = [
+        [*ABSENT_ON_DEVICE, *request.param],
         str(tiny_bundle),
         str(folder / "photo.png"),
         str(folder / "tags.jsonl"),
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(words)],
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(arguments)],
         capture_output=True,
         text=True,
         check=False,
         cwd=folder,
     )
-    assert done.returncode == 0, done.stderr
-    codes, modules = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    codes, modules = json.loads(process.stdout.splitlines()[-1])
     lines = (folder / "tags.jsonl").read_text(encoding="utf-8").splitlines()
     return codes, modules, [json.loads(line) for line in lines], folder
 
 
-def test_every_command_runs_without_the_workshop(device):
+def test_every_command_runs_on_a_device(device):
     codes, *_ = device
     assert set(codes.values()) == {0}
     assert {f"{command} --help" for command in COMMANDS} <= set(codes)
     assert len(codes) == len([name for name in codes if name.endswith("--help")]) + 4
 
 
-def test_every_module_of_the_device_imports_without_the_workshop(device):
+def test_every_module_for_a_device_imports_there(device):
     _, modules, *_ = device
     expected = {
         "patchct_edge." + name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -205,7 +208,7 @@ def test_every_module_of_the_device_imports_without_the_workshop(device):
     assert expected - packages == set(modules)
 
 
-def test_an_image_is_tagged_without_the_workshop(device):
+def test_an_image_is_tagged_on_a_device(device):
     *_, rows, folder = device
     header, row = rows
     assert (header["patchct"], header["precision"]) == (patchct_edge.__version__, "fp32")
