@@ -256,7 +256,7 @@ def write_coco() -> Callable[[Path, Path], Path]:
 
 @pytest.fixture(scope="session")
 def squares(write_squares: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CSV of a data set with 96 pictures to train on and 40 to judge by."""
+    """The CSV of a dataset with 96 pictures to train on and 40 to judge by."""
     return write_squares(tmp_path_factory.mktemp("photos"), train=96, val=40)
 
 

@@ -234,7 +234,7 @@ def annotations() -> list[bytes]:
 
 
 def read_set(name: str) -> Callable[[bytes, Path], None]:
-    """Return what reads the damaged text as the file `name` of a data set."""
+    """Return what reads the damaged text as the file `name` of a dataset."""
 
     def read(data: bytes, folder: Path) -> None:
         for picture in ("a.jpg", "b.jpg", "JPEGImages/a.jpg"):

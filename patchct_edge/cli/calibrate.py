@@ -47,7 +47,7 @@ def calibrate(
     threshold_objective = Objective.parse(objective)
     bundle = Bundle(bundle_path)
     dataset = options.read_dataset(
-        data_path, prefer="val", split=split, labels=bundle.labels, images=images
+        data_path, default_split="val", split=split, labels=bundle.labels, images=images
     )
     with console.progress() as progress:
         result = calibrate_bundle(

@@ -152,7 +152,7 @@ def _tag(bundle_path: Path, data_path: Path, target: Path) -> Accuracy:
     from patchct_edge.runtime.tagging.writers import open_writer
 
     with Tagger.open(bundle_path, precision="int8") as tagger:
-        scenes = options.read_dataset(data_path, prefer="val", labels=tagger.bundle.labels)
+        scenes = options.read_dataset(data_path, default_split="val", labels=tagger.bundle.labels)
         with open_writer(target, "jsonl") as writer:
             for row in tagger.tag_files(scenes.paths):
                 writer.write(row)
@@ -168,7 +168,7 @@ def _draw_maps(bundle_path: Path, data_path: Path, target: Path) -> None:
     from patchct_edge.runtime.engines.select import EngineRequest, open_engine
 
     bundle = Bundle(bundle_path)
-    scenes = options.read_dataset(data_path, prefer="val", labels=bundle.labels)
+    scenes = options.read_dataset(data_path, default_split="val", labels=bundle.labels)
     # With several labels in a scene one sees that each map marks its own digit.
     samples = sorted(scenes.samples, key=lambda sample: -len(sample.labels))[:MAP_SCENES]
     request = EngineRequest(precision="int8", similarity=True, latency=True)

@@ -44,7 +44,7 @@ def evaluate(
 
     bundle = Bundle(bundle_path)
     dataset = options.read_dataset(
-        data_path, prefer="val", split=split, labels=bundle.labels, images=images
+        data_path, default_split="val", split=split, labels=bundle.labels, images=images
     )
     with console.progress() as progress:
         evaluation = evaluate_bundle(

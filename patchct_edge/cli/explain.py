@@ -78,7 +78,7 @@ def explain(
         None
         if prototypes is None
         else options.read_dataset(
-            prototypes, prefer="val", split=split, labels=bundle.labels, images=images
+            prototypes, default_split="val", split=split, labels=bundle.labels, images=images
         )
     )
     request = EngineRequest(

@@ -76,7 +76,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def read_dataset(
     path: Path,
     *,
-    prefer: str,
+    default_split: str,
     split: str | None = None,
     labels: Sequence[str] | None = None,
     prompts: Mapping[str, str] | None = None,
@@ -85,7 +85,9 @@ def read_dataset(
     """Read a dataset and log its warnings; see `patchct_edge.datasets.read_dataset`."""
     from patchct_edge import datasets
 
-    dataset = datasets.read_dataset(path, split=split, labels=labels, images=images, prefer=prefer)
+    dataset = datasets.read_dataset(
+        path, split=split, labels=labels, images=images, default_split=default_split
+    )
     for warning in dataset.warnings:
         logger.warning(warning)
     return dataclasses.replace(dataset, warnings=(), prompts=dict(prompts or {}))

@@ -1,4 +1,4 @@
-"""Labelled pictures from a CSV, a COCO JSON or a VOC folder: paths and labels, no pixels."""
+"""Labeled photos from a CSV, a COCO JSON or a VOC folder: paths and labels, no pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CSV of a data set: `image,labels`, with `split` and `difficult` where there are any."""
+"""Datasets as a CSV with the columns `image,labels` and, optionally, `split` and `difficult`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchct_edge.datasets.dataset import Dataset, Sample
-from patchct_edge.datasets.files import csv_records, file_problem
+from patchct_edge.datasets.files import describe_file_problem, read_csv_records
 from patchct_edge.errors import Fault, FaultsError
 
-REQUIRED = ("image", "labels")
-COLUMNS = (*REQUIRED, "split", "difficult")
+REQUIRED_COLUMNS = ("image", "labels")
+COLUMNS = (*REQUIRED_COLUMNS, "split", "difficult")
 
 
 def read_csv(path: Path) -> Dataset:
-    """Read a CSV whole; its label set is every label, sorted.
+    """Read all of a CSV; its label set is every label, sorted.
 
     Raises:
         FaultsError: the file cannot be read, or its columns, its rows or its image files are
             faulty; every fault is listed.
     """
-    what = f"cannot read the data set {path}"
+    problem = f"cannot read the dataset {path}"
     faults: list[Fault] = []
-    header, records = csv_records(path, what, REQUIRED, COLUMNS, faults)
+    header, records = read_csv_records(path, problem, REQUIRED_COLUMNS, COLUMNS, faults)
 
     samples: list[Sample] = []
     rows: dict[Path, int] = {}
@@ -34,35 +34,35 @@ def read_csv(path: Path) -> Dataset:
         fields = dict(zip(header, cells, strict=True))
         sample = Sample(
             path=path.parent / fields["image"],
-            labels=_labels(fields["labels"]),
-            difficult=_labels(fields.get("difficult", "")),
+            labels=_split_labels(fields["labels"]),
+            difficult=_split_labels(fields.get("difficult", "")),
             split=fields.get("split", "").strip() or None,
             row=row,
         )
-        messages = list(_sample_faults(sample, fields["image"]))
+        messages = list(_find_faults(sample, fields["image"]))
         if rows.setdefault(sample.path, row) != row:
             messages.append(f"image '{fields['image']}' is already in row {rows[sample.path]}")
         faults += [Fault(str(path), row, message) for message in messages]
         samples.append(sample)
     if faults:
-        raise FaultsError(what, faults)
+        raise FaultsError(problem, faults)
     return Dataset(tuple(samples), tuple(sorted({label for s in samples for label in s.labels})))
 
 
-def _labels(cell: str) -> tuple[str, ...]:
-    """Return the labels of `a|b`, in order, each once."""
+def _split_labels(cell: str) -> tuple[str, ...]:
+    """Return the labels of a cell such as `a|b`, in order, without repetition."""
     if not cell.strip():
         return ()
     return tuple(dict.fromkeys(label.strip() for label in cell.split("|")))
 
 
-def _sample_faults(sample: Sample, image: str) -> Iterator[str]:
+def _find_faults(sample: Sample, image: str) -> Iterator[str]:
     if not image.strip():
-        yield "no image is named"
-    elif problem := file_problem(sample.path):
+        yield "the image has no name"
+    elif problem := describe_file_problem(sample.path):
         yield f"{problem}: '{image}'"
     if "" in sample.labels + sample.difficult:
-        yield "an empty label beside a '|'"
+        yield "an empty label next to a '|'"
     for label in sample.difficult:
         if label and label not in sample.labels:
             yield f"difficult label '{label}' is not among the labels of the image"

@@ -1,4 +1,4 @@
-"""What every reader returns: samples and the set that holds them."""
+"""Samples and the dataset that holds them: what every reader returns."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from patchct_edge.arrays import Bools
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a data set.
+    """One photo of a dataset.
 
-    `labels` holds every label of the image, the difficult ones included; `difficult` is the subset
-    that is present only as difficult objects (masked in the loss, left out of that label's AP).
-    `split` is None where the data set names no split. `row` is where the sample stands in its file.
+    Args:
+        labels: every label of the photo, the difficult ones included.
+        difficult: the labels that are present only as difficult objects: masked in the loss and
+            left out of that label's average precision.
+        split: None if the dataset names no split.
+        row: line of its file, None if the file has no rows.
     """
 
     path: Path
@@ -30,10 +33,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples with their label set, in file order.
+    """Samples in file order, with their label set.
 
-    `label_set` is the order of every (B, M) array made from this set. `prompts` holds the texts of
-    the labels that have one of their own. `warnings` are for a person, one sentence each.
+    Args:
+        label_set: the M labels, in the order of every (B, M) array made from this dataset.
+        prompts: texts by label, for the labels that do not use the default prompt.
+        warnings: what a person should know, one sentence each.
     """
 
     samples: tuple[Sample, ...]
@@ -49,12 +54,13 @@ class Dataset:
         return [sample.path for sample in self.samples]
 
     def has_split(self, split: str) -> bool:
+        """Return whether a sample belongs to a split of that name."""
         return any(sample.split == split for sample in self.samples)
 
     def targets(self) -> tuple[Bools, Bools]:
         """Return (targets, ignored), both bool (images, M); ignored marks difficult labels.
 
-        A label outside the label set has no column and is left out.
+        A label outside the label set has no column.
         """
         column = {label: m for m, label in enumerate(self.label_set)}
         targets = np.zeros((len(self.samples), len(self.label_set)), bool)
@@ -65,7 +71,7 @@ class Dataset:
         return targets, ignored
 
     def fingerprint(self) -> str:
-        """Return a sha256 over names, sizes and labels, the same wherever the folder lies."""
+        """Return a sha256 over file names, sizes and labels, independent of the folder."""
         digest = hashlib.sha256()
         for s in self.samples:
             line: Sequence[object] = (s.path.name, s.path.stat().st_size, s.labels, s.difficult)

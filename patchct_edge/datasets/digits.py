@@ -1,7 +1,7 @@
-"""A data set of real handwriting with no download: scenes composed of scikit-learn's digits.
+"""A dataset of real handwriting without a download: scenes composed of scikit-learn's digits.
 
 A scene shows a few of the 1,797 handwritten digits of `load_digits()`, 8 x 8 pixels each, enlarged
-and inked on lightly cluttered paper. Its labels are the digits in words.
+and drawn on lightly cluttered paper. Its labels are the digits in words.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from patchct_edge.arrays import RGB, Float32s, Float64s
 from patchct_edge.errors import MissingLibraryError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SMALLEST_SCENE = 48  # px: the largest digit, turned and stretched, still fits
-SIDES = (18, 28)  # px that the 8 pixels of a digit become
-PAD = 2  # blank pixels around a digit, so that its ink fades to paper at its edge
-OVERLAP = 0.15  # the largest share of the smaller of two boxes that both cover
-TRIES = 50  # places that are tried for a digit before it is left out
-MARKS = 6  # the most strokes and blobs on a sheet of paper
-JITTER = {"train": 1.0, "val": 0.5}  # training widens the handwriting that it has
+MIN_SCENE_SIDE_PX = 48  # in which the largest digit, rotated and stretched, fits
+DIGIT_SIDES_PX = (18, 28)  # what the 8 pixels of a digit become
+PADDING_PX = 2  # blank pixels around a digit, so that its ink fades to paper at the edge
+MAX_OVERLAP = 0.15  # of two boxes, as a fraction of the smaller one
+MAX_PLACE_ATTEMPTS = 50  # after which a digit is left out
+MAX_MARKS = 6  # strokes and blobs on a sheet of paper
+JITTER = {"train": 1.0, "val": 0.5}  # training varies its handwriting more
 
 
 class Handwriting(NamedTuple):
-    """Digits to compose scenes of: how inked each pixel is, 0..1 (n, 12, 12), and 0..9 (n,)."""
+    """Digits to compose scenes of: ink of each pixel, 0..1 (n, 12, 12), and classes 0..9 (n,)."""
 
     digits: Float32s
     classes: npt.NDArray[np.int64]
@@ -62,35 +62,36 @@ def make_scenes(
     digits: tuple[int, int] = (1, 3),
     singles: float = 1 / 3,
 ) -> Path:
-    """Write scenes with their labels, boxes and prompts to `folder`; return the CSV of the labels.
+    """Write scenes with their labels, boxes and prompts to `folder`; return the path of the labels.
 
     The files are `labels.csv`, `boxes.csv` (in fractions of the scene), `labels.txt` (a prompt for
     each label) and `images/*.png`; the same arguments write the same bytes. Scenes of the split
-    `val` are made of handwriting that no scene of `train` shows, whatever the seed.
+    `val` show handwriting that no scene of `train` shows, whatever the seed.
 
     Args:
-        train, val: how many scenes of each split.
+        train, val: number of scenes of each split.
         size: width and height of a scene in pixels, at least 48.
-        digits: the fewest and the most digits in a scene; one that finds no room is left out.
-        singles: the share of train scenes with exactly one digit.
+        digits: lowest and highest number of digits in a scene; one without room is left out.
+        singles: fraction of train scenes with exactly one digit.
 
     Raises:
         MissingLibraryError: scikit-learn is not installed.
+        ValueError: the scene is too small, or the numbers of digits are impossible.
     """
-    if size < SMALLEST_SCENE or not 1 <= digits[0] <= digits[1]:
+    if size < MIN_SCENE_SIDE_PX or not 1 <= digits[0] <= digits[1]:
         raise ValueError(f"no scenes of {size} px with {digits[0]} to {digits[1]} digits")
     pools = dict(zip(("train", "val"), read_handwriting(), strict=True))
     (folder / "images").mkdir(parents=True, exist_ok=True)
 
     def write(task: tuple[str, int]) -> tuple[str, str, list[PlacedDigit]]:
         split, n = task
-        # A generator for each scene: it stays the same however many are made.
+        # A generator for each scene: it stays the same whatever the number of scenes.
         rng = np.random.default_rng((seed, split == "train", n))
         fewest, most = digits
         if split == "train":
             fewest, most = (1, 1) if rng.random() < singles else (min(max(fewest, 2), most), most)
         count = int(rng.integers(fewest, most + 1))
-        scene, placed = compose(rng, pools[split], count, size, jitter=JITTER[split])
+        scene, placed = compose_scene(rng, pools[split], count, size, jitter=JITTER[split])
         name = f"images/{split}-{n:05d}.png"
         images.save(scene, folder / name)
         return name, split, placed
@@ -101,49 +102,51 @@ def make_scenes(
 
 
 def read_handwriting() -> tuple[Handwriting, Handwriting]:
-    """Return the handwriting of train scenes, three quarters of all, and that of val scenes."""
+    """Return the handwriting of train scenes, three quarters of all digits, and of val scenes."""
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError:
         raise MissingLibraryError("scikit-learn") from None
     digits, classes = load_digits(return_X_y=True)
-    digits = np.pad(digits.reshape(-1, 8, 8) / 16, ((0, 0), (PAD, PAD), (PAD, PAD)))
-    # Not by the seed of the scenes: scenes of several seeds can be mixed and val stays unseen.
+    digits = np.pad(
+        digits.reshape(-1, 8, 8) / 16, ((0, 0), (PADDING_PX, PADDING_PX), (PADDING_PX, PADDING_PX))
+    )
+    # Independent of the scenes' seed: scenes of several seeds can be mixed, and val stays unseen.
     train, val, train_classes, val_classes = train_test_split(
         digits.astype(np.float32), classes, test_size=0.25, stratify=classes, random_state=0
     )
     return Handwriting(train, train_classes), Handwriting(val, val_classes)
 
 
-def compose(
+def compose_scene(
     rng: np.random.Generator, pool: Handwriting, count: int, size: int, *, jitter: float
 ) -> tuple[RGB, list[PlacedDigit]]:
-    """Return a scene, uint8 (size, size, 3), and the digits in it: `count`, or what finds room."""
-    scene = _paper(rng, size)
+    """Return a scene, uint8 (size, size, 3), and its digits: `count`, or as many as fit."""
+    scene = _draw_paper(rng, size)
     placed: list[PlacedDigit] = []
     for n in rng.integers(len(pool.classes), size=count):
-        ink = _ink(rng, pool.digits[n], jitter)
-        box = _place(rng, DIGITS[pool.classes[n]], ink.shape, size, placed)
+        ink = _draw_ink(rng, pool.digits[n], jitter)
+        box = _find_place(rng, DIGITS[pool.classes[n]], ink.shape, size, placed)
         if box is not None:
-            colour = 170 * rng.dirichlet((0.7, 0.7, 0.7))  # dark, of any hue
-            _blend(scene[:, box.top : box.bottom, box.left : box.right], ink, colour)
+            color = 170 * rng.dirichlet((0.7, 0.7, 0.7))  # dark, of any hue
+            _blend(scene[:, box.top : box.bottom, box.left : box.right], ink, color)
             placed.append(box)
     scene += 3 * rng.standard_normal((size, size), np.float32)  # grain
     return scene.clip(0, 255).astype(np.uint8).transpose(1, 2, 0), placed
 
 
-def _paper(rng: np.random.Generator, size: int) -> Float32s:
-    """Return light paper (3, size, size): soft colours with a few faint strokes and blobs."""
+def _draw_paper(rng: np.random.Generator, size: int) -> Float32s:
+    """Return light paper (3, size, size): soft colors with a few faint strokes and blobs."""
     wash = images.resize(rng.integers(165, 250, (3, 3, 3), np.uint8), size, size, "bicubic")
-    # In planes: NumPy is much slower along an axis of three.
+    # Channels first: NumPy is much slower along an axis of three.
     paper = np.array(wash.transpose(2, 0, 1), np.float32, order="C")
     x = np.arange(size, dtype=np.float32)
     y = x[:, None]
-    for _ in range(rng.integers(MARKS + 1)):
+    for _ in range(rng.integers(MAX_MARKS + 1)):
         top, left, angle = rng.uniform(0, (size, size, np.pi)).tolist()
         length, width, strength = rng.uniform((0, 0.6, 0.15), (16, 3, 0.4)).tolist()
-        # A mark is what lies near a segment: a stroke, or a blob where that is short and wide.
+        # A mark is the surroundings of a segment: a stroke, or a blob if it is short and wide.
         dy, dx = sin(angle), cos(angle)
         along = ((y - top) * dy + (x - left) * dx).clip(0, length)
         squared = (y - top - along * dy) ** 2 + (x - left - along * dx) ** 2
@@ -151,41 +154,41 @@ def _paper(rng: np.random.Generator, size: int) -> Float32s:
     return paper
 
 
-def _blend(region: Float32s, cover: Float32s, colour: Float64s) -> None:
-    """Lay a colour (3,) on a region (3, h, w) where `cover`, 0..1 (h, w), says how densely."""
-    region += cover * (colour.astype(np.float32)[:, None, None] - region)
+def _blend(region: Float32s, opacity: Float32s, color: Float64s) -> None:
+    """Blend a color (3,) into a region (3, h, w) with the opacity `opacity`, 0..1 (h, w)."""
+    region += opacity * (color.astype(np.float32)[:, None, None] - region)
 
 
-def _ink(rng: np.random.Generator, digit: Float32s, jitter: float) -> Float32s:
-    """Return the ink of a digit, 0..1 (h, w): enlarged, turned, stretched, and cropped to it."""
+def _draw_ink(rng: np.random.Generator, digit: Float32s, jitter: float) -> Float32s:
+    """Return the ink of a digit, 0..1 (h, w): enlarged, rotated, stretched, and cropped."""
     from scipy.ndimage import affine_transform
 
-    side = rng.uniform(*SIDES)
-    canvas = int(1.6 * side)  # px that hold it however it is turned
+    side = rng.uniform(*DIGIT_SIDES_PX)
+    canvas = int(1.6 * side)  # px, enough for any rotation
     angle, shear, *stretch = jitter * rng.uniform(-1, 1, 4) * (radians(12), 0.2, 0.12, 0.12)
-    turn = np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) * (8 / side)
-    to_digit = turn @ [[1, 0], [shear, 1]] * np.exp(stretch)
-    offset = (len(digit) - 1) / 2 - to_digit.sum(1) * (canvas - 1) / 2  # centre to centre
-    inked = affine_transform(digit, to_digit, offset, (canvas, canvas), order=3)
-    # A pixel holds how much of it was ink: a steep ramp brings the edge of the pen back.
-    ink: Float32s = ((inked - 0.25) / 0.5).clip(0, 1)
+    rotation = np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) * (8 / side)
+    to_digit = rotation @ [[1, 0], [shear, 1]] * np.exp(stretch)
+    offset = (len(digit) - 1) / 2 - to_digit.sum(1) * (canvas - 1) / 2  # center to center
+    enlarged = affine_transform(digit, to_digit, offset, (canvas, canvas), order=3)
+    # A pixel holds its fraction of ink: a steep ramp restores the edge of the pen stroke.
+    ink: Float32s = ((enlarged - 0.25) / 0.5).clip(0, 1)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _place(
+def _find_place(
     rng: np.random.Generator,
     label: str,
     shape: tuple[int, ...],
     size: int,
     others: list[PlacedDigit],
 ) -> PlacedDigit | None:
-    """Return a random box of (height, width) `shape` that hardly covers others, or None."""
+    """Return a random box of (height, width) `shape` with little overlap, or None."""
     height, width = shape
-    for _ in range(TRIES):
+    for _ in range(MAX_PLACE_ATTEMPTS):
         top, left = rng.integers((size - height + 1, size - width + 1)).tolist()
         box = PlacedDigit(label, left, top, left + width, top + height)
-        if all(box.overlap(other) <= OVERLAP for other in others):
+        if all(box.overlap(other) <= MAX_OVERLAP for other in others):
             return box
     return None
 
@@ -193,7 +196,7 @@ def _place(
 def _write_tables(
     folder: Path, size: int, scenes: Iterable[tuple[str, str, list[PlacedDigit]]]
 ) -> Path:
-    """Write the labels, the boxes and the prompts; return the CSV of the labels."""
+    """Write the labels, the boxes and the prompts; return the path of the labels."""
     labels, boxes = ["image,split,labels"], ["image,label,xmin,ymin,xmax,ymax,difficult"]
     for name, split, placed in scenes:
         labels.append(f"{name},{split},{'|'.join(sorted({box.label for box in placed}))}")

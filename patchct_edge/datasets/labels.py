@@ -1,4 +1,4 @@
-"""The labels file: a label set in the order that a person chose, with prompts where they differ."""
+"""The labels file: a label set in an order that a person chose, with prompts for some labels."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from patchct_edge.errors import Fault, FaultsError
 
 
 class LabelsFile(NamedTuple):
-    """Labels in file order, and the prompts of those that have one of their own."""
+    """Labels in file order, and the prompts that replace the default prompt, by label."""
 
     labels: tuple[str, ...]
     prompts: dict[str, str]
 
 
 def read_labels_file(path: Path) -> LabelsFile:
-    """Read one label a line, with a prompt after a tab where the label has one of its own.
+    """Read a file with one label per line, optionally followed by a tab and a prompt.
 
-    Blank lines, and lines that begin with `#`, are skipped.
+    Blank lines and lines that begin with `#` are skipped.
 
     Raises:
-        FaultsError: the file cannot be read, holds no label, a label twice, or a prompt alone.
+        FaultsError: the file cannot be read, has no label, a label twice, or a prompt without a
+            label; every fault is listed.
     """
-    what = f"cannot read the labels file {path}"
+    problem = f"cannot read the labels file {path}"
     faults: list[Fault] = []
     rows: dict[str, int] = {}
     prompts: dict[str, str] = {}
-    for row, line in enumerate(read_text(path, what).split("\n"), start=1):
+    for row, line in enumerate(read_text(path, problem).split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         label, prompt = (part.strip() for part in line.partition("\t")[::2])
@@ -41,7 +42,7 @@ def read_labels_file(path: Path) -> LabelsFile:
             if prompt:
                 prompts[label] = prompt
     if not rows and not faults:
-        faults.append(Fault(str(path), None, "no label in it"))
+        faults.append(Fault(str(path), None, "the file has no label"))
     if faults:
-        raise FaultsError(what, faults)
+        raise FaultsError(problem, faults)
     return LabelsFile(tuple(rows), prompts)

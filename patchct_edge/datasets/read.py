@@ -1,4 +1,4 @@
-"""Any data set to samples, with its label set and the split that is asked for."""
+"""Read a dataset of any format, with its label set and one of its splits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from patchct_edge.datasets.dataset import Dataset, Sample
 from patchct_edge.datasets.voc import read_voc
 from patchct_edge.errors import UserError
 
-ALL = "all"
-SHOWN = 10  # labels that a warning names
+ALL_SPLITS = "all"
+MAX_LISTED_LABELS = 10  # in a warning
 
 
 def read_dataset(
@@ -25,10 +25,12 @@ def read_dataset(
     split: str | None = None,
     labels: Sequence[str] | None = None,
     images: Path | None = None,
-    prefer: str | None = None,
+    default_split: str | None = None,
 ) -> Dataset:
-    """Read a data set whole, and return what is asked for: `select` of `read_all_splits`."""
-    return select_split(read_all_splits(source, images), split=split, labels=labels, prefer=prefer)
+    """Read a dataset and select a split: `select_split` of `read_all_splits`."""
+    return select_split(
+        read_all_splits(source, images), split=split, labels=labels, default_split=default_split
+    )
 
 
 def select_split(
@@ -36,29 +38,29 @@ def select_split(
     *,
     split: str | None = None,
     labels: Sequence[str] | None = None,
-    prefer: str | None = None,
+    default_split: str | None = None,
 ) -> Dataset:
-    """Return one split of a data set, over a label set.
+    """Return one split of a dataset, over a label set.
 
     Args:
-        whole: what `read_all_splits` returned.
+        whole: the dataset that `read_all_splits` returned.
         split: the split to take; "all" takes every sample.
-        labels: the label set; by default what the train split has, or the whole set where there
+        labels: the label set; by default the labels of the train split, or of all samples if there
             is no train split.
-        prefer: the split to take where `split` is None; without it every sample is taken.
+        default_split: the split to take if `split` is None; by default every sample.
 
     Returns:
-        The samples in file order. They keep labels outside the label set; a warning counts those.
+        The samples in file order. They keep labels outside the label set, which a warning counts.
 
     Raises:
-        UserError: there is no split of that name, or the label set is faulty.
+        UserError: there is no split of that name, or the label set has a label twice.
     """
-    label_set = _label_set(whole) if labels is None else tuple(labels)
+    label_set = _infer_label_set(whole) if labels is None else tuple(labels)
     twice = [label for label, count in Counter(label_set).items() if count > 1]
     if twice:
         raise UserError("the label set has a label twice", got=", ".join(twice))
-    samples, split_warnings = _of_split(whole.samples, split or prefer or ALL)
-    warnings = (*_foreign_labels(whole.samples, label_set), *split_warnings)
+    samples, split_warnings = _select_samples(whole.samples, split or default_split or ALL_SPLITS)
+    warnings = (*_warn_of_unknown_labels(whole.samples, label_set), *split_warnings)
     return Dataset(samples, label_set, warnings=warnings)
 
 
@@ -67,15 +69,15 @@ def read_all_splits(source: Path, images: Path | None = None) -> Dataset:
 
     Args:
         source: the file or folder.
-        images: where the image files of a COCO JSON lie.
+        images: the folder of the image files of a COCO JSON.
 
     Raises:
-        FaultsError: the data set has faults; every one is listed, and nothing is read by halves.
-        UserError: there is no data set or no image in it.
+        FaultsError: the dataset has faults; every fault is listed, and no sample is returned.
+        UserError: there is no dataset, or it has no image.
     """
     whole = _read_any(source, images)
     if not whole.samples:
-        raise UserError("the data set has no image", got=source)
+        raise UserError("the dataset has no image", got=source)
     return whole
 
 
@@ -89,7 +91,7 @@ def _read_any(source: Path, images: Path | None) -> Dataset:
         raise UserError(
             "only a COCO JSON takes a folder of images",
             got=source,
-            fix="leave --images out: the data set says where its images lie",
+            fix="leave out --images: the dataset names the files of its images",
         )
     if (source / "Annotations").is_dir():
         return read_voc(source)
@@ -98,64 +100,66 @@ def _read_any(source: Path, images: Path | None) -> Dataset:
     if suffix in (".csv", ".tsv"):
         return read_csv(source)
     raise UserError(
-        "not a data set" if source.exists() else "no such data set",
+        "not a dataset" if source.exists() else "no such dataset",
         got=source,
         expected="a CSV, a folder with labels.csv, a COCO JSON, or a VOC folder with Annotations/",
         fix="write a labels.csv with the columns image,labels beside the images",
     )
 
 
-def _label_set(whole: Dataset) -> tuple[str, ...]:
-    """Return what the train split has (all, where it has no image), in the order of the format."""
+def _infer_label_set(whole: Dataset) -> tuple[str, ...]:
+    """Return the labels of the train split, or of all samples if it is empty, in file order."""
     train = [s for s in whole.samples if s.split == "train"] or whole.samples
     present = {label for sample in train for label in sample.labels}
     return tuple(label for label in whole.label_set if label in present)
 
 
-def _of_split(
+def _select_samples(
     samples: tuple[Sample, ...], split: str
 ) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-    """Return the samples of a split, and the warnings about it."""
-    if split == ALL:
+    """Return the samples of a split, and warnings about them."""
+    if split == ALL_SPLITS:
         return samples, ()
     splits = sorted({sample.split for sample in samples if sample.split})
     if not splits:
-        return samples, (f"the data set names no split: all {len(samples)} images are read",)
+        return samples, (f"the dataset names no split: all {len(samples)} images are used",)
     if split not in splits:
         raise UserError(
-            "the data set has no split of that name",
+            "the dataset has no split of that name",
             got=split,
             expected=" or ".join(splits),
-            fix=f"ask for {splits[0]} or {ALL} where there is a --split; or name the split "
-            f"{split} in the data set, or none at all",
+            fix=f"pass --split {splits[0]} or --split {ALL_SPLITS}; or name the split {split} in "
+            "the dataset, or no split at all",
         )
     return tuple(sample for sample in samples if sample.split == split), ()
 
 
-def _foreign_labels(samples: Sequence[Sample], label_set: Sequence[str]) -> tuple[str, ...]:
-    """Return one warning that counts the images of each label outside the label set, if any."""
+def _warn_of_unknown_labels(samples: Sequence[Sample], label_set: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning that counts the images of each label outside the label set, if any."""
     known = set(label_set)
     counts = Counter(label for s in samples for label in s.labels if label not in known)
     if not counts:
         return ()
-    shown = [f"{label} ({count})" for label, count in counts.most_common(SHOWN)]
-    if len(counts) > SHOWN:
-        shown.append(f"and {len(counts) - SHOWN} more")
+    listed = [f"{label} ({count})" for label, count in counts.most_common(MAX_LISTED_LABELS)]
+    if len(counts) > MAX_LISTED_LABELS:
+        listed.append(f"and {len(counts) - MAX_LISTED_LABELS} more")
     labels_are = (
         "1 label outside the label set is"
         if len(counts) == 1
         else (f"{len(counts)} labels outside the label set are")
     )
-    return (f"{labels_are} not used: {', '.join(shown)}",)
+    return (f"{labels_are} not used: {', '.join(listed)}",)
 
 
-def split_off_validation(data: Dataset, share: float = 0.1) -> tuple[Dataset, Dataset]:
-    """Divide a set without a val split: (the rest, `share` of it drawn at random, at least one).
+def split_off_validation(dataset: Dataset, fraction: float = 0.1) -> tuple[Dataset, Dataset]:
+    """Divide a dataset without a val split into (training, validation).
 
-    The same images are drawn every time.
+    Args:
+        fraction: of the images that become validation images, at least one. They are drawn at
+            random, the same every time.
     """
-    order = np.random.default_rng(0).permutation(len(data))
-    held = set(order[: max(1, round(share * len(data)))].tolist())
-    rest = tuple(s for n, s in enumerate(data.samples) if n not in held)
-    drawn = tuple(s for n, s in enumerate(data.samples) if n in held)
-    return replace(data, samples=rest), replace(data, samples=drawn)
+    order = np.random.default_rng(0).permutation(len(dataset))
+    drawn = set(order[: max(1, round(fraction * len(dataset)))].tolist())
+    training = tuple(s for n, s in enumerate(dataset.samples) if n not in drawn)
+    validation = tuple(s for n, s in enumerate(dataset.samples) if n in drawn)
+    return replace(dataset, samples=training), replace(dataset, samples=validation)

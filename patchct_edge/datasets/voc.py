@@ -1,4 +1,4 @@
-"""The VOC folder of a data set: Annotations, JPEGImages and ImageSets/Main."""
+"""Datasets as a VOC folder: Annotations, JPEGImages and ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -7,54 +7,54 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from patchct_edge.datasets.dataset import Dataset, Sample
-from patchct_edge.datasets.files import first_file, labels_from_objects, read_text
+from patchct_edge.datasets.files import collect_labels, find_first_file, read_text
 from patchct_edge.errors import Fault, FaultsError
 
-WHAT = "cannot read the data set"
-# trainval comes last: it tells nothing of an image that another list has.
+PROBLEM = "cannot read the dataset"
+# trainval comes last: it does not matter for an image of another list.
 SPLIT_LISTS = {"train": "train", "val": "val", "test": "test", "trainval": "train"}
 
 
 def read_voc(root: Path) -> Dataset:
     """Read every annotation of a VOC folder; its label set is every label, sorted.
 
-    The picture of `Annotations/NAME.xml` is `JPEGImages/NAME.jpg`, else the file that the
-    annotation names. A label is difficult where every object of it is.
+    The photo of `Annotations/NAME.xml` is `JPEGImages/NAME.jpg`, else the file that the annotation
+    names. A label is difficult if all of its objects are.
 
     Raises:
-        FaultsError: files are missing or are not what they should be; every fault is listed.
+        FaultsError: files are missing or faulty; every fault is listed.
     """
     faults: list[Fault] = []
     files = {file.stem: file for file in sorted((root / "Annotations").glob("*.xml"))}
-    splits = _splits(root / "ImageSets" / "Main", files, faults)
+    splits = _read_splits(root / "ImageSets" / "Main", files, faults)
     samples: list[Sample] = []
     for name, file in files.items():
         try:
-            annotation = _parse(file)
-            labels, difficult = labels_from_objects(_objects(file, annotation))
+            annotation = _parse_annotation(file)
+            labels, difficult = collect_labels(_read_objects(file, annotation))
         except FaultsError as error:
             faults += error.faults
             continue
         names = (f"{name}.jpg", annotation.findtext("filename") or f"{name}.jpg")
-        path = first_file(root / "JPEGImages" / candidate for candidate in names)
+        path = find_first_file(root / "JPEGImages" / candidate for candidate in names)
         if path is None:
             faults.append(Fault(str(file), None, f"no such file: 'JPEGImages/{names[0]}'"))
             continue
         samples.append(Sample(path, labels, difficult, splits.get(name)))
     if faults:
-        raise FaultsError(f"{WHAT} {root}", faults)
+        raise FaultsError(f"{PROBLEM} {root}", faults)
     return Dataset(tuple(samples), tuple(sorted({label for s in samples for label in s.labels})))
 
 
-def _splits(folder: Path, names: Collection[str], faults: list[Fault]) -> dict[str, str]:
-    """Return the split of each image that a list in `folder` names."""
+def _read_splits(folder: Path, names: Collection[str], faults: list[Fault]) -> dict[str, str]:
+    """Return the split of each image that a list in `folder` contains."""
     splits: dict[str, str] = {}
     for stem, split in SPLIT_LISTS.items():
         file = folder / f"{stem}.txt"
         if not file.exists():
             continue
         try:
-            lines = read_text(file, WHAT).split("\n")
+            lines = read_text(file, PROBLEM).split("\n")
         except FaultsError as error:
             faults += error.faults
             continue
@@ -69,25 +69,25 @@ def _splits(folder: Path, names: Collection[str], faults: list[Fault]) -> dict[s
     return splits
 
 
-def _parse(file: Path) -> ElementTree.Element:
-    text = read_text(file, WHAT)
-    # An annotation needs no declarations, and entities can grow a small file beyond all memory.
-    # NULs: of an encoding that the parser would guess, and find them in after all.
+def _parse_annotation(file: Path) -> ElementTree.Element:
+    text = read_text(file, PROBLEM)
+    # An annotation needs no declarations, and entities can expand a small file beyond all memory.
+    # NULs come from an encoding that the parser would guess, and so read declarations after all.
     if any(mark in text for mark in ("<!DOCTYPE", "<!ENTITY", "\0")):
         message = "a DOCTYPE, an ENTITY or a NUL is not allowed"
-        raise FaultsError(WHAT, [Fault(str(file), None, message)])
+        raise FaultsError(PROBLEM, [Fault(str(file), None, message)])
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         fault = Fault(str(file), error.position[0], f"not XML: {error}")
-        raise FaultsError(WHAT, [fault]) from None
+        raise FaultsError(PROBLEM, [fault]) from None
     if root.tag != "annotation":
         fault = Fault(str(file), None, f"the root is <{root.tag}>, expected <annotation>")
-        raise FaultsError(WHAT, [fault])
+        raise FaultsError(PROBLEM, [fault])
     return root
 
 
-def _objects(file: Path, annotation: ElementTree.Element) -> list[tuple[str, bool]]:
+def _read_objects(file: Path, annotation: ElementTree.Element) -> list[tuple[str, bool]]:
     """Return the (label, is difficult) objects of an annotation."""
     objects: list[tuple[str, bool]] = []
     faults: list[Fault] = []
@@ -101,5 +101,5 @@ def _objects(file: Path, annotation: ElementTree.Element) -> list[tuple[str, boo
             faults.append(Fault(str(file), None, message))
         objects.append((label, difficult == "1"))
     if faults:
-        raise FaultsError(WHAT, faults)
+        raise FaultsError(PROBLEM, faults)
     return objects

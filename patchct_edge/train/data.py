@@ -48,14 +48,14 @@ def read_training_datasets(
     elif config.label_encoder.endswith(".npz"):
         labels = tuple(read_table_names(Path(config.label_encoder)))
     whole = read_all_splits(path, image_folder)
-    training = _log_warnings(select_split(whole, prefer="train", labels=labels))
+    training = _log_warnings(select_split(whole, default_split="train", labels=labels))
     labels = training.label_set
     if val_path is not None:
         validation = _log_warnings(
-            read_dataset(val_path, prefer="val", labels=labels, images=image_folder)
+            read_dataset(val_path, default_split="val", labels=labels, images=image_folder)
         )
     elif whole.has_split("val"):
-        validation = select_split(whole, prefer="val", labels=labels)
+        validation = select_split(whole, default_split="val", labels=labels)
     else:
         training, validation = split_off_validation(training)
         logger.warning(

@@ -198,7 +198,7 @@ def test_wrong_usage_is_exit_code_2(run_cli, words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("train nowhere.csv --out run", ["no such data set", "got:", "expected:", "fix:"]),
+        ("train nowhere.csv --out run", ["no such dataset", "got:", "expected:", "fix:"]),
         ("train nowhere.csv --out run --resume", ["no such run: run", "fix:"]),
         ("train nowhere.csv --out run --from old", ["no such run: old", "fix:"]),
         ("train nowhere.csv --out run --config c.json", ["cannot read c.json", "expected:"]),

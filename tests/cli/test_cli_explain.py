@@ -184,7 +184,7 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
         (["{p}", "-o", f"{'x' * 250}.png"], ["cannot write", "too long"]),
         ([], ["either photos or --prototypes", "neither"]),
         (["{p}", "--engine", "openvin"], ["openvin", "'openvino'?"]),
-        (["--prototypes", "{d}/gone.csv"], ["no such data set"]),
+        (["--prototypes", "{d}/gone.csv"], ["no such dataset"]),
     ],
     ids=str,
 )

@@ -57,7 +57,7 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
     [
         ("--precision int8", ["INT8 needs photos", "fix:", "--quant-data DATA"]),
         ("--precision fp32,int9", ["unknown precision", "got:", "'int8'?"]),
-        ("--quant-data nowhere.csv", ["no such data set", "got:", "fix:"]),
+        ("--quant-data nowhere.csv", ["no such dataset", "got:", "fix:"]),
     ],
 )
 def test_user_errors(run_cli, trained_run, tmp_path, monkeypatch, words, expected):

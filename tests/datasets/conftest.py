@@ -1,4 +1,4 @@
-"""Data sets written into a temporary folder; a picture is any file, for none is opened."""
+"""Datasets written into a temporary folder; a photo is any file, since none is opened."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ Rows = list[tuple[int | None, str]]
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Callable[..., Path]:
-    """Write pictures under the temporary folder, and return it."""
+def write_photos(tmp_path: Path) -> Callable[..., Path]:
+    """Write write_photos under the temporary folder, and return it."""
 
     def write(*names: str) -> Path:
         for name in names:
             file = tmp_path / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"picture")
+            file.write_bytes(b"photo")
         return tmp_path
 
     return write
 
 
 @pytest.fixture
-def csv_set(pictures: Callable[..., Path]) -> Callable[..., Path]:
+def write_csv(write_photos: Callable[..., Path]) -> Callable[..., Path]:
     """Write a labels.csv beside a.jpg, b.jpg and c.jpg, and return it."""
 
     def write(text: str | bytes) -> Path:
-        file = pictures("a.jpg", "b.jpg", "c.jpg") / "labels.csv"
+        file = write_photos("a.jpg", "b.jpg", "c.jpg") / "labels.csv"
         file.write_bytes(text.encode() if isinstance(text, str) else text)
         return file
 
@@ -42,7 +42,7 @@ def csv_set(pictures: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def coco_set(tmp_path: Path) -> Callable[..., Path]:
+def write_coco(tmp_path: Path) -> Callable[..., Path]:
     """Write a COCO JSON of short rows, and return it.
 
     An image is (id, file_name), an annotation (image, category) or (image, category, iscrowd);
@@ -77,15 +77,15 @@ def coco_set(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def voc_set(pictures: Callable[..., Path]) -> Callable[..., Path]:
+def write_voc(write_photos: Callable[..., Path]) -> Callable[..., Path]:
     """Write a VOC folder and return it.
 
-    `annotations` maps a name to its objects, `label` or `label*` where difficult; `lists` maps the
+    `annotations` maps a name to its objects, `label`, or `label*` if difficult; `lists` maps the
     name of a list in ImageSets/Main to the names on it.
     """
 
     def write(annotations: dict[str, str], **lists: str) -> Path:
-        root = pictures(*(f"JPEGImages/{name}.jpg" for name in annotations))
+        root = write_photos(*(f"JPEGImages/{name}.jpg" for name in annotations))
         (root / "Annotations").mkdir()
         for name, objects in annotations.items():
             body = "".join(
@@ -105,8 +105,8 @@ def voc_set(pictures: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def faults_of() -> Callable[[Callable[[], object]], Rows]:
-    """Call what must raise a FaultsError, and return the (row, message) of its faults."""
+def collect_faults() -> Callable[[Callable[[], object]], Rows]:
+    """Call a function that must raise a FaultsError; return the (row, message) of its faults."""
 
     def call(read: Callable[[], object]) -> Rows:
         with pytest.raises(FaultsError) as caught:
@@ -117,8 +117,8 @@ def faults_of() -> Callable[[Callable[[], object]], Rows]:
 
 
 @pytest.fixture
-def brief() -> Callable[[Dataset], dict[str, tuple[str, str, str | None]]]:
-    """Return name -> (labels, difficult, split) of a data set."""
+def summarize() -> Callable[[Dataset], dict[str, tuple[str, str, str | None]]]:
+    """Return name -> (labels, difficult, split) of a dataset."""
 
     def table(data: Dataset) -> dict[str, tuple[str, str, str | None]]:
         return {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from patchct_edge.datasets import ObjectBox, read_boxes
 from patchct_edge.errors import UserError
 
-Make = Callable[..., Path]
+Writer = Callable[..., Path]
 HEADER = "image,label,xmin,ymin,xmax,ymax"
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), max_size=20)
@@ -29,7 +29,7 @@ ROW = st.tuples(CELL, CELL.map(str.strip).filter(bool), EDGES, EDGES, st.boolean
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     data=st.data(),
 )
-def test_what_a_csv_writer_wrote_is_read_back(
+def test_boxes_written_by_csv_are_read_back(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, str, list[float], list[float], bool]],
     separator: str,
@@ -72,7 +72,9 @@ def test_dialects(tmp_path: Path, text: str) -> None:
     assert read_boxes(file, ["cat", "dog"]) == expected
 
 
-def test_every_fault_is_listed_with_its_row(csv_set: Make, faults_of: Callable[..., Any]) -> None:
+def test_every_fault_is_listed_with_its_row(
+    write_csv: Writer, collect_faults: Callable[..., Any]
+) -> None:
     rows = {
         "a.jpg,dog,0,0,1": "5 cells",
         "a.jpg,dog,0,0,1,1,2": "difficult is '2'",
@@ -81,17 +83,17 @@ def test_every_fault_is_listed_with_its_row(csv_set: Make, faults_of: Callable[.
         "a.jpg,dog,0,zero,1,1,": "ymin is 'zero', expected a number",
         "a.jpg,dog,0,0,120,80,": "fractions",
         "a.jpg,dog,-0.1,0,1,1,": "fractions",
-        "a.jpg,dog,0.5,0,0.5,1,": "least first",
-        "a.jpg,dog,0,0.6,1,0.4,": "least first",
-        "a.jpg,dog,nan,0,1,1,": "not within",
-        "a.jpg,dog,0,0,inf,1,": "not within",
+        "a.jpg,dog,0.5,0,0.5,1,": "min < max",
+        "a.jpg,dog,0,0.6,1,0.4,": "min < max",
+        "a.jpg,dog,nan,0,1,1,": "expected fractions",
+        "a.jpg,dog,0,0,inf,1,": "expected fractions",
         "a\0.jpg,dog,0,0,1,1,": "null",
         'a.jpg,"dog"s,0,0,1,1,': "not CSV",
     }
     text = "\n".join([f"{HEADER},difficult", *rows, "a.jpg,dog,0,0,1,1,1", ""])
-    found = dict(faults_of(lambda: read_boxes(csv_set(text), ["dog"])))
-    assert list(found) == list(range(2, 2 + len(rows)))
-    for message, expected in zip(found.values(), rows.values(), strict=True):
+    message_by_row = dict(collect_faults(lambda: read_boxes(write_csv(text), ["dog"])))
+    assert list(message_by_row) == list(range(2, 2 + len(rows)))
+    for message, expected in zip(message_by_row.values(), rows.values(), strict=True):
         assert re.search(expected, message)
 
 
@@ -101,22 +103,22 @@ def test_every_fault_is_listed_with_its_row(csv_set: Make, faults_of: Callable[.
         ("image,label,xmin,ymin,xmax", "no column 'ymax'"),
         ("", "no column 'image'"),
         (f"{HEADER},dificult", "unknown column 'dificult': did you mean 'difficult'?"),
-        (f"{HEADER},xmin", "column 'xmin' stands 2 times"),
+        (f"{HEADER},xmin", "column 'xmin' occurs 2 times"),
     ],
 )
 def test_a_fault_of_the_header(
-    csv_set: Make, faults_of: Callable[..., Any], header: str, message: str
+    write_csv: Writer, collect_faults: Callable[..., Any], header: str, message: str
 ) -> None:
-    assert (1, message) in faults_of(lambda: read_boxes(csv_set(header + "\n"), ["dog"]))
+    assert (1, message) in collect_faults(lambda: read_boxes(write_csv(header + "\n"), ["dog"]))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path, faults_of: Callable[..., Any]) -> None:
-    [(row, message)] = faults_of(lambda: read_boxes(tmp_path / "gone.csv", ["dog"]))
+def test_a_missing_file_is_reported(tmp_path: Path, collect_faults: Callable[..., Any]) -> None:
+    [(row, message)] = collect_faults(lambda: read_boxes(tmp_path / "gone.csv", ["dog"]))
     assert row is None
     assert "No such file" in message
 
 
 @pytest.mark.parametrize(("rows", "got"), [("a.jpg,fox,0,0,1,1\n", "fox"), ("", "no box at all")])
-def test_boxes_of_something_else_are_refused(csv_set: Make, rows: str, got: str) -> None:
+def test_boxes_of_other_labels_are_refused(write_csv: Writer, rows: str, got: str) -> None:
     with pytest.raises(UserError, match=f"(?s)no box has a label.*{got}.*cat, dog"):
-        read_boxes(csv_set(f"{HEADER}\n{rows}"), ["cat", "dog"])
+        read_boxes(write_csv(f"{HEADER}\n{rows}"), ["cat", "dog"])

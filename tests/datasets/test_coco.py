@@ -10,31 +10,35 @@ import pytest
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import FaultsError, UserError
 
-Make = Callable[..., Path]
+Writer = Callable[..., Path]
 
 
-def test_labels_and_crowds(coco_set: Make, pictures: Make, brief: Callable[..., Any]) -> None:
-    pictures("a.jpg", "b.jpg", "c.jpg")
-    file = coco_set(
+def test_labels_and_crowds(
+    write_coco: Writer, write_photos: Writer, summarize: Callable[..., Any]
+) -> None:
+    write_photos("a.jpg", "b.jpg", "c.jpg")
+    file = write_coco(
         [(7, "a.jpg"), (5, "b.jpg"), (9, "c.jpg")],
         [(5, 3, 1), (7, 2), (7, 1, 1), (7, 1, 0), (5, 2), (5, 3, 1)],
     )
-    data = read_dataset(file)
-    assert brief(data) == {
+    dataset = read_dataset(file)
+    assert summarize(dataset) == {
         "a.jpg": ("dog|cat", "", None),
         "b.jpg": ("cow|dog", "cow", None),
         "c.jpg": ("", "", None),
     }
 
 
-def test_the_label_set_keeps_the_order_of_the_categories(coco_set: Make, pictures: Make) -> None:
-    pictures("a.jpg")
-    file = coco_set([(1, "a.jpg")], [(1, 1), (1, 3)], categories="zebra dog ant")
+def test_the_label_set_keeps_the_order_of_the_categories(
+    write_coco: Writer, write_photos: Writer
+) -> None:
+    write_photos("a.jpg")
+    file = write_coco([(1, "a.jpg")], [(1, 1), (1, 3)], categories="zebra dog ant")
     assert read_dataset(file).label_set == ("zebra", "ant")
 
 
 @pytest.mark.parametrize(
-    ("json_name", "picture"),
+    ("json_name", "photo"),
     [
         ("labels.json", "a.jpg"),
         ("labels.json", "images/a.jpg"),
@@ -46,13 +50,13 @@ def test_the_label_set_keeps_the_order_of_the_categories(coco_set: Make, picture
     ],
 )
 def test_image_files_are_found_around_the_json(
-    coco_set: Make, pictures: Make, json_name: str, picture: str
+    write_coco: Writer, write_photos: Writer, json_name: str, photo: str
 ) -> None:
-    root = pictures(picture)
-    assert read_dataset(coco_set([(1, "a.jpg")], name=json_name)).paths == [root / picture]
+    root = write_photos(photo)
+    assert read_dataset(write_coco([(1, "a.jpg")], name=json_name)).paths == [root / photo]
 
 
-def test_image_files_are_looked_for_in_order(coco_set: Make, pictures: Make) -> None:
+def test_folders_are_searched_in_order(write_coco: Writer, write_photos: Writer) -> None:
     order = [
         "given/a.jpg",
         "given/val2017/a.jpg",
@@ -63,18 +67,18 @@ def test_image_files_are_looked_for_in_order(coco_set: Make, pictures: Make) -> 
         "images/a.jpg",
         "images/val2017/a.jpg",
     ]
-    root = pictures(*order)
-    file = coco_set([(1, "a.jpg")], name="json/instances_val2017.json")
-    for picture in order:
-        assert read_dataset(file, images=root / "given").paths == [root / picture]
-        (root / picture).unlink()
+    root = write_photos(*order)
+    file = write_coco([(1, "a.jpg")], name="json/instances_val2017.json")
+    for photo in order:
+        assert read_dataset(file, images=root / "given").paths == [root / photo]
+        (root / photo).unlink()
 
 
 def test_a_relative_path_finds_the_parent_folder(
-    coco_set: Make, pictures: Make, monkeypatch: pytest.MonkeyPatch
+    write_coco: Writer, write_photos: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = pictures("images/a.jpg")
-    coco_set([(1, "a.jpg")], name="annotations/labels.json")
+    root = write_photos("images/a.jpg")
+    write_coco([(1, "a.jpg")], name="annotations/labels.json")
     monkeypatch.chdir(root / "annotations")
     assert read_dataset(Path("labels.json")).paths == [root / "images" / "a.jpg"]
 
@@ -93,9 +97,11 @@ def test_a_relative_path_finds_the_parent_folder(
         ("latest.json", ("festival/a.jpg",), None),
     ],
 )
-def test_split(coco_set: Make, pictures: Make, json_name: str, image: Any, split: str) -> None:
-    pictures(image[0])
-    [sample] = read_dataset(coco_set([(1, *image)], name=json_name)).samples
+def test_split(
+    write_coco: Writer, write_photos: Writer, json_name: str, image: Any, split: str
+) -> None:
+    write_photos(image[0])
+    [sample] = read_dataset(write_coco([(1, *image)], name=json_name)).samples
     assert sample.split == split
 
 
@@ -115,7 +121,7 @@ ANNOTATION = {"id": 1, "image_id": 1, "category_id": 1}
             {"images": [IMAGE, {"id": "2", "file_name": 3}]},
             ["images[1]: 'id' is not a whole number", "images[1]: 'file_name' is not text"],
         ),
-        ({"images": [IMAGE, IMAGE]}, ["images[1]: id 1 is there twice"]),
+        ({"images": [IMAGE, IMAGE]}, ["images[1]: id 1 occurs twice"]),
         (
             {"images": [IMAGE, {**IMAGE, "id": 2}]},
             ["image 2: another image has the file 'a.jpg' too"],
@@ -124,13 +130,13 @@ ANNOTATION = {"id": 1, "image_id": 1, "category_id": 1}
         ({"images": [{**IMAGE, "file_name": "."}]}, ["image 1: no such file: '.'"]),
         ({"images": [{**IMAGE, "file_name": "\0"}]}, ["image 1: no such file: '\0'"]),
         ({"categories": [{"id": 1}]}, ["categories[0]: 'name' is not text"]),
-        ({"categories": [CATEGORY, CATEGORY]}, ["categories[1]: id 1 is there twice"]),
+        ({"categories": [CATEGORY, CATEGORY]}, ["categories[1]: id 1 occurs twice"]),
         ({"categories": [{"id": 1, "name": " "}]}, ["category 1: the name is empty"]),
         (
             {"categories": [CATEGORY, {**CATEGORY, "id": 2}]},
             [f"category {n}: another category is named 'cat' too" for n in (1, 2)],
         ),
-        ({"annotations": [ANNOTATION, ANNOTATION]}, ["annotations[1]: id 1 is there twice"]),
+        ({"annotations": [ANNOTATION, ANNOTATION]}, ["annotations[1]: id 1 occurs twice"]),
         (
             {"annotations": [{**ANNOTATION, "image_id": 1.0}]},
             ["annotations[0]: 'image_id' is not a whole number"],
@@ -146,17 +152,17 @@ ANNOTATION = {"id": 1, "image_id": 1, "category_id": 1}
     ],
 )
 def test_faults(
-    pictures: Make, faults_of: Callable[..., Any], change: Any, messages: list[str]
+    write_photos: Writer, collect_faults: Callable[..., Any], change: Any, messages: list[str]
 ) -> None:
-    file = pictures("a.jpg") / "labels.json"
+    file = write_photos("a.jpg") / "labels.json"
     data = {"images": [IMAGE], "categories": [CATEGORY], "annotations": [ANNOTATION]}
     file.write_text(json.dumps({**data, **change}))
-    assert faults_of(lambda: read_dataset(file)) == [(None, message) for message in messages]
+    assert collect_faults(lambda: read_dataset(file)) == [(None, message) for message in messages]
 
 
-def test_all_faults_are_listed_at_once(coco_set: Make) -> None:
-    file = coco_set([(1, "a.jpg"), (1, "b.jpg"), (2, 3)], [(5, 5), (2, 1)])
-    with pytest.raises(FaultsError, match="cannot read the data set") as caught:
+def test_all_faults_are_listed_at_once(write_coco: Writer) -> None:
+    file = write_coco([(1, "a.jpg"), (1, "b.jpg"), (2, 3)], [(5, 5), (2, 1)])
+    with pytest.raises(FaultsError, match="cannot read the dataset") as caught:
         read_dataset(file)
     assert len(caught.value.faults) == 5
     assert "--images FOLDER" in str(caught.value)
@@ -173,19 +179,19 @@ def test_all_faults_are_listed_at_once(coco_set: Make) -> None:
     ],
 )
 def test_what_is_no_coco_json(
-    tmp_path: Path, faults_of: Callable[..., Any], text: str, row: int | None, message: str
+    tmp_path: Path, collect_faults: Callable[..., Any], text: str, row: int | None, message: str
 ) -> None:
     file = tmp_path / "labels.json"
     file.write_text(text)
-    fault = faults_of(lambda: read_dataset(file))[0]
+    fault = collect_faults(lambda: read_dataset(file))[0]
     assert fault[0] == row
     assert fault[1].startswith(message)
 
 
 def test_an_images_folder_must_be_there_and_is_for_coco_only(
-    coco_set: Make, csv_set: Make, tmp_path: Path
+    write_coco: Writer, write_csv: Writer, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="no such folder of images"):
-        read_dataset(coco_set([]), images=tmp_path / "nowhere")
+        read_dataset(write_coco([]), images=tmp_path / "nowhere")
     with pytest.raises(UserError, match="only a COCO JSON"):
-        read_dataset(csv_set("image,labels\na.jpg,dog\n"), images=tmp_path)
+        read_dataset(write_csv("image,labels\na.jpg,dog\n"), images=tmp_path)

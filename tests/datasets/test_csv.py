@@ -13,25 +13,25 @@ from hypothesis import strategies as st
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import FaultsError
 
-Make = Callable[..., Path]
+Writer = Callable[..., Path]
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/|"), max_size=20)
 LABEL = TEXT.map(str.strip).filter(bool)
 ROW = st.tuples(TEXT, st.lists(LABEL, unique=True, max_size=4))
 
 
-def test_columns_and_cells(csv_set: Make, brief: Callable[..., Any]) -> None:
-    file = csv_set(
+def test_columns_and_cells(write_csv: Writer, summarize: Callable[..., Any]) -> None:
+    file = write_csv(
         "difficult,image,split,labels\ncat,a.jpg,train,dog|cat\n,b.jpg,val,\n,c.jpg,,cow\n"
     )
-    data = read_dataset(file)
-    assert brief(data) == {
+    dataset = read_dataset(file)
+    assert summarize(dataset) == {
         "a.jpg": ("dog|cat", "cat", "train"),
         "b.jpg": ("", "", "val"),
         "c.jpg": ("cow", "", None),
     }
-    assert [sample.row for sample in data.samples] == [2, 3, 4]
-    assert data.label_set == ("cat", "dog")
+    assert [sample.row for sample in dataset.samples] == [2, 3, 4]
+    assert dataset.label_set == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,20 @@ def test_columns_and_cells(csv_set: Make, brief: Callable[..., Any]) -> None:
     ],
     ids=["comma", "semicolon", "tab", "crlf", "cr", "blank line", "excel", "spaces and repeats"],
 )
-def test_dialects(csv_set: Make, brief: Callable[..., Any], text: str) -> None:
-    assert brief(read_dataset(csv_set(text))) == {"a.jpg": ("dog|cat", "", None)}
+def test_dialects(write_csv: Writer, summarize: Callable[..., Any], text: str) -> None:
+    assert summarize(read_dataset(write_csv(text))) == {"a.jpg": ("dog|cat", "", None)}
 
 
-def test_the_separator_is_read_from_the_header_only(csv_set: Make) -> None:
-    data = read_dataset(csv_set("image;labels\na.jpg;dog, small, brown, wet\n"))
-    assert data.label_set == ("dog, small, brown, wet",)
+def test_the_separator_is_read_from_the_header_only(write_csv: Writer) -> None:
+    dataset = read_dataset(write_csv("image;labels\na.jpg;dog, small, brown, wet\n"))
+    assert dataset.label_set == ("dog, small, brown, wet",)
 
 
-def test_an_absolute_path_is_taken_as_it_is(pictures: Make, tmp_path: Path) -> None:
-    picture = pictures("elsewhere/a.jpg") / "elsewhere" / "a.jpg"
-    file = pictures("set/x.jpg") / "set" / "labels.csv"
-    file.write_text(f"image,labels\n{picture},dog\nx.jpg,dog\n")
-    assert read_dataset(file).paths == [picture, tmp_path / "set" / "x.jpg"]
+def test_an_absolute_path_is_taken_as_it_is(write_photos: Writer, tmp_path: Path) -> None:
+    photo = write_photos("elsewhere/a.jpg") / "elsewhere" / "a.jpg"
+    file = write_photos("set/x.jpg") / "set" / "labels.csv"
+    file.write_text(f"image,labels\n{photo},dog\nx.jpg,dog\n")
+    assert read_dataset(file).paths == [photo, tmp_path / "set" / "x.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,15 @@ def test_an_absolute_path_is_taken_as_it_is(pictures: Make, tmp_path: Path) -> N
         ("", 1, "no column 'image'"),
         ("image\na.jpg\n", 1, "no column 'labels'"),
         ("image,labels,spilt\n", 1, "unknown column 'spilt': did you mean 'split'?"),
-        ("image,labels,labels\n", 1, "column 'labels' stands 2 times"),
+        ("image,labels,labels\n", 1, "column 'labels' occurs 2 times"),
         ("image,labels\na.jpg\n", 2, "1 cells, expected 2"),
         ("image,labels\na.jpg,dog\nb.jpg,dog,cat\n", 3, "3 cells, expected 2"),
         ("image,labels\na.jpg,dog\nb.jpg,\na.jpg,cat\n", 4, "image 'a.jpg' is already in row 2"),
         ("image,labels\nz.jpg,dog\n", 2, "no such file: 'z.jpg'"),
         ("image,labels\na.jpg/z.jpg,dog\n", 2, "no such file: 'a.jpg/z.jpg'"),
         ("image,labels\n.,dog\n", 2, "not a regular file: '.'"),
-        ("image,labels\n,dog\n", 2, "no image is named"),
-        ("image,labels\na.jpg,dog||cat\n", 2, "an empty label beside a '|'"),
+        ("image,labels\n,dog\n", 2, "the image has no name"),
+        ("image,labels\na.jpg,dog||cat\n", 2, "an empty label next to a '|'"),
         (
             "image,labels,difficult\na.jpg,dog,cat\n",
             2,
@@ -91,30 +91,32 @@ def test_an_absolute_path_is_taken_as_it_is(pictures: Make, tmp_path: Path) -> N
     ],
 )
 def test_a_fault_has_its_row(
-    csv_set: Make, faults_of: Callable[..., Any], text: str | bytes, row: int, message: str
+    write_csv: Writer, collect_faults: Callable[..., Any], text: str | bytes, row: int, message: str
 ) -> None:
-    file = csv_set(text)
-    assert (row, message) in faults_of(lambda: read_dataset(file))
+    file = write_csv(text)
+    assert (row, message) in collect_faults(lambda: read_dataset(file))
 
 
-def test_a_name_that_is_too_long_is_a_fault(csv_set: Make, faults_of: Callable[..., Any]) -> None:
-    file = csv_set(f"image,labels\n{'x' * 5000},dog\n")
-    [(row, message)] = faults_of(lambda: read_dataset(file))
+def test_a_name_that_is_too_long_is_a_fault(
+    write_csv: Writer, collect_faults: Callable[..., Any]
+) -> None:
+    file = write_csv(f"image,labels\n{'x' * 5000},dog\n")
+    [(row, message)] = collect_faults(lambda: read_dataset(file))
     assert row == 2
     assert message.startswith("cannot be read (")
 
 
-def test_all_faults_are_listed_at_once(csv_set: Make) -> None:
-    file = csv_set('image,labels,note\nz.jpg,dog,\na.jpg\nb.jpg,"x"y,\nc.jpg,dog||,\n')
-    with pytest.raises(FaultsError, match="cannot read the data set") as caught:
+def test_all_faults_are_listed_at_once(write_csv: Writer) -> None:
+    file = write_csv('image,labels,note\nz.jpg,dog,\na.jpg\nb.jpg,"x"y,\nc.jpg,dog||,\n')
+    with pytest.raises(FaultsError, match="cannot read the dataset") as caught:
         read_dataset(file)
     assert [fault.row for fault in caught.value.faults] == [1, 2, 3, 4, 5]
     assert {fault.file for fault in caught.value.faults} == {str(file)}
 
 
-def test_rows_count_lines_inside_quoted_cells(csv_set: Make) -> None:
-    data = read_dataset(csv_set('image,labels\na.jpg,"big\ndog"\nb.jpg,cat\n'))
-    assert [(sample.labels, sample.row) for sample in data.samples] == [
+def test_rows_count_lines_inside_quoted_cells(write_csv: Writer) -> None:
+    dataset = read_dataset(write_csv('image,labels\na.jpg,"big\ndog"\nb.jpg,cat\n'))
+    assert [(sample.labels, sample.row) for sample in dataset.samples] == [
         (("big\ndog",), 2),
         (("cat",), 4),
     ]
@@ -126,7 +128,7 @@ def test_rows_count_lines_inside_quoted_cells(csv_set: Make) -> None:
     separator=st.sampled_from(",;\t"),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
-def test_what_a_csv_writer_wrote_is_read_back(
+def test_a_table_written_by_csv_is_read_back(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, list[str]]],
     separator: str,
@@ -138,28 +140,31 @@ def test_what_a_csv_writer_wrote_is_read_back(
     writer = csv.writer(stream, delimiter=separator, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(["image", "labels"])
     for path, labels in expected:
-        path.write_bytes(b"picture")
+        path.write_bytes(b"photo")
         writer.writerow([path.name, "|".join(labels)])
     (folder / "labels.csv").write_bytes(stream.getvalue().encode())
 
-    data = read_dataset(folder)
-    assert [(sample.path, sample.labels) for sample in data.samples] == expected
-    assert data.label_set == tuple(sorted({label for _, labels in expected for label in labels}))
+    dataset = read_dataset(folder)
+    assert [(sample.path, sample.labels) for sample in dataset.samples] == expected
+    assert dataset.label_set == tuple(sorted({label for _, labels in expected for label in labels}))
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", ":"])
 def test_excels_line_that_names_the_separator(
-    csv_set: Make, brief: Callable[..., Any], faults_of: Callable[..., Any], separator: str
+    write_csv: Writer,
+    summarize: Callable[..., Any],
+    collect_faults: Callable[..., Any],
+    separator: str,
 ) -> None:
     head = f"sep={separator}\r\nimage{separator}labels\r\n"
-    file = csv_set(f"{head}a.jpg{separator}dog|cat\r\n")
-    assert brief(read_dataset(file)) == {"a.jpg": ("dog|cat", "", None)}
-    file = csv_set(f"{head}a.jpg\r\n")
-    assert faults_of(lambda: read_dataset(file)) == [(3, "1 cells, expected 2")]
+    file = write_csv(f"{head}a.jpg{separator}dog|cat\r\n")
+    assert summarize(read_dataset(file)) == {"a.jpg": ("dog|cat", "", None)}
+    file = write_csv(f"{head}a.jpg\r\n")
+    assert collect_faults(lambda: read_dataset(file)) == [(3, "1 cells, expected 2")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-def test_what_excel_saves(csv_set: Make, brief: Callable[..., Any], encoding: str) -> None:
-    file = csv_set("image,labels\n")
+def test_what_excel_saves(write_csv: Writer, summarize: Callable[..., Any], encoding: str) -> None:
+    file = write_csv("image,labels\n")
     file.write_bytes("image\tlabels\r\na.jpg\tpiñata|Hund\r\n".encode(encoding))
-    assert brief(read_dataset(file)) == {"a.jpg": ("piñata|Hund", "", None)}
+    assert summarize(read_dataset(file)) == {"a.jpg": ("piñata|Hund", "", None)}

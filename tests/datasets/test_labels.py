@@ -34,15 +34,15 @@ def test_labels_and_prompts(
             [(3, "label 'dog' is already in row 1"), (4, "label 'cat' is already in row 2")],
         ),
         (b"dog\n\tA wet dog.\n", [(2, "a prompt without a label")]),
-        (b"# nothing\n", [(None, "no label in it")]),
+        (b"# nothing\n", [(None, "the file has no label")]),
         (b"dog\n\xff\n", [(2, "not UTF-8 text; save the file as UTF-8")]),
         (None, [(None, "cannot be read: No such file or directory")]),
     ],
 )
 def test_faults(
-    tmp_path: Path, faults_of: Callable[..., Any], data: bytes | None, faults: list[Any]
+    tmp_path: Path, collect_faults: Callable[..., Any], data: bytes | None, faults: list[Any]
 ) -> None:
     file = tmp_path / "labels.txt"
     if data is not None:
         file.write_bytes(data)
-    assert faults_of(lambda: read_labels_file(file)) == faults
+    assert collect_faults(lambda: read_labels_file(file)) == faults

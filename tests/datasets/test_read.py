@@ -14,23 +14,25 @@ from hypothesis import strategies as st
 from patchct_edge.datasets import read_dataset
 from patchct_edge.errors import UserError
 
-Make = Callable[..., Path]
+Writer = Callable[..., Path]
 
 SPLITS = "image,labels,split\na.jpg,dog|cat,train\nb.jpg,cow|dog,val\nc.jpg,cow|yak,val\n"
 NO_SPLITS = "image,labels\na.jpg,dog\nb.jpg,cat\nc.jpg,\n"
 
 
-def test_the_source_says_what_it_is(csv_set: Make, coco_set: Make, pictures: Make) -> None:
-    file = csv_set(NO_SPLITS)
+def test_the_format_follows_from_the_source(
+    write_csv: Writer, write_coco: Writer, write_photos: Writer
+) -> None:
+    file = write_csv(NO_SPLITS)
     tsv = file.with_suffix(".TSV")
     tsv.write_text(NO_SPLITS.replace(",", "\t"))
-    coco = coco_set([(1, "a.jpg")])
+    coco = write_coco([(1, "a.jpg")])
     for source, images in ((file, 3), (file.parent, 3), (tsv, 3), (coco, 1)):
         assert len(read_dataset(source)) == images
 
 
-def test_a_voc_folder_is_known_by_its_annotations(voc_set: Make) -> None:
-    root = voc_set({"a": "dog"})
+def test_annotations_mark_a_voc_folder(write_voc: Writer) -> None:
+    root = write_voc({"a": "dog"})
     (root / "labels.csv").write_text("not,this\n")
     assert read_dataset(root).label_set == ("dog",)
 
@@ -38,14 +40,14 @@ def test_a_voc_folder_is_known_by_its_annotations(voc_set: Make) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere.csv", "no such data set"),
-        ("nowhere", "no such data set"),
-        ("notes.txt", "not a data set"),
-        ("folder", "not a data set"),
-        ("empty.csv", "the data set has no image"),
+        ("nowhere.csv", "no such dataset"),
+        ("nowhere", "no such dataset"),
+        ("notes.txt", "not a dataset"),
+        ("folder", "not a dataset"),
+        ("empty.csv", "the dataset has no image"),
     ],
 )
-def test_no_data_set(tmp_path: Path, name: str, message: str) -> None:
+def test_other_sources_are_refused(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "notes.txt").write_text("image,labels\n")
     (tmp_path / "empty.csv").write_text("image,labels\n")
     (tmp_path / "folder").mkdir()
@@ -54,7 +56,7 @@ def test_no_data_set(tmp_path: Path, name: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "prefer", "names"),
+    ("split", "default_split", "names"),
     [
         (None, None, "abc"),
         ("all", "train", "abc"),
@@ -63,23 +65,23 @@ def test_no_data_set(tmp_path: Path, name: str, message: str) -> None:
         (None, "train", "a"),
     ],
 )
-def test_split(csv_set: Make, split: str | None, prefer: str | None, names: str) -> None:
-    data = read_dataset(csv_set(SPLITS), split=split, prefer=prefer)
-    assert "".join(path.stem for path in data.paths) == names
-    assert data.label_set == ("cat", "dog")
+def test_split(write_csv: Writer, split: str | None, default_split: str | None, names: str) -> None:
+    dataset = read_dataset(write_csv(SPLITS), split=split, default_split=default_split)
+    assert "".join(path.stem for path in dataset.paths) == names
+    assert dataset.label_set == ("cat", "dog")
 
 
-def test_a_split_that_is_not_there(csv_set: Make) -> None:
+def test_an_unknown_split_is_refused(write_csv: Writer) -> None:
     with pytest.raises(UserError, match="no split of that name") as caught:
-        read_dataset(csv_set(SPLITS), split="test")
+        read_dataset(write_csv(SPLITS), split="test")
     assert "train or val" in str(caught.value)
 
 
-def test_a_data_set_without_splits_is_read_whole(csv_set: Make) -> None:
-    file = csv_set(NO_SPLITS)
-    data = read_dataset(file, prefer="val")
-    assert len(data) == 3
-    assert data.warnings == ("the data set names no split: all 3 images are read",)
+def test_a_dataset_without_splits_is_used_whole(write_csv: Writer) -> None:
+    file = write_csv(NO_SPLITS)
+    dataset = read_dataset(file, default_split="val")
+    assert len(dataset) == 3
+    assert dataset.warnings == ("the dataset names no split: all 3 images are used",)
     assert read_dataset(file).warnings == read_dataset(file, split="all").warnings == ()
 
 
@@ -92,8 +94,8 @@ def test_a_data_set_without_splits_is_read_whole(csv_set: Make) -> None:
     ],
     ids=["no split", "a train split", "no train split"],
 )
-def test_label_set(csv_set: Make, text: str, label_set: tuple[str, ...]) -> None:
-    assert read_dataset(csv_set(text)).label_set == label_set
+def test_label_set(write_csv: Writer, text: str, label_set: tuple[str, ...]) -> None:
+    assert read_dataset(write_csv(text)).label_set == label_set
 
 
 @pytest.mark.parametrize(
@@ -105,24 +107,24 @@ def test_label_set(csv_set: Make, text: str, label_set: tuple[str, ...]) -> None
     ],
 )
 def test_labels_outside_the_label_set_are_counted(
-    csv_set: Make, labels: list[str] | None, warnings: tuple[str, ...]
+    write_csv: Writer, labels: list[str] | None, warnings: tuple[str, ...]
 ) -> None:
-    data = read_dataset(csv_set(SPLITS), labels=labels)
-    assert data.warnings == warnings
-    assert data.label_set == tuple(labels or ("cat", "dog"))
-    assert data.samples[2].labels == ("cow", "yak")
+    dataset = read_dataset(write_csv(SPLITS), labels=labels)
+    assert dataset.warnings == warnings
+    assert dataset.label_set == tuple(labels or ("cat", "dog"))
+    assert dataset.samples[2].labels == ("cow", "yak")
 
 
-def test_a_warning_names_the_most_frequent_labels(csv_set: Make) -> None:
+def test_a_warning_names_the_most_frequent_labels(write_csv: Writer) -> None:
     labels = "|".join(f"label{n}" for n in range(30))
-    [warning] = read_dataset(csv_set(f"image,labels\na.jpg,{labels}\n"), labels=["dog"]).warnings
+    [warning] = read_dataset(write_csv(f"image,labels\na.jpg,{labels}\n"), labels=["dog"]).warnings
     assert warning.startswith("30 labels outside the label set are not used: label0 (1), ")
     assert warning.endswith("label9 (1), and 20 more")
 
 
-def test_a_label_set_holds_a_label_once(csv_set: Make) -> None:
+def test_a_label_set_with_a_label_twice_is_refused(write_csv: Writer) -> None:
     with pytest.raises(UserError, match="a label twice"):
-        read_dataset(csv_set(SPLITS), labels=["dog", "cat", "dog"])
+        read_dataset(write_csv(SPLITS), labels=["dog", "cat", "dog"])
 
 
 COCO = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": []}

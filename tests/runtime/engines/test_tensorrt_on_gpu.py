@@ -56,7 +56,7 @@ def trained(gpu, tmp_path_factory):
     for precision in ("fp16", "int8"):
         compile_engine(gpu, Bundle(bundle), precision, BATCHES)
     dataset = read_dataset(
-        Path(os.environ["PATCHCT_DATA"]), labels=Bundle(bundle).labels, prefer="val"
+        Path(os.environ["PATCHCT_DATA"]), labels=Bundle(bundle).labels, default_split="val"
     )
     return Bundle(bundle), dataset
 
