@@ -76,7 +76,9 @@ def report(
     bundle = Bundle(bundle_path)
     old = Bundle(old_paths[0]) if old_paths else None
     labels = bundle.labels
-    dataset = options.read_dataset(source, default_split="val", split=split, labels=labels, images=images)
+    dataset = options.read_dataset(
+        source, default_split="val", split=split, labels=labels, images=images
+    )
     with console.progress() as progress:
         result = build_report(
             bundle,

@@ -153,7 +153,7 @@ def test_a_coco_file_for_each_split(train_cli, write_squares, write_coco, tmp_pa
     elsewhere = files[0].rename(tmp_path / "annotations/elsewhere.json")
     words = ("--val", files[1], "--epochs", 1)
     result = train_cli(elsewhere, tmp_path / "again", *words, code=2)
-    assert "--images FOLDER says where" in result.stderr
+    assert "with --images FOLDER" in result.stderr
     train_cli(elsewhere, tmp_path / "again", *words, "--images", tmp_path / "train2017")
 
 
