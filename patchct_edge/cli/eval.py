@@ -34,8 +34,9 @@ def evaluate(
 ) -> ExitCode:
     """Measure mAP, precision, recall and F1 on a dataset (its val split by default).
 
-    mAP is the mean over labels of the average precision (AP). CP, CR and CF1 are precision, recall
-    and F1 averaged over labels; OP, OR and OF1 count the tags of all labels together.
+    mAP is the mean over labels of the average precision (AP). CP and CR are precision and recall
+    averaged over labels; OP and OR count the tags of all labels together. CF1 and OF1 are the
+    harmonic means of these pairs.
     """
     from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import read_boxes
