@@ -91,4 +91,4 @@ def test_eval_says_where_the_maps_point(run_cli, bundle, squares, tmp_path):
     assert found["int8"]["ordinary"] == {"cases": 1, "pointing": 1, "energy": 1, "center": 1}
     assert "pointing int8: 100.00 (95% interval" in run_cli(*words).stdout
     boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,120,80\n")
-    assert "fractions are expected" in run_cli(*words, code=2).stderr
+    assert "expected fractions of the photo" in run_cli(*words, code=2).stderr
