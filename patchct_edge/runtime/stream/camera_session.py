@@ -51,7 +51,7 @@ class CameraSession:
         self._first_position: float | None = None
         self._lost_since: float | None = None  # in seconds of the monotonic clock
         self._untagged_since: float | None = None  # the same: since then every frame has failed
-        self._failure_key = object()
+        self._has_failed, self._failure_key = False, object()
 
     def take_frame(self) -> Frame | None:
         """Take the newest frame; one of the next three methods must be called for it."""
@@ -72,9 +72,12 @@ class CameraSession:
         """
         self._settle_frame(frame)
         self._untagged_since = None
-        logger.warning(
-            "%s: frames are tagged again", self.camera.name, extra={"recovery": self._failure_key}
-        )
+        if self._has_failed:  # a healthy stream spends nothing on log records
+            logger.warning(
+                "%s: frames are tagged again",
+                self.camera.name,
+                extra={"recovery": self._failure_key},
+            )
         changes = self._smoother.update(scores, frame.position, frame.captured_at)
         self.camera.counts.tagged += 1
         tags = [
@@ -90,6 +93,7 @@ class CameraSession:
     def send_failure(self, frame: Frame, error: Exception) -> None:
         """Send the error of a frame that could not be tagged."""
         self._settle_frame(frame)
+        self._has_failed = True
         self._untagged_since = self._untagged_since or time.monotonic()
         self.camera.counts.failed += 1
         kind, text = type(error).__name__, join_lines(error)

@@ -55,7 +55,8 @@ class ModelHost:
         self._reloading = False  # what is being opened is a reload, not a reopening after a failure
         self._failing_since: float | None = None
         self._retry_at = 0.0
-        self._backoff, self._failure_key = Backoff(), object()
+        self._backoff = Backoff()
+        self._has_failed, self._failure_key = False, object()
 
     @property
     def opening(self) -> bool:
@@ -98,7 +99,8 @@ class ModelHost:
             self._handle_failure(error)
             raise
         self._failing_since = None
-        logger.warning("the engine works again", extra={"recovery": self._failure_key})
+        if self._has_failed:  # a healthy stream spends nothing on log records
+            logger.warning("the engine works again", extra={"recovery": self._failure_key})
         if time.monotonic() - self._retry_at > QUIET_PERIOD_S:
             self._backoff.reset()
         return scores
@@ -144,6 +146,7 @@ class ModelHost:
             extra={"failure": self._failure_key},
         )
         now = time.monotonic()
+        self._has_failed = True
         self._failing_since = self._failing_since or now
         self._retry_at = now + self._backoff.next_delay()
         if not self.opening:
