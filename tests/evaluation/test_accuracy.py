@@ -118,7 +118,7 @@ def photos(colour_photo):
 
 
 def measure_accuracy(samples, labels=LABELS, advance=ignore_progress):
-    engine = FakeEngine(size=8, labels=3, patches=4)
+    engine = FakeEngine(size=8, label_count=3, patch_count=4)
     predictions = predict(engine, Preprocessing(8), Dataset(tuple(samples), labels), advance)
     return compute_accuracy(predictions, Calibration.default(3))
 

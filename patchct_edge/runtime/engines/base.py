@@ -45,14 +45,14 @@ class Engine(Closeable):
     Attributes:
         record: the library, arithmetic and device.
         size: side of the square input in pixels, -1 if the graph does not fix it.
-        labels: number of labels M, -1 if the graph does not fix it.
+        label_count: number of labels M, -1 if the graph does not fix it.
         concurrency: number of batches worth having in flight at once.
         best_batch: images per batch that give the best throughput.
     """
 
     record: EngineRecord
     size: int
-    labels: int
+    label_count: int
     concurrency: int = 1
     best_batch: int = 8
 

@@ -17,13 +17,13 @@ class FakeEngine(BlockingEngine):
     that mean, 0..1, at every patch. A red image therefore gets the labels 0, 3, 6, ...
     """
 
-    def __init__(self, size: int, labels: int, patches: int) -> None:
+    def __init__(self, size: int, label_count: int, patch_count: int) -> None:
         super().__init__()
-        self.size, self.labels, self._patches = size, labels, patches
+        self.size, self.label_count, self._patch_count = size, label_count, patch_count
         self.record = EngineRecord(NAME, "fp32", "fp32", "fake 1", "none")
 
     def compute(self, images: ImageBatch) -> Outputs:
         means = images.mean(axis=(1, 2), dtype=np.float32) / 255  # (B, 3)
-        channel_means = means[:, np.arange(self.labels) % 3]  # (B, M)
-        similarity = np.repeat(channel_means[:, :, None], self._patches, axis=2)
+        channel_means = means[:, np.arange(self.label_count) % 3]  # (B, M)
+        similarity = np.repeat(channel_means[:, :, None], self._patch_count, axis=2)
         return Outputs(channel_means * 8 - 4, similarity)

@@ -69,7 +69,7 @@ class ONNXRuntimeEngine(BlockingEngine):
                 got=f"inputs and outputs {', '.join(shapes)}",
                 expected=", ".join(names),
             )
-        self.size, self.labels = (
+        self.size, self.label_count = (
             shapes[name][1] if isinstance(shapes[name][1], int) else -1
             for name in ("image", "logits")
         )

@@ -67,7 +67,7 @@ class OpenVINOEngine(Engine):
                 f"OpenVINO cannot compile {graph}", got=str(error).strip().splitlines()[-1]
             ) from None
         self._similarity = similarity
-        self.size, self.labels = (
+        self.size, self.label_count = (
             port.partial_shape[1].max_length  # -1 without a bound
             for port in (self._compiled.input("image"), self._compiled.output("logits"))
         )

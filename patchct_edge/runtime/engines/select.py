@@ -124,11 +124,11 @@ def runnable_candidates(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> 
 def _skip_reason(bundle: Bundle, engine: str, precision: str, request: EngineRequest) -> str | None:
     """Return the reason to skip an engine that is known without asking its library."""
     if request.engine not in (None, engine):
-        return f"--engine {request.engine} was asked for"
+        return f"ruled out by --engine {request.engine}"
     if engine == fake.NAME and request.engine is None:
         return "a fake for tests, taken only with --engine fake"
     if request.precision not in (None, precision):
-        return f"--precision {request.precision} was asked for"
+        return f"ruled out by --precision {request.precision}"
     if engine == fake.NAME:
         return None
     graph = INT8_FP16_GRAPH if (engine, precision) == (TENSORRT, "int8") else precision
@@ -155,13 +155,13 @@ def open_engine(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Engine:
     if candidate is None:
         candidate = runnable_candidates(bundle, request)[0]  # raises, with the reasons
     engine = _open_candidate(bundle, candidate, request)
-    size, labels = bundle.preprocessing.size, len(bundle.labels)
-    if (engine.size, engine.labels) != (size, labels):
+    size, label_count = bundle.preprocessing.size, len(bundle.labels)
+    if (engine.size, engine.label_count) != (size, label_count):
         engine.close()
         raise BundleError(
             f"the {candidate.precision} graph of {bundle.path} does not fit its manifest",
-            got=f"{engine.size} px and {engine.labels} labels",
-            expected=f"{size} px and {labels} labels",
+            got=f"{engine.size} px and {engine.label_count} labels",
+            expected=f"{size} px and {label_count} labels",
             fix="export the bundle again with patchct export",
         )
     return engine

@@ -14,7 +14,7 @@ from patchct_edge.files import state_folder, write_atomically
 
 
 def is_trusted_hash(sha256: str | None) -> bool:
-    """Return whether an engine with this hash was compiled here; no hash is never trusted."""
+    """Return whether an engine with this hash was compiled here; None is never trusted."""
     return sha256 in _read_hashes()
 
 

@@ -153,14 +153,6 @@ def test_an_engine_from_elsewhere_runs_only_if_it_is_trusted(bundle, record, on_
         assert engine.record.engine != "tensorrt"
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", '{"a": 1}'])
-def test_a_damaged_trust_file_trusts_nothing(bundle, record, trust_file, text):
-    changed = add_compiled(bundle, record, b"plan")
-    trust_file.write_text(text)
-    assert not is_trusted(changed, record)
-    assert is_trusted(add_compiled(changed, record, b"plan"), record)
-
-
 def test_the_gpu_comes_before_the_cpu_and_similarity_needs_its_own_engine(bundle, record, on_orin):
     changed = add_compiled(bundle, record, b"plan")
     with open_engine(changed) as engine:

@@ -233,7 +233,7 @@ def test_a_missing_library_is_reported_with_its_install_command(
 def test_the_fake_engine_scores_colors() -> None:
     red = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     red[..., 0] = 255
-    with FakeEngine(size=8, labels=M, patches=N) as engine:
+    with FakeEngine(size=8, label_count=M, patch_count=N) as engine:
         engine.submit(red)
         engine.submit(np.full((17, SIZE, SIZE, 3), 255, np.uint8))
         first, second = engine.result(), engine.result()
@@ -250,5 +250,5 @@ def test_the_fake_engine_scores_colors() -> None:
 
 def test_a_fake_logit_is_a_scaled_channel_mean() -> None:
     images = random_images(3)
-    logits = FakeEngine(size=8, labels=3, patches=1).infer(images).logits
+    logits = FakeEngine(size=8, label_count=3, patch_count=1).infer(images).logits
     np.testing.assert_allclose(logits, images.mean(axis=(1, 2)) / 255 * 8 - 4, rtol=1e-5, atol=1e-5)

@@ -158,7 +158,7 @@ def test_similarity_is_returned_if_the_engine_has_it():
 
 def test_size_labels_and_best_batch_come_from_the_engine():
     with FakeTensorRT((1, 2, 4)).open() as engine:
-        assert (engine.size, engine.labels, engine.best_batch) == (SIZE, M, 2)
+        assert (engine.size, engine.label_count, engine.best_batch) == (SIZE, M, 2)
         assert engine.concurrency == 2
 
 

@@ -25,7 +25,7 @@ class CountingEngine(FakeEngine):
     """A fake that records its batch sizes and can fail at one batch."""
 
     def __init__(self, fail_at=None):
-        super().__init__(size=8, labels=3, patches=4)
+        super().__init__(size=8, label_count=3, patch_count=4)
         self.batch_sizes, self.fail_at = [], fail_at
 
     def compute(self, images):
@@ -41,7 +41,7 @@ class OverlappingEngine(Engine):
     concurrency, best_batch = 3, 2
 
     def __init__(self):
-        self.fake = FakeEngine(size=8, labels=3, patches=4)
+        self.fake = FakeEngine(size=8, label_count=3, patch_count=4)
         self.in_flight, self.max_in_flight = deque(), 0
 
     def submit(self, images):

@@ -131,7 +131,7 @@ class TensorRTEngine(Engine):
             for name in (LOGITS, SIMILARITY)
             if name in names
         }
-        self.labels = self._output_shapes[LOGITS][0]
+        self.label_count = self._output_shapes[LOGITS][0]
 
     def _create_context(self) -> Any:
         context = self._engine.create_execution_context()
