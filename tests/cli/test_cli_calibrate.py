@@ -1,4 +1,4 @@
-"""patchct calibrate: thresholds in the bundle, used at once; eval --boxes beside it."""
+"""patchct calibrate: thresholds in the bundle, used at once; patchct eval --boxes."""
 
 from __future__ import annotations
 
@@ -14,81 +14,81 @@ PRECISIONS = ["fp32", "fp16", "int8"]
 
 @pytest.fixture
 def bundle(exported_bundle, tmp_path):
-    """A bundle of its own that knows the colours."""
+    """A copy of the bundle that knows the colors, for the test to change."""
     return shutil.copytree(exported_bundle, tmp_path / "x.patchct")
 
 
 def test_every_precision_is_calibrated_and_the_bundle_is_whole(run_cli, bundle, squares):
-    said = run_cli("calibrate", bundle, squares, "--engine", "openvino")
-    assert "cross-fitted" in said.stdout
-    opened = Bundle(bundle)
-    opened.verify()
+    result = run_cli("calibrate", bundle, squares, "--engine", "openvino")
+    assert "cross-fitted" in result.stdout
+    calibrated = Bundle(bundle)
+    calibrated.verify()
     for precision in PRECISIONS:
-        record = opened.calibration_record(precision)
+        record = calibrated.calibration_record(precision)
         assert record["objective"] == "f1"
         assert record["images"] == 40
-        assert opened.calibration(precision).temperature > 0
+        assert calibrated.calibration(precision).temperature > 0
 
 
-def test_tag_and_eval_use_it_at_once(run_cli, bundle, squares):
+def test_tag_and_eval_use_the_calibration_at_once(run_cli, bundle, squares):
     words = ("eval", bundle, squares, "--precision", "fp32", "--json")
     before = json.loads(run_cli(*words).stdout)
     run_cli("calibrate", bundle, squares, "--objective", "recall=1", "--engine", "openvino")
-    said = run_cli(*words)
-    assert "set on these very images" in said.stderr
-    after = json.loads(said.stdout)
+    result = run_cli(*words)
+    assert "set on these very images" in result.stderr
+    after = json.loads(result.stdout)
     assert [label["threshold"] for label in after["labels"]] != [0.5] * 3
     assert after["map"] == before["map"]
     assert json.loads(run_cli(*words, "--uncalibrated").stdout) == before
-    picture = squares.parent / "val-3.png"
-    tagged = [
-        json.loads(run_cli("tag", picture, "--model", bundle, "--all-scores", *more).stdout)
+    photo = squares.parent / "val-3.png"
+    rows = [
+        json.loads(run_cli("tag", photo, "--model", bundle, "--all-scores", *more).stdout)
         for more in ((), ("--uncalibrated",))
     ]
-    assert tagged[0] != tagged[1]
+    assert rows[0] != rows[1]
 
 
 def test_one_precision_leaves_the_others_as_they_were(run_cli, bundle, squares):
     run_cli("calibrate", bundle, squares, "--engine", "openvino")
     before = Bundle(bundle).calibration_record("int8")
     words = ("--precision", "fp32", "--objective", "precision=0.9", "--json")
-    found = json.loads(run_cli("calibrate", bundle, squares, *words).stdout)
-    assert list(found) == ["fp32"]
-    assert Bundle(bundle).calibration_record("fp32") == found["fp32"]
+    records = json.loads(run_cli("calibrate", bundle, squares, *words).stdout)
+    assert list(records) == ["fp32"]
+    assert Bundle(bundle).calibration_record("fp32") == records["fp32"]
     assert Bundle(bundle).calibration_record("int8") == before
 
 
-def test_one_precision_alone_follows_the_most_exact_one_as_beside_it(run_cli, bundle, squares):
+def test_a_single_precision_follows_the_most_exact_one_as_well(run_cli, bundle, squares):
     run_cli("calibrate", bundle, squares, "--engine", "openvino")
-    beside = Bundle(bundle).calibration_record("int8")
+    record = Bundle(bundle).calibration_record("int8")
     words = ("calibrate", bundle, squares, "--engine", "openvino", "--precision", "int8", "--json")
-    found = json.loads(run_cli(*words).stdout)
-    assert found == {"int8": beside}
-    assert Bundle(bundle).calibration_record("int8") == beside
+    records = json.loads(run_cli(*words).stdout)
+    assert records == {"int8": record}
+    assert Bundle(bundle).calibration_record("int8") == record
 
 
 @pytest.mark.parametrize("text", ["f2", "precision", "precision=0", "recall=1.1", "recall=x"])
-def test_an_unknown_objective_is_told(run_cli, bundle, squares, text):
-    said = run_cli("calibrate", bundle, squares, "--objective", text, code=2).stderr
-    assert "unknown objective" in said
+def test_an_unknown_objective_is_refused(run_cli, bundle, squares, text):
+    stderr = run_cli("calibrate", bundle, squares, "--objective", text, code=2).stderr
+    assert "unknown objective" in stderr
     assert "calibration.json" not in Bundle(bundle).manifest.files
 
 
-def test_a_photo_that_cannot_be_read_is_told_once(run_cli, bundle, write_squares, tmp_path):
+def test_an_unreadable_photo_is_reported_once(run_cli, bundle, write_squares, tmp_path):
     data = write_squares(tmp_path / "photos", val=16)
-    (tmp_path / "photos" / "val-3.png").write_bytes(b"no picture")
-    said = run_cli("calibrate", bundle, data, "--engine", "openvino", code=1)
-    assert said.stderr.count("not an image") == 1
+    (tmp_path / "photos" / "val-3.png").write_bytes(b"not an image")
+    result = run_cli("calibrate", bundle, data, "--engine", "openvino", code=1)
+    assert result.stderr.count("not an image") == 1
     assert Bundle(bundle).calibration_record("fp32")["images"] == 15
 
 
-def test_eval_says_where_the_maps_point(run_cli, bundle, squares, tmp_path):
+def test_eval_checks_the_maps_against_boxes(run_cli, bundle, squares, tmp_path):
     boxes = squares.parent / "boxes.csv"
     boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,1,1\n")
     words = ("eval", bundle, squares, "--boxes", boxes, "--precision", "int8")
-    found = json.loads(run_cli(*words, "--json").stdout)["pointing"]
-    assert list(found) == ["int8", "fp32"]
-    assert found["int8"]["ordinary"] == {"cases": 1, "pointing": 1, "energy": 1, "center": 1}
+    pointing = json.loads(run_cli(*words, "--json").stdout)["pointing"]
+    assert list(pointing) == ["int8", "fp32"]
+    assert pointing["int8"]["ordinary"] == {"cases": 1, "pointing": 1, "energy": 1, "center": 1}
     assert "pointing int8: 100.00 (95% interval" in run_cli(*words).stdout
     boxes.write_text("image,label,xmin,ymin,xmax,ymax\nval-1.png,red,0,0,120,80\n")
     assert "expected fractions of the photo" in run_cli(*words, code=2).stderr
