@@ -26,9 +26,10 @@ class Preprocessing:
 
     Args:
         size: side of the square input, in pixels.
-        fit: `squash` changes the aspect ratio, `crop` cuts the centre square, `pad` adds grey bars.
+        fit: `squash` changes the aspect ratio, `crop` cuts the center square, `pad` adds gray bars.
         interpolation: one of `images.INTERPOLATIONS`.
-        mean, std: per channel, of pixels scaled to 0..1; applied inside the engine.
+        mean: per channel, of pixels scaled to 0..1; subtracted inside the engine.
+        std: per channel, of pixels scaled to 0..1; divided by inside the engine.
     """
 
     size: int

@@ -47,7 +47,8 @@ class Accuracy:
         images: how many could be read.
         unreadable: "path: error" of the others.
         map: mAP, the mean of the labels' average precisions.
-        map_low, map_high: its 95% bootstrap interval.
+        map_low: lower end of its 95% bootstrap interval.
+        map_high: upper end of that interval.
         thresholded: precision, recall and F1 at the thresholds of the calibration.
         top3: the same where every image gets the three labels that score highest.
     """

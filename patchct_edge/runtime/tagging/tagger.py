@@ -130,7 +130,9 @@ class Tagger(Closeable):
         """Yield a row for every file in order; an unreadable file yields a row with its error.
 
         Args:
-            threshold, top_k, all_scores: see `tag`.
+            threshold: see `tag`.
+            top_k: see `tag`.
+            all_scores: see `tag`.
             batch: images per batch, the engine's best batch by default.
 
         Raises:
