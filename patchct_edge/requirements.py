@@ -44,7 +44,7 @@ def install_command(package: str) -> str:
     extra = next((r.extra for r in requirements if _normalize(r.name) == _normalize(package)), "")
     lacking = [find_requirement(package)]
     if extra:
-        lacking += [str(r) for r in _expand_extra(extra, requirements) if not _installed(r.name)]
+        lacking += [str(r) for r in _expand_extra(extra, requirements) if not _is_installed(r.name)]
     packages = " ".join(f"'{requirement}'" for requirement in dict.fromkeys(lacking))
     # The index serves a build of torch that may not be the one that fits the machine.
     note = " (choose the build of torch first, see the README)" if "'torch" in packages else ""
@@ -79,7 +79,7 @@ def _expand_extra(extra: str, requirements: list[Requirement]) -> Iterator[Requi
             yield from _expand_extra(included, requirements)
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:

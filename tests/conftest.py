@@ -1,5 +1,5 @@
-"""A tiny engine graph, bundles made from it, photos of plain colours, and a tiny model that is
-trained and exported through the command line; nothing is fetched."""
+"""A tiny engine graph, bundles that hold it, photos of one color, and a tiny model that is
+trained and exported through the command line; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ QUICK = {
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Put what is cached for a user into a temporary folder, and keep off the network."""
+    """Move the cache and state folders into a temporary folder; allow no network."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -53,7 +53,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def write_graph() -> Callable[..., Path]:
     """Write the smallest graph with an engine's input and outputs, for 8 x 8 pixels.
 
-    Similarity is `weights` (3, M) times the mean colour, 0..1, of each of the 2 x 2 patches; a
+    Similarity is `weights` (3, M) times the mean color, 0..1, of each of the 2 x 2 patches; a
     logit is 8 times the mean similarity, minus 4.
     """
     onnx = pytest.importorskip("onnx")
@@ -75,10 +75,10 @@ def write_graph() -> Callable[..., Path]:
             ("Cast", "image", "pixels", {"to": FLOAT}),
             ("Div", "pixels white", "scaled", {}),
             ("Reshape", "scaled blocks", "blocked", {}),
-            ("ReduceMean", "blocked inner", "colours", {"keepdims": 0}),
-            ("Reshape", "colours flat", "patches", {}),
-            ("MatMul", "patches weights", "turned", {}),
-            ("Transpose", "turned", "similarity", {"perm": [0, 2, 1]}),
+            ("ReduceMean", "blocked inner", "colors", {"keepdims": 0}),
+            ("Reshape", "colors flat", "patches", {}),
+            ("MatMul", "patches weights", "patch_scores", {}),
+            ("Transpose", "patch_scores", "similarity", {"perm": [0, 2, 1]}),
             ("ReduceMean", "similarity last", "mean", {"keepdims": 0}),
             ("Mul", "mean gain", "scores", {}),
             ("Add", "scores bias", "logits", {}),
@@ -114,10 +114,10 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def write_bundle(write_graph: Callable[..., Path]) -> Callable[..., Path]:
-    """Write a bundle whose labels red, green and blue follow the colour channels.
+    """Write a bundle whose labels red, green and blue follow the color channels.
 
     All precisions hold the same graph. `weights` are those of the graph, `calibration` is the
-    content of calibration.json, and any other argument is a field of the manifest.
+    content of calibration.json, and every other argument is a field of the manifest.
     """
 
     def write(
@@ -162,15 +162,15 @@ def tiny_bundle(
 
 
 @pytest.fixture
-def colour_photo(tmp_path: Path) -> Callable[..., Path]:
-    """Write a photo of one colour; `squares` maps (row, column) of 2 x 2 patches to others."""
+def color_photo(tmp_path: Path) -> Callable[..., Path]:
+    """Write a photo of one color; `squares` maps (row, column) of 2 x 2 patches to others."""
 
     def write(
         name: str,
-        colour: Sequence[int],
+        color: Sequence[int],
         squares: dict[tuple[int, int], Sequence[int]] | None = None,
     ) -> Path:
-        rgb = np.full((8, 8, 3), colour, np.uint8)
+        rgb = np.full((8, 8, 3), color, np.uint8)
         for (row, column), other in (squares or {}).items():
             rgb[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = other
         images.save(rgb, tmp_path / name)
@@ -181,9 +181,9 @@ def colour_photo(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def run_cli() -> Callable[..., Any]:
-    """Run a `patchct` command in this process and check its exit code; a bug is raised as it is.
+    """Run a `patchct` command in this process and check its exit code; a bug raises.
 
-    Returns what typer's runner does: `stdout`, `stderr`, `output` (both) and `exit_code`.
+    Returns the result of typer's runner: `stdout`, `stderr`, `output` (both) and `exit_code`.
     """
     from typer.testing import CliRunner
 
@@ -193,19 +193,19 @@ def run_cli() -> Callable[..., Any]:
     console.out.width = console.err.width = 200  # a cell of a table stays on one line
 
     def run(*words: object, code: int = 0, stdin: str | bytes | None = None) -> Any:
-        found = CliRunner().invoke(app, [*map(str, words)], stdin, catch_exceptions=False)
-        assert found.exit_code == code, found.output
-        return found
+        result = CliRunner().invoke(app, [*map(str, words)], stdin, catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result
 
     return run
 
 
 @pytest.fixture(scope="session")
 def write_squares() -> Callable[..., Path]:
-    """Write `labels.csv` with pictures of 32 x 32 pixels: grey noise and coloured squares.
+    """Write `labels.csv` and photos of 32 x 32 pixels: gray noise with colored squares.
 
-    The labels are the colours shown, none in every eighth picture. `splits` counts the pictures of
-    each split, and `picture` makes a name of a split and a number.
+    The labels are the colors of the squares; every eighth photo has none. `splits` counts the
+    photos of each split, and `picture` is a format for the name, of a split and a number.
     """
 
     def write(folder: Path, picture: str = "{}-{}.png", **splits: int) -> Path:
@@ -215,12 +215,12 @@ def write_squares() -> Callable[..., Path]:
         for split, count in splits.items():
             for n in range(count):
                 rgb = rng.integers(90, 160, (32, 32, 3), dtype=np.uint8)
-                shown = [label for m, label in enumerate(SQUARES) if n % 8 >> m & 1]
-                for label in shown:
+                labels = [label for m, label in enumerate(SQUARES) if n % 8 >> m & 1]
+                for label in labels:
                     row, column = 8 * rng.integers(0, 4), 8 * list(SQUARES).index(label)
                     rgb[row : row + 8, column : column + 8] = SQUARES[label]
                 images.save(rgb, folder / picture.format(split, n))
-                lines.append(f"{picture.format(split, n)},{'|'.join(shown)},{split}")
+                lines.append(f"{picture.format(split, n)},{'|'.join(labels)},{split}")
         (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "labels.csv"
 
@@ -228,8 +228,8 @@ def write_squares() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def write_coco() -> Callable[[Path, Path], Path]:
-    """Write what a CSV of coloured squares says as a COCO JSON."""
+def convert_to_coco() -> Callable[[Path, Path], Path]:
+    """Write the content of a CSV of colored squares as a COCO JSON."""
 
     def write(source: Path, target: Path) -> Path:
         with source.open(newline="") as file:
@@ -240,7 +240,7 @@ def write_coco() -> Callable[[Path, Path], Path]:
             if row["labels"]
             for label in row["labels"].split("|")
         ]
-        found = {
+        content = {
             "images": [{"id": n, "file_name": row["image"]} for n, row in enumerate(rows)],
             "categories": [{"id": m, "name": label} for m, label in enumerate(SQUARES)],
             "annotations": [
@@ -248,7 +248,7 @@ def write_coco() -> Callable[[Path, Path], Path]:
             ],
         }
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(found))
+        target.write_text(json.dumps(content))
         return target
 
     return write
@@ -256,7 +256,7 @@ def write_coco() -> Callable[[Path, Path], Path]:
 
 @pytest.fixture(scope="session")
 def squares(write_squares: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CSV of a dataset with 96 pictures to train on and 40 to judge by."""
+    """The CSV of a dataset with 96 photos for training and 40 for validation."""
     return write_squares(tmp_path_factory.mktemp("photos"), train=96, val=40)
 
 
@@ -283,7 +283,7 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def label_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An .npz table with random embeddings, 12 wide, of the colours."""
+    """An .npz table with random embeddings, 12 wide, of the colors."""
     path = tmp_path_factory.mktemp("table") / "table.npz"
     rows = np.random.default_rng(0).normal(size=(len(SQUARES), 12)).astype(np.float32)
     np.savez(path, names=np.array(list(SQUARES)), emb=rows)
@@ -296,8 +296,8 @@ def train_cli(run_cli: Callable[..., Any], encoder_folder: Path) -> Callable[...
     settings = [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
 
     def train(data: Path, out: Path, *words: object, code: int = 0) -> Any:
-        given = ("--out", out, "--image-encoder", encoder_folder, "--device", "cpu", *settings)
-        return run_cli("train", data, *given, *words, code=code)
+        options = ("--out", out, "--image-encoder", encoder_folder, "--device", "cpu", *settings)
+        return run_cli("train", data, *options, *words, code=code)
 
     return train
 
@@ -309,7 +309,7 @@ def trained_run(
     label_table: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A run that knows the colours; its best epoch, the first of the same mAP, is not its last."""
+    """A run that knows the colors; its best epoch, the first of the same mAP, is not its last."""
     run = tmp_path_factory.mktemp("trained") / "run"
     train_cli(squares, run, "--label-encoder", label_table, "--epochs", 12)
     return run
@@ -322,7 +322,7 @@ def export_cli(
     squares: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Any]:
-    """The bundle of the run's last epoch, and what `patchct export` said of it."""
+    """The bundle of the run's last epoch, and the result of `patchct export`."""
     bundle = tmp_path_factory.mktemp("exported") / "squares.patchct"
     # INT8 differs among CPUs: the gates leave room for a few of the 60 tags.
     options = ("--checkpoint", "last", "--max-flips", 5, "--max-map-drop", 5)
@@ -333,5 +333,5 @@ def export_cli(
 
 @pytest.fixture(scope="session")
 def exported_bundle(export_cli: tuple[Path, Any]) -> Path:
-    """A bundle in every precision of a model that knows the colours."""
+    """A bundle in every precision of a model that knows the colors."""
     return export_cli[0]

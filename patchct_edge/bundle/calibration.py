@@ -18,9 +18,9 @@ class Calibration:
     """How the logits of one precision become scores, and which scores become tags.
 
     Args:
-        thresholds: float64 (M,), probabilities; a label is a tag from its threshold on.
-        temperature: positive; the logits are split_off_validation by it.
-        bias: added to what results.
+        thresholds: float64 (M,), 0..1; a label whose score reaches its threshold is a tag.
+        temperature: positive; the logits are divided by it.
+        bias: added to the quotient.
     """
 
     thresholds: Float64s
@@ -29,16 +29,16 @@ class Calibration:
 
     @classmethod
     def default(cls, m: int) -> Calibration:
-        """Return the calibration of m labels that nobody calibrated: 0.5, logits as they are."""
+        """Return the calibration of m labels without one: thresholds 0.5, logits unchanged."""
         return cls(np.full(m, 0.5))
 
     def scores(self, logits: Floats) -> Float32s:
         """Return sigmoid(logits / temperature + bias), float32 (B, M), 0..1.
 
-        In float32 the score of a logit above about 17 temperatures is 1: rank by logits instead.
+        Scores of logits above about 17 temperatures are 1 in float32: rank by logits instead.
         """
         z = np.asarray(logits, np.float32) / np.float32(self.temperature) + np.float32(self.bias)
-        small = np.exp(-np.abs(z))  # never overflows, and keeps the digits of scores near 0
+        small = np.exp(-np.abs(z))  # cannot overflow, and is precise for scores near 0
         scores: Float32s = np.where(z >= 0, np.float32(1), small) / (1 + small)
         return scores
 
@@ -80,26 +80,28 @@ class Calibration:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], labels: Sequence[str]) -> Calibration:
-        """Read what `to_json` returned, in the order of `labels`; without a bias it is 0.
+        """Return the calibration that `to_json` wrote, in the order of `labels`.
+
+        A missing bias is 0.
 
         Raises:
-            BundleError: a field is missing, no number or out of range, or a label is not named.
+            BundleError: a field is missing, not a number or out of range, or the labels differ.
         """
         thresholds = fields.get("thresholds") if isinstance(fields, dict) else None
         if not isinstance(thresholds, dict):
-            raise _damaged("no thresholds")
+            raise _damage_error("no thresholds")
         missing = [label for label in labels if label not in thresholds]
         unknown = sorted(set(thresholds) - set(labels))
         if missing or unknown:
-            raise _damaged(f"labels missing: {missing}, unknown: {unknown}")
+            raise _damage_error(f"labels missing: {missing}, unknown: {unknown}")
         values = [thresholds[label] for label in labels]
         temperature, bias = fields.get("temperature"), fields.get("bias", 0)
         if not all(_is_number(value, 0, 1) for value in values):
-            raise _damaged("a threshold that is not within 0..1")
+            raise _damage_error("a threshold outside 0..1")
         if not _is_number(temperature, 1e-30, 1e30):
-            raise _damaged(f"temperature {temperature}")
+            raise _damage_error(f"temperature {temperature}")
         if not _is_number(bias, -1e30, 1e30):
-            raise _damaged(f"bias {bias}")
+            raise _damage_error(f"bias {bias}")
         return cls(np.array(values, np.float64), float(temperature), float(bias))
 
 
@@ -107,10 +109,10 @@ def _is_number(value: object, low: float, high: float) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
-def _damaged(got: str) -> BundleError:
+def _damage_error(got: str) -> BundleError:
     return BundleError(
         "the calibration does not fit the bundle's labels",
         got=got,
         expected="a positive temperature and one threshold for every label",
-        fix="copy the bundle again, or calibrate it anew with patchct calibrate",
+        fix="copy the bundle again, or calibrate it again with patchct calibrate",
     )

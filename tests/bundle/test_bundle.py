@@ -1,4 +1,4 @@
-"""The bundle on disk: read back, verified, refused where damaged, and replaced only when whole."""
+"""Bundles on disk: read back, verified, refused if damaged, and replaced only by a whole one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from patchct_edge.bundle.write import create_bundle, write_manifest
 from patchct_edge.errors import BundleError, UserError
 from patchct_edge.files import sha256
 
-EXACT = b"exact"
+FP32_GRAPH = b"exact"
 STAGE = Stage("int8", "fp32", "openvino", 9, 0.1, 0.01, 0.02, gate="flips <= 3 %", passed=False)
 
 
-def manifest(**changes):
+def make_manifest(**changes):
     values = {
         "labels": ("cat", "Hund 🐕"),
         "prompts": ("A cat.", "Ein Hund."),
@@ -36,7 +36,7 @@ def manifest(**changes):
     }
     values |= changes
     model = compute_fingerprint(
-        hashlib.sha256(EXACT).hexdigest(),
+        hashlib.sha256(FP32_GRAPH).hexdigest(),
         *(values[name] for name in ("labels", "preprocessing", "tau", "grid")),
     )
     return Manifest(**{"fingerprint": model, **values})
@@ -44,31 +44,31 @@ def manifest(**changes):
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A bundle whose graphs are no graphs: nothing here runs them."""
+    """A bundle whose graphs are only bytes: no test here runs them."""
     with create_bundle(tmp_path / "x.patchct") as folder:
-        (folder / "model.fp32.onnx").write_bytes(EXACT)
+        (folder / "model.fp32.onnx").write_bytes(FP32_GRAPH)
         (folder / "model.int8.onnx").write_bytes(b"small")
         (folder / "engines").mkdir()
         (folder / "engines" / "trt.plan").write_bytes(b"compiled")
-        write_manifest(folder, manifest())
+        write_manifest(folder, make_manifest())
     return tmp_path / "x.patchct"
 
 
-def edited(bundle, **changes):
-    """Change fields of the manifest's JSON; None drops one."""
+def edit_manifest(bundle, **changes):
+    """Change fields of the manifest's JSON; None removes a field."""
     fields = {**json.loads((bundle / "manifest.json").read_text()), **changes}
     fields = {name: value for name, value in fields.items() if value is not None}
     (bundle / "manifest.json").write_text(json.dumps(fields))
     return bundle
 
 
-def beside(bundle):
+def list_siblings(bundle):
     return sorted(path.name for path in bundle.parent.iterdir())
 
 
-def test_what_is_read_is_what_was_written(bundle):
+def test_a_bundle_is_read_as_it_was_written(bundle):
     read = Bundle(str(bundle))
-    assert read.manifest == manifest(files=read.manifest.files)
+    assert read.manifest == make_manifest(files=read.manifest.files)
     assert set(read.manifest.files) == {"model.fp32.onnx", "model.int8.onnx", "engines/trt.plan"}
     assert read.labels == ("cat", "Hund 🐕")
     assert read.precisions() == ["fp32", "int8"]
@@ -84,7 +84,7 @@ def test_the_manifest_can_be_read_by_a_person(bundle):
 
 def test_a_bundle_can_be_read_by_others_and_leaves_nothing_beside_it(bundle):
     assert bundle.stat().st_mode & 0o777 == 0o755
-    assert beside(bundle) == ["x.patchct"]
+    assert list_siblings(bundle) == ["x.patchct"]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int4", "../x", ""])
@@ -93,7 +93,7 @@ def test_a_precision_without_a_graph_is_refused(bundle, precision):
         Bundle(bundle).graph_path(precision)
 
 
-def test_an_unknown_precision_is_told_from_a_known_one():
+def test_an_unknown_precision_is_refused_with_a_suggestion():
     assert check_precision("int8") == "int8"
     with pytest.raises(BundleError, match="did you mean 'fp16'"):
         check_precision("pf16")
@@ -116,13 +116,13 @@ def test_a_file_that_was_altered_or_is_missing(bundle, name, damage):
 @pytest.mark.parametrize("version", [FORMAT + 1, "1", 0])
 def test_another_format_version_is_refused(bundle, version):
     with pytest.raises(BundleError, match=f"(?s)format.*got: *{version}.*{FORMAT}.*upgrade"):
-        Bundle(edited(bundle, format=version))
+        Bundle(edit_manifest(bundle, format=version))
 
 
-@pytest.mark.parametrize("field", manifest().to_json())
+@pytest.mark.parametrize("field", make_manifest().to_json())
 def test_every_field_is_needed(bundle, field):
     with pytest.raises(BundleError, match=field):
-        Bundle(edited(bundle, **{field: None}))
+        Bundle(edit_manifest(bundle, **{field: None}))
 
 
 @pytest.mark.parametrize(
@@ -147,16 +147,16 @@ def test_every_field_is_needed(bundle, field):
 )
 def test_a_field_of_the_wrong_kind_is_refused(bundle, changes):
     with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
-        Bundle(edited(bundle, **changes))
+        Bundle(edit_manifest(bundle, **changes))
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "engines/../../x", ".."])
 def test_a_file_outside_the_folder_is_refused(bundle, name):
     with pytest.raises(BundleError, match=f"(?s)outside.*{name}"):
-        Bundle(edited(bundle, files={name: "0" * 64}))
+        Bundle(edit_manifest(bundle, files={name: "0" * 64}))
 
 
-def test_no_bundle_at_all(tmp_path):
+def test_a_path_without_a_bundle_is_refused(tmp_path):
     (tmp_path / "file.patchct").touch()
     for name in (".", "file.patchct", "gone.patchct"):
         with pytest.raises(BundleError, match=r"(?s)is not a bundle.*manifest\.json"):
@@ -170,7 +170,7 @@ ANY_JSON = st.recursive(
     ),
     max_leaves=5,
 )
-FIELDS = manifest().to_json()
+FIELDS = make_manifest().to_json()
 CHANGED = st.one_of(
     st.tuples(st.sampled_from(list(FIELDS)), ANY_JSON).map(
         lambda pair: {**FIELDS, pair[0]: pair[1]}
@@ -237,7 +237,7 @@ def identify(tmp_path):
     ],
     ids=str,
 )
-def test_a_fingerprint_depends_on_all_that_changes_the_result(identify, change):
+def test_a_fingerprint_depends_on_all_that_changes_the_tags(identify, change):
     assert identify(**change) != identify()
 
 
@@ -268,14 +268,14 @@ def test_each_precision_has_its_calibration(write_bundle, tmp_path):
         ("int8", 1.5, [0.4, 0.5, 0.6]),
         ("fp16", 1.0, [0.5, 0.5, 0.5]),
     ):
-        found = bundle.calibration(precision)
-        assert found.temperature == temperature
-        np.testing.assert_array_equal(found.thresholds, thresholds)
+        calibration = bundle.calibration(precision)
+        assert calibration.temperature == temperature
+        np.testing.assert_array_equal(calibration.thresholds, thresholds)
 
 
-def test_a_bundle_that_nobody_calibrated(tiny_bundle):
-    found = Bundle(tiny_bundle).calibration("int8")
-    assert (found.temperature, found.thresholds.tolist()) == (1, [0.5, 0.5, 0.5])
+def test_a_bundle_without_a_calibration_has_the_default(tiny_bundle):
+    calibration = Bundle(tiny_bundle).calibration("int8")
+    assert (calibration.temperature, calibration.thresholds.tolist()) == (1, [0.5, 0.5, 0.5])
 
 
 def test_a_calibration_of_other_labels_is_refused(write_bundle, tmp_path):
@@ -299,7 +299,7 @@ def test_a_bundle_has_its_suffix(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_bundle_is_never_replaced(tmp_path):
+def test_a_path_that_is_not_a_bundle_is_never_replaced(tmp_path):
     folder, file = tmp_path / "photos.patchct", tmp_path / "file.patchct"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(b"a")
@@ -311,7 +311,7 @@ def test_what_is_no_bundle_is_never_replaced(tmp_path):
     assert file.read_bytes() == b"b"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for name in ("file/x.patchct", "file/deep/x.patchct", f"{'x' * 300}.patchct"):
         with pytest.raises(UserError, match=r"cannot write .*x\.patchct(?s:.*)got:(?s:.*)fix:"):
@@ -327,25 +327,25 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["model.gone.onnx", "x" * 300])
-def test_a_file_that_is_missing_is_named(bundle, name):
-    read = Bundle(edited(bundle, files={name: "0" * 64}))
-    for look in (read.file_path, read.verify):
+def test_a_missing_file_is_named(bundle, name):
+    read = Bundle(edit_manifest(bundle, files={name: "0" * 64}))
+    for check in (read.file_path, read.verify):
         with pytest.raises(BundleError, match=f"lacks a file(?s:.*)no {name}"):
-            look(name)
+            check(name)
 
 
 def test_a_whole_bundle_replaces_the_old_one(bundle):
     with create_bundle(bundle) as folder:
-        (folder / "model.fp32.onnx").write_bytes(EXACT)
-        write_manifest(folder, manifest(producer="later"))
+        (folder / "model.fp32.onnx").write_bytes(FP32_GRAPH)
+        write_manifest(folder, make_manifest(producer="later"))
         assert Bundle(bundle).manifest.producer == "tests"
     assert Bundle(bundle).manifest.producer == "later"
     assert set(Bundle(bundle).manifest.files) == {"model.fp32.onnx"}
-    assert beside(bundle) == ["x.patchct"]
+    assert list_siblings(bundle) == ["x.patchct"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_block_that_fails_leaves_the_old_bundle_and_what_was_made(bundle, error):
+def test_a_failing_block_keeps_the_old_bundle_and_its_folder(bundle, error):
 
     def fail(name):
         with create_bundle(bundle) as folder:
@@ -358,17 +358,17 @@ def test_a_block_that_fails_leaves_the_old_bundle_and_what_was_made(bundle, erro
     Bundle(bundle).verify()
     failed = bundle.with_name("x.patchct.failed")
     assert [path.name for path in failed.iterdir()] == ["second"]
-    assert beside(bundle) == ["x.patchct", "x.patchct.failed"]
+    assert list_siblings(bundle) == ["x.patchct", "x.patchct.failed"]
 
 
-def test_a_block_that_fails_makes_no_bundle(tmp_path):
+def test_a_failing_block_creates_no_bundle(tmp_path):
     target = tmp_path / "new folder" / "x.patchct"
     with pytest.raises(RuntimeError), create_bundle(target):
         raise RuntimeError
     assert not target.exists()
 
 
-def test_a_manifest_written_again_holds_the_hashes_of_now(bundle):
+def test_a_manifest_written_again_has_the_new_hashes(bundle):
     (bundle / "model.int8.onnx").write_bytes(b"better")
     (bundle / "engines" / "trt.plan").unlink()
     write_manifest(bundle, Bundle(bundle).manifest)
@@ -387,20 +387,20 @@ def test_a_manifest_written_again_holds_the_hashes_of_now(bundle):
 )
 def test_a_manifest_that_was_edited_is_refused(bundle, changes):
     with pytest.raises(BundleError, match=r"(?s)manifest\.json was altered.*patchct export"):
-        Bundle(edited(bundle, **changes))
+        Bundle(edit_manifest(bundle, **changes))
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "7", '{"fp32": 7}', '{"fp32": []}', "[" * 100_000], ids=lambda t: t[:12]
 )
-def test_a_calibration_that_is_none_is_refused(bundle, text):
+def test_a_calibration_of_another_form_is_refused(bundle, text):
     (bundle / "calibration.json").write_text(text)
-    write_manifest(bundle, manifest())
+    write_manifest(bundle, make_manifest())
     with pytest.raises(BundleError, match="calibration"):
         Bundle(bundle).calibration("fp32")
 
 
-def test_a_path_that_cannot_be_looked_into_is_no_bundle(tmp_path):
+def test_a_name_that_is_too_long_is_not_a_bundle(tmp_path):
     with pytest.raises(BundleError, match="is not a bundle"):
         Bundle(tmp_path / ("x" * 300))
 
@@ -422,7 +422,7 @@ def test_a_calibration_replaces_that_of_its_precision_only(write_bundle, tmp_pat
     assert list(changed) == ["calibration.json"]
 
 
-def test_a_bundle_that_nobody_calibrated_gets_its_first_calibration(write_bundle, tmp_path):
+def test_a_bundle_gets_its_first_calibration(write_bundle, tmp_path):
     bundle = Bundle(write_bundle(tmp_path / "x.patchct"))
     assert bundle.calibration_record("int8") is None
     bundle = bundle.store_calibrations({"int8": RECORD})
@@ -433,9 +433,9 @@ def test_a_bundle_that_nobody_calibrated_gets_its_first_calibration(write_bundle
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[1]", "null", "[" * 100_000, None])
 def test_a_damaged_calibration_is_replaced(bundle, text):
-    """None: an altered one, whose other precisions must not be vouched for."""
+    """None: an altered calibration, whose other precisions must not get a new hash."""
     (bundle / "calibration.json").write_text("{}" if text is None else text)
-    write_manifest(bundle, manifest())
+    write_manifest(bundle, make_manifest())
     if text is None:
         (bundle / "calibration.json").write_text('{"fp16": {"bias": 9}}')
     read = Bundle(bundle).store_calibrations({"int8": RECORD})
@@ -443,16 +443,14 @@ def test_a_damaged_calibration_is_replaced(bundle, text):
     assert json.loads((bundle / "calibration.json").read_text()) == {"int8": RECORD}
 
 
-def test_a_calibration_that_is_missing_is_written_anew(write_bundle, tmp_path):
+def test_a_missing_calibration_is_written_again(write_bundle, tmp_path):
     path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
     (path / "calibration.json").unlink()
     assert Bundle(path).store_calibrations({"int8": RECORD}).calibration_record("int8") == RECORD
 
 
-def test_an_interrupted_calibration_leaves_a_bundle_that_says_so(
-    write_bundle, tmp_path, monkeypatch
-):
-    """The calibration is written and the manifest is not: told, and made good by the next."""
+def test_an_interrupted_calibration_is_reported(write_bundle, tmp_path, monkeypatch):
+    """The calibration is new and the manifest old: an error, until the next calibration."""
     path = write_bundle(tmp_path / "x.patchct", calibration=CALIBRATION)
     with monkeypatch.context() as patch:
 

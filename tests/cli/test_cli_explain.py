@@ -58,8 +58,8 @@ def test_a_page_has_a_section_for_each_photo(explain, photos):
     assert "not predicted" not in page
 
 
-def test_json_output(explain, colour_photo):
-    photo = colour_photo("p.png", DARK, {(0, 0): RED, (0, 1): RED, (1, 0): RED, (1, 1): BLUE})
+def test_json_output(explain, color_photo):
+    photo = color_photo("p.png", DARK, {(0, 0): RED, (0, 1): RED, (1, 0): RED, (1, 1): BLUE})
     explain(photo, "-o", "a.json")
     content = read_json()
     assert content["grid"] == [2, 2]
@@ -72,8 +72,8 @@ def test_json_output(explain, colour_photo):
     np.testing.assert_allclose(red["backward"], [[1 / 3, 1 / 3], [1 / 3, 0]], atol=1e-4)
 
 
-def test_a_label_that_was_not_predicted_can_be_shown(explain, colour_photo):
-    photo = colour_photo("p.png", RED, {(1, 1): BLUE})
+def test_a_label_that_was_not_predicted_can_be_shown(explain, color_photo):
+    photo = color_photo("p.png", RED, {(1, 1): BLUE})
     explain(photo, "-o", "a.json", "--label", "blue", "--label", "green", "--label", "blue")
     (row,) = read_json()["photos"]
     assert [label_map["label"] for label_map in row["maps"]] == ["blue", "green"]
@@ -84,8 +84,8 @@ def test_a_label_that_was_not_predicted_can_be_shown(explain, colour_photo):
         assert "not predicted; similarity 1.00" in file.read()
 
 
-def test_npy_output(explain, colour_photo):
-    names = [colour_photo(f"{n}.png", DARK, {(n, 1): BLUE}) for n in (0, 1)]
+def test_npy_output(explain, color_photo):
+    names = [color_photo(f"{n}.png", DARK, {(n, 1): BLUE}) for n in (0, 1)]
     result = explain(*names, "-o", "a.npy")
     assert "labels: red, green, blue" in result.stderr
     array = np.load("a.npy", allow_pickle=False)

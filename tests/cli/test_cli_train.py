@@ -142,11 +142,11 @@ def test_val_names_another_dataset(train_cli, data, write_squares, tmp_path):
     assert read_metrics(tmp_path / "run")[0]["val_map"] is not None
 
 
-def test_a_coco_file_for_each_split(train_cli, write_squares, write_coco, tmp_path):
+def test_a_coco_file_for_each_split(train_cli, write_squares, convert_to_coco, tmp_path):
     files = []
     for split, count in (("train", 16), ("val", 8)):
         source = write_squares(tmp_path / f"{split}2017", **{split: count})
-        files.append(write_coco(source, tmp_path / f"annotations/instances_{split}2017.json"))
+        files.append(convert_to_coco(source, tmp_path / f"annotations/instances_{split}2017.json"))
     result = train_cli(files[0], tmp_path / "run", "--val", files[1], "--epochs", 1)
     assert "warning" not in result.stderr
     assert read_state(tmp_path / "run")[1].labels == ("red", "green", "blue")

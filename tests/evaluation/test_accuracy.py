@@ -110,11 +110,11 @@ def test_images_are_ranked_by_logits_where_scores_saturate():
 
 
 @pytest.fixture
-def photos(colour_photo):
+def photos(color_photo):
     """Photos of plain colors with their labels; the last is red and labeled blue."""
     colors = {"r": (255, 0, 0), "g": (0, 255, 0), "b": (0, 0, 255), "x": (255, 0, 0)}
     labels = {"r": ("red",), "g": ("green",), "b": ("blue",), "x": ("blue",)}
-    return [Sample(colour_photo(f"{n}.png", color), labels[n]) for n, color in colors.items()]
+    return [Sample(color_photo(f"{n}.png", color), labels[n]) for n, color in colors.items()]
 
 
 def measure_accuracy(samples, labels=LABELS, advance=ignore_progress):

@@ -32,9 +32,9 @@ def game(tiny_bundle):
 
 
 @pytest.fixture
-def photo(colour_photo):
+def photo(color_photo):
     """A gray photo with a red square at the top left."""
-    return colour_photo("a.png", (140, 140, 140), {(0, 0): (255, 0, 0)})
+    return color_photo("a.png", (140, 140, 140), {(0, 0): (255, 0, 0)})
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_energy_is_the_share_of_the_map_in_the_boxes(game, photo):
     assert result.ordinary.energy == pytest.approx(heat_map[:2].sum(), rel=1e-4)
 
 
-def test_labels_with_difficult_objects_only_are_counted_apart(game, photo, colour_photo):
-    other = colour_photo("b.png", (140, 140, 140), {(1, 1): (0, 0, 255)})
+def test_labels_with_difficult_objects_only_are_counted_apart(game, photo, color_photo):
+    other = color_photo("b.png", (140, 140, 140), {(1, 1): (0, 0, 255)})
     result = game(
         [Sample(photo, ("red",)), Sample(other, ("blue",))],
         {

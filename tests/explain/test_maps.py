@@ -27,8 +27,8 @@ def explain(tiny_bundle):
 @pytest.mark.parametrize(
     ("red", "blue"), [((0, 0), (1, 1)), ((1, 0), (0, 1)), ((0, 1), (0, 0)), ((1, 1), (1, 0))]
 )
-def test_a_map_is_strongest_at_the_square_of_its_label(explain, colour_photo, red, blue):
-    explanation = explain(colour_photo("a.png", GRAY, {red: RED, blue: BLUE}))
+def test_a_map_is_strongest_at_the_square_of_its_label(explain, color_photo, red, blue):
+    explanation = explain(color_photo("a.png", GRAY, {red: RED, blue: BLUE}))
     assert {label_map.label for label_map in explanation.maps} == {"red", "blue"}
     for label_map in explanation.maps:
         square, other = (red, blue) if label_map.label == "red" else (blue, red)
@@ -43,9 +43,9 @@ def test_a_map_is_strongest_at_the_square_of_its_label(explain, colour_photo, re
 
 
 def test_a_map_is_the_backward_navigator_with_the_tau_of_the_bundle(
-    write_bundle, tmp_path, colour_photo
+    write_bundle, tmp_path, color_photo
 ):
-    photo = colour_photo("a.png", GRAY, {(0, 0): RED})
+    photo = color_photo("a.png", GRAY, {(0, 0): RED})
     bundle = Bundle(write_bundle(tmp_path / "x.patchct", tau=0.5))
     with open_engine(bundle, EngineRequest(similarity=True)) as engine:
         backward = explain_photo(bundle, engine, photo).maps[0].backward
@@ -62,19 +62,19 @@ def test_the_photo_keeps_its_shape(explain, tmp_path):
     assert explanation.similarity.shape == (3, 2, 2)
 
 
-def test_a_photo_without_tags_has_no_maps(explain, colour_photo):
-    assert explain(colour_photo("a.png", (0, 0, 0))).maps == ()
+def test_a_photo_without_tags_has_no_maps(explain, color_photo):
+    assert explain(color_photo("a.png", (0, 0, 0))).maps == ()
 
 
-def test_a_requested_label_is_mapped_whether_or_not_it_is_a_tag(explain, colour_photo):
-    red, blue = explain(colour_photo("a.png", RED, {(1, 0): BLUE}), ["blue", "red"]).maps
+def test_a_requested_label_is_mapped_whether_or_not_it_is_a_tag(explain, color_photo):
+    red, blue = explain(color_photo("a.png", RED, {(1, 0): BLUE}), ["blue", "red"]).maps
     assert (red.label, red.is_tag, blue.label, blue.is_tag) == ("red", True, "blue", False)
     assert red.score > 0.5 > blue.score
     assert blue.strongest_patch == (1, 0)
 
 
-def test_the_forward_maps_of_all_labels_sum_to_one(explain, colour_photo):
-    maps = explain(colour_photo("a.png", GRAY, {(0, 1): RED}), ["red", "green", "blue"]).maps
+def test_the_forward_maps_of_all_labels_sum_to_one(explain, color_photo):
+    maps = explain(color_photo("a.png", GRAY, {(0, 1): RED}), ["red", "green", "blue"]).maps
     total = sum(label_map.forward for label_map in maps)
     np.testing.assert_allclose(total, np.ones((2, 2)), rtol=1e-5)
 
@@ -86,8 +86,8 @@ def test_scores_that_are_all_zero_still_give_maps():
     np.testing.assert_allclose(forward.sum(0), 1, rtol=1e-5)
 
 
-def test_json_holds_the_rows_of_the_grids(explain, colour_photo):
-    (red,) = explain(colour_photo("a.png", (0, 0, 0), {(0, 1): RED}), ["red"]).maps
+def test_json_holds_the_rows_of_the_grids(explain, color_photo):
+    (red,) = explain(color_photo("a.png", (0, 0, 0), {(0, 1): RED}), ["red"]).maps
     fields = json.loads(json.dumps(red.to_json()))
     assert (fields["label"], fields["tag"]) == ("red", False)
     assert fields["strongest"] == {"patch": [0, 1], "similarity": 1.0}
@@ -95,13 +95,13 @@ def test_json_holds_the_rows_of_the_grids(explain, colour_photo):
     assert np.array(fields["backward"]).shape == np.array(fields["forward"]).shape == (2, 2)
 
 
-def test_an_engine_without_similarity_is_refused(tiny_bundle, colour_photo):
+def test_an_engine_without_similarity_is_refused(tiny_bundle, color_photo):
     bundle = Bundle(tiny_bundle)
     with (
         open_engine(bundle) as engine,
         pytest.raises(ValueError, match="without similarity"),
     ):
-        explain_photo(bundle, engine, colour_photo("a.png", RED))
+        explain_photo(bundle, engine, color_photo("a.png", RED))
 
 
 def test_a_photo_that_cannot_be_decoded_is_an_image_error(explain, tmp_path):

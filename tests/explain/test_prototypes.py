@@ -40,11 +40,11 @@ def make_dataset(*samples):
     return Dataset(samples, LABELS)
 
 
-def test_the_most_similar_patch_of_each_photo_comes_first(find, colour_photo):
+def test_the_most_similar_patch_of_each_photo_comes_first(find, color_photo):
     shades = {0: (0, 1), 1: (1, 0), 2: (1, 1)}  # photo: its red patch
     dataset = make_dataset(
         *(
-            Sample(colour_photo(f"{n}.png", DARK, {place: (200 + 20 * n, 0, 0)}), ("red",))
+            Sample(color_photo(f"{n}.png", DARK, {place: (200 + 20 * n, 0, 0)}), ("red",))
             for n, place in shades.items()
         )
     )
@@ -59,9 +59,9 @@ def test_the_most_similar_patch_of_each_photo_comes_first(find, colour_photo):
     )
 
 
-def test_only_the_most_similar_patches_stay(find, colour_photo):
+def test_only_the_most_similar_patches_stay(find, color_photo):
     shades = np.random.default_rng(0).permutation(3 * PATCHES_PER_LABEL)
-    dataset = make_dataset(*(Sample(colour_photo(f"{n}.png", (n, 0, 0)), ("red",)) for n in shades))
+    dataset = make_dataset(*(Sample(color_photo(f"{n}.png", (n, 0, 0)), ("red",)) for n in shades))
     matches = find(dataset, ["red"]).matches
     assert list(matches) == ["red"]
     assert [shades[match.sample] for match in matches["red"]] == list(
@@ -69,11 +69,11 @@ def test_only_the_most_similar_patches_stay(find, colour_photo):
     )
 
 
-def test_a_crop_shows_whether_its_photo_has_the_label(find, bundle, colour_photo):
+def test_a_crop_shows_whether_its_photo_has_the_label(find, bundle, color_photo):
     dataset = make_dataset(
-        Sample(colour_photo("has.png", (250, 0, 0)), ("red",)),
-        Sample(colour_photo("lacks.png", (240, 0, 0)), ("blue",)),
-        Sample(colour_photo("hard.png", (230, 0, 0)), ("red",), difficult=("red",)),
+        Sample(color_photo("has.png", (250, 0, 0)), ("red",)),
+        Sample(color_photo("lacks.png", (240, 0, 0)), ("blue",)),
+        Sample(color_photo("hard.png", (230, 0, 0)), ("red",), difficult=("red",)),
     )
     (row,) = draw_prototype_figure(find(dataset, ["red"]), bundle, dataset).rows
     assert row.title == "red"
@@ -97,11 +97,11 @@ def test_crops_of_any_fit_and_shape(write_bundle, tmp_path, fit, shape):
     assert (crop == (250, 0, 0)).all(-1).mean() > 0.5
 
 
-def test_a_photo_that_cannot_be_read_is_named(find, colour_photo, tmp_path):
+def test_a_photo_that_cannot_be_read_is_named(find, color_photo, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken = Sample(tmp_path / "broken.png", ("red",))
     steps = []
-    good = Sample(colour_photo("a.png", (9, 0, 0)), ("red",))
+    good = Sample(color_photo("a.png", (9, 0, 0)), ("red",))
     prototypes = find(make_dataset(broken, good), advance=steps.append)
     assert steps == [1, 2]
     assert len(prototypes.unreadable) == 1

@@ -20,8 +20,8 @@ def record(tiny_bundle):
 
 
 @pytest.fixture
-def photo(colour_photo):
-    return colour_photo("a.png", (200, 20, 20), {})
+def photo(color_photo):
+    return color_photo("a.png", (200, 20, 20), {})
 
 
 def test_the_steps_add_up_to_the_first_tags(tiny_bundle, record, photo):

@@ -56,11 +56,11 @@ class OverlappingEngine(Engine):
 
 
 @pytest.fixture
-def photos(colour_photo, tmp_path):
+def photos(color_photo, tmp_path):
     """Return a function that writes photos, photo n with red 10 * n, some of them damaged."""
 
     def write(count, damaged=()):
-        paths = [colour_photo(f"{n}.png", (10 * n, 0, 255)) for n in range(count)]
+        paths = [color_photo(f"{n}.png", (10 * n, 0, 255)) for n in range(count)]
         for n in damaged:
             paths[n].write_bytes(b"not an image")
         return paths

@@ -19,8 +19,8 @@ def expected_scores(color):
 
 
 @pytest.fixture
-def photo(colour_photo):
-    return colour_photo("photo.png", COLOR)
+def photo(color_photo):
+    return color_photo("photo.png", COLOR)
 
 
 @pytest.fixture
@@ -97,13 +97,13 @@ def test_the_calibration_of_the_running_precision_applies(write_bundle, tmp_path
 
 
 @pytest.mark.parametrize("batch", [1, 2, None])
-def test_an_unreadable_file_gives_an_error_row(tagger, colour_photo, tmp_path, batch):
+def test_an_unreadable_file_gives_an_error_row(tagger, color_photo, tmp_path, batch):
     (tmp_path / "bad.jpg").write_bytes(b"not an image")
     paths = [
-        colour_photo("r.png", (255, 0, 0)),
+        color_photo("r.png", (255, 0, 0)),
         tmp_path / "bad.jpg",
         tmp_path / "gone.jpg",
-        colour_photo("b.png", (0, 0, 255)),
+        color_photo("b.png", (0, 0, 255)),
     ]
     rows = list(tagger.tag_files(paths, batch=batch))
     assert [row.path for row in rows] == [str(path) for path in paths]
@@ -126,8 +126,8 @@ def test_a_gray_file_is_tagged_like_its_rgb_form(tagger, tmp_path):
     assert tagger.tag(tmp_path / "gray.png") == tagger.tag(tmp_path / "rgb.png")
 
 
-def test_rows_not_taken_do_not_become_the_tags_of_a_later_image(tagger, colour_photo, photo):
-    red = colour_photo("red.png", (255, 0, 0))
+def test_rows_not_taken_do_not_become_the_tags_of_a_later_image(tagger, color_photo, photo):
+    red = color_photo("red.png", (255, 0, 0))
     for _ in tagger.tag_files([red] * 50, batch=2):
         break
     assert tagger.tag(photo) == Tagger(tagger.bundle, tagger.engine).tag(photo)
