@@ -1,10 +1,10 @@
-r"""Which part of PatchCT brings what: heads trained on the cached tokens of a frozen backbone.
+r"""Compare the parts of PatchCT, by heads trained on the cached tokens of a frozen image encoder.
 
     python benchmarks/ablation.py DATA --boxes BOXES.csv --image-encoder FOLDER \
         --label-encoder TABLE.npz
 
-Prints one row a variant, the mean and the spread (standard deviation) over the seeds of val mAP and
-of the pointing game, and the mean cosine between the prototypes.
+Prints a JSON line per variant: the mean and the spread (standard deviation) over the seeds of the
+val mAP and of the pointing game, 0..1, and the mean cosine between the prototypes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,15 +29,15 @@ from patchct_edge.train.config import TrainConfig, parse_config
 from patchct_edge.train.device import Normalize
 from patchct_edge.train.encoders.image import Tokens
 from patchct_edge.train.encoders.labels import read_table_names
-from patchct_edge.train.loop import training_step
 from patchct_edge.train.model import mean_prototype_cosine
 from patchct_edge.train.optimizer import EMA, create_optimizer, set_learning_rates
+from patchct_edge.train.trainer import training_step
 
-OFF: dict[str, float | bool] = {"navigator_score": False, "ct_weight": 0.0}
+CLS_ONLY: dict[str, float | bool] = {"navigator_score": False, "ct_weight": 0.0}
 VARIANTS: dict[str, dict[str, float | bool]] = {
-    "CLS score only": OFF,
-    "navigator score only": {**OFF, "navigator_score": True, "cls_score": False},
-    "CLS + navigator score": {**OFF, "navigator_score": True},
+    "CLS score only": CLS_ONLY,
+    "navigator score only": {**CLS_ONLY, "navigator_score": True, "cls_score": False},
+    "CLS + navigator score": {**CLS_ONLY, "navigator_score": True},
     "CLS + CT forward": {"navigator_score": False, "ct_backward": 0.0},
     "CLS + CT backward": {"navigator_score": False, "ct_forward": 0.0},
     "CLS + CT both": {"navigator_score": False},
@@ -46,15 +47,31 @@ VARIANTS: dict[str, dict[str, float | bool]] = {
 }
 
 
+class EncodedSplit(NamedTuple):
+    """A split with the tokens of its images, and the patch tokens for maps, float16 (n, N, h)."""
+
+    dataset: Dataset
+    tokens: Tokens
+    map_patches: Tensor
+
+
+class HeadFigures(NamedTuple):
+    """The figures of one trained head: val mAP, pointing game, mean cosine of the prototypes."""
+
+    map: float
+    pointing: float
+    cosine: float
+
+
 def main() -> None:
-    """Read the arguments, cache the tokens, train every variant."""
+    """Read the arguments, cache the tokens, and train every variant."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--image-encoder", required=True)
-    parser.add_argument("--label-encoder", required=True)
+    parser.add_argument("--label-encoder", required=True, help=".npz table")
     parser.add_argument("--boxes", type=Path, required=True)
     parser.add_argument("--tau", type=float, default=TrainConfig().tau)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="runs per variant")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--ct-weight", type=float, default=TrainConfig().ct_weight)
     parser.add_argument("--only", nargs="*", help="variants to run, by name")
@@ -69,23 +86,23 @@ def main() -> None:
         tau=args.tau,
     )
     labels = read_table_names(Path(args.label_encoder))
-    splits = [read_dataset(args.data, split=split, labels=labels) for split in ("train", "val")]
     boxes = read_boxes(args.boxes, labels)
-    cached = [encoded(data, base) for data in splits]
+    train, val = (
+        encode_split(read_dataset(args.data, split=split, labels=labels), base)
+        for split in ("train", "val")
+    )
     for name, settings in VARIANTS.items():
         if args.only and name not in args.only:
             continue
-        runs = [
-            head_trained(
-                parse_config({**base.to_json(), "seed": seed, **settings}), splits, cached, boxes
-            )
-            for seed in range(args.seeds)
-        ]
-        means, spreads = np.mean(runs, axis=0), np.std(runs, axis=0, ddof=1)
+        figures = []
+        for seed in range(args.seeds):
+            config = parse_config({**base.to_json(), "seed": seed, **settings})
+            figures.append(train_head(config, train, val, boxes))
+        means, spreads = np.mean(figures, axis=0), np.std(figures, axis=0, ddof=1)
         row = {
             "variant": name,
             "map": round(means[0], 4),
-            "spread": round(spreads[0], 4),
+            "map_spread": round(spreads[0], 4),
             "pointing": round(means[1], 4),
             "pointing_spread": round(spreads[1], 4),
             "cosine": round(means[2], 2),
@@ -94,55 +111,57 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def encoded(data: Dataset, config: TrainConfig) -> tuple[Tokens, Tensor]:
-    """Encode every image of a split once, unaugmented, in float16: tokens, patches of the maps."""
-    model, state = build_model(data, config)
-    pixels = Normalize(state.preprocessing, "cpu")
+def encode_split(dataset: Dataset, config: TrainConfig) -> EncodedSplit:
+    """Encode every image of a split once, without augmentation."""
+    model, state = build_model(dataset, config)
+    model.eval()
+    normalize = Normalize(state.preprocessing, "cpu")
+    rows = []
     with torch.autocast("cpu", torch.bfloat16):
-        parts = [
-            model.eval().image.encode_with_maps(pixels(batch.images))
-            for batch in Batches(data, state.preprocessing, config).iter_unaugmented()
-        ]
-    rows = [(*tokens, patches) for tokens, patches in parts]
-    cls, full, local = (torch.cat(part).half() for part in zip(*rows, strict=True))
-    return Tokens(cls, full), local
+        for batch in Batches(dataset, state.preprocessing, config).iter_unaugmented():
+            tokens, map_patches = model.image.encode_with_maps(normalize(batch.images))
+            rows.append((*tokens, map_patches))
+    cls, patches, map_patches = (torch.cat(parts).half() for parts in zip(*rows, strict=True))
+    return EncodedSplit(dataset, Tokens(cls, patches), map_patches)
 
 
-def head_trained(
-    config: TrainConfig, splits: list[Dataset], cached: list[tuple[Tokens, Tensor]], boxes: Boxes
-) -> tuple[float, float, float]:
-    """Train a head on cached tokens; return mAP and pointing game of the averaged weights on val,
-    and the mean cosine of the prototypes."""
+def train_head(
+    config: TrainConfig, train: EncodedSplit, val: EncodedSplit, boxes: Boxes
+) -> HeadFigures:
+    """Train a head on cached tokens, and measure its averaged weights on val."""
     torch.manual_seed(config.seed)
-    train, val = splits
-    model, state = build_model(train, config)
-    optimizer, averaged = create_optimizer(model, config), EMA(model, config.ema_decay)
-    targets, ignored = (torch.from_numpy(flags) for flags in train.targets())
-    steps = config.epochs * (len(train) // config.batch_size)
-    for step, index in enumerate(_orders(len(train), config)):
+    model, state = build_model(train.dataset, config)
+    optimizer, ema = create_optimizer(model, config), EMA(model, config.ema_decay)
+    targets, ignored = (torch.from_numpy(flags) for flags in train.dataset.targets())
+    count = len(train.dataset)
+    steps = config.epochs * (count // config.batch_size)
+    for step, indices in enumerate(iter_batch_indices(count, config)):
         set_learning_rates(optimizer, step, steps, config.warmup)
-        batch = Batch(torch.empty(0), targets[index], ignored[index])
-        tokens = Tokens(*(part[index] for part in cached[0][0]))
+        batch = Batch(torch.empty(0), targets[indices], ignored[indices])
+        tokens = Tokens(*(part[indices] for part in train.tokens))
         training_step(model, optimizer, tokens, batch, config.grad_clip)
-        averaged.update(model)
+        ema.update(model)
     with torch.inference_mode():
-        prototypes = averaged.model.compute_prototypes()
-        tokens, patches = cached[1]
-        scores = averaged.model.score(tokens, prototypes)
-        similarity = averaged.model.compute_map_similarity(patches, prototypes)
-    heat = navigators.backward(similarity.numpy(), config.tau)
-    grid = (model.image.grid, model.image.grid)
-    found = score_pointing(
-        zip(val.samples, heat, strict=True), boxes, val.label_set, grid, state.preprocessing
+        prototypes = ema.model.compute_prototypes()
+        logits = ema.model.score(val.tokens, prototypes).logits
+        similarity = ema.model.compute_map_similarity(val.map_patches, prototypes)
+    maps = navigators.backward(similarity.numpy(), config.tau)
+    pointing = score_pointing(
+        zip(val.dataset.samples, maps, strict=True),
+        boxes,
+        val.dataset.label_set,
+        (model.image.grid, model.image.grid),
+        state.preprocessing,
     )
-    return (
-        mean_average_precision(scores.logits.numpy(), *val.targets()),
-        found.ordinary.pointing,
+    return HeadFigures(
+        mean_average_precision(logits.numpy(), *val.dataset.targets()),
+        pointing.ordinary.pointing,
         mean_prototype_cosine(prototypes),
     )
 
 
-def _orders(count: int, config: TrainConfig) -> Iterator[torch.Tensor]:
+def iter_batch_indices(count: int, config: TrainConfig) -> Iterator[Tensor]:
+    """Yield the image indices of each batch of all epochs; batches are always full."""
     rng = np.random.default_rng(config.seed)
     for _ in range(config.epochs):
         order = torch.from_numpy(rng.permutation(count))

@@ -23,107 +23,119 @@ class TrainConfig(BaseModel):
 
     # The model
     image_encoder: str = Field(
-        "facebook/deit-tiny-patch16-224", description="hub id or folder of the image encoder"
+        default="facebook/deit-tiny-patch16-224",
+        description="hub id or folder of the image encoder",
     )
     pretrained: bool = Field(
-        True, description="load the encoder's weights; false starts from random weights"
+        default=True, description="load the encoder's weights; false starts from random weights"
     )
     label_encoder: str = Field(
-        "learned", description="'learned', an .npz table, or hub id or folder of a text encoder"
+        default="learned",
+        description="'learned', an .npz table, or hub id or folder of a text encoder",
     )
-    train_text_encoder: bool = Field(False, description="train the text encoder too")
-    dim: int = Field(256, ge=1, description="dimensions of the space that patches and labels share")
+    train_text_encoder: bool = Field(default=False, description="train the text encoder too")
+    dim: int = Field(
+        default=256, ge=1, description="dimensions of the space that patches and labels share"
+    )
     image_size: int = Field(
-        0,
+        default=0,
         ge=0,
         le=4096,
         description="side of the model input, pixels; 0 is the encoder's own, larger is more exact",
     )
     layers: tuple[int, ...] = Field(
-        (-1,),
+        default=(-1,),
         min_length=1,
         description="encoder layers that the CT cost aligns, -1 the last; the last one listed "
         "gives the scores",
     )
-    cls_score: bool = Field(True, description="use the first term of the logit, a <c, l>")
+    cls_score: bool = Field(default=True, description="use the first term of the logit, a <c, l>")
     navigator_score: bool = Field(
-        True, description="use the second term of the logit, g sum B(n|m) s"
+        default=True, description="use the second term of the logit, g sum B(n|m) s"
     )
 
     # The loss
     ct_weight: float = Field(
-        0.2, ge=0, description="weight of the CT (conditional transport) cost in the loss"
+        default=0.2, ge=0, description="weight of the CT (conditional transport) cost in the loss"
     )
     ct_forward: float = Field(
-        1.0, ge=0, description="weight of the patch-to-label term in the CT cost"
+        default=1.0, ge=0, description="weight of the patch-to-label term in the CT cost"
     )
     ct_backward: float = Field(
-        1.0, ge=0, description="weight of the label-to-patch term in the CT cost"
+        default=1.0, ge=0, description="weight of the label-to-patch term in the CT cost"
     )
     tau: float = Field(
-        0.1, ge=0.03, le=1, description="navigator temperature at the start; it is learned"
+        default=0.1, ge=0.03, le=1, description="navigator temperature at the start; it is learned"
     )
     gamma_positive: float = Field(
-        0.0, ge=0, description="focus of the asymmetric loss on hard positives"
+        default=0.0, ge=0, description="focus of the asymmetric loss on hard positives"
     )
     gamma_negative: float = Field(
-        2.0, ge=0, description="focus of the asymmetric loss on hard negatives"
+        default=2.0, ge=0, description="focus of the asymmetric loss on hard negatives"
     )
     clip: float = Field(
-        0.05, ge=0, le=0.99, description="probability below which a negative counts as solved"
+        default=0.05,
+        ge=0,
+        le=0.99,
+        description="probability below which a negative counts as solved",
     )
 
     # The optimizer
-    epochs: int = Field(8, ge=1, description="passes over the training images")
-    batch_size: int = Field(32, ge=1, description="images per step")
+    epochs: int = Field(default=8, ge=1, description="passes over the training images")
+    batch_size: int = Field(default=32, ge=1, description="images per step")
     lr_backbone: float = Field(
-        1.5e-4,
+        default=1.5e-4,
         ge=0,
         description="peak learning rate of the encoders' last layers; 0 freezes the encoders",
     )
     layer_decay: float = Field(
-        0.75,
+        default=0.75,
         ge=0.01,
         le=1,
         description="learning rate of an image encoder layer relative to the layer after it",
     )
-    lr_head: float = Field(1e-3, ge=0, description="peak learning rate of everything else")
+    lr_head: float = Field(default=1e-3, ge=0, description="peak learning rate of everything else")
     warmup: float = Field(
-        0.2, ge=0, le=1, description="fraction of the steps in which the learning rate rises"
+        default=0.2,
+        ge=0,
+        le=1,
+        description="fraction of the steps in which the learning rate rises",
     )
-    weight_decay: float = Field(0.05, ge=0, description="weight decay of AdamW, on matrices only")
-    grad_clip: float = Field(1.0, ge=1e-6, description="largest norm of the gradient")
+    weight_decay: float = Field(
+        default=0.05, ge=0, description="weight decay of AdamW, on matrices only"
+    )
+    grad_clip: float = Field(default=1.0, ge=1e-6, description="largest norm of the gradient")
     ema_decay: float = Field(
-        0.995, ge=0, le=0.999999, description="decay of the averaged weights, per step"
+        default=0.995, ge=0, le=0.999999, description="decay of the averaged weights, per step"
     )
 
     # The data
     crop_scale: float = Field(
-        0.4,
+        default=0.4,
         ge=0.01,
         le=1,
         description="smallest random crop as a fraction of the image area; 1 disables cropping",
     )
-    flip: bool = Field(True, description="mirror half of the images")
+    flip: bool = Field(default=True, description="mirror half of the images")
     balance: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=1,
         description="draw labels rarer than this fraction of the images more often; 0 disables",
     )
     fit: Literal["squash", "crop", "pad"] = Field(
-        "squash", description="how a photo fills the square model input"
+        default="squash", description="how a photo fills the square model input"
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos", "nearest"] = Field(
-        "bilinear", description="resampling filter"
+        default="bilinear", description="resampling filter"
     )
 
     # The run
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 is autocast; auto uses it where it is faster"
+        default="auto", description="bf16 is autocast; auto uses it where it is faster"
     )
     seed: int = Field(
-        0, ge=0, le=2**32 - 1, description="seed of weights, image order and augmentation"
+        default=0, ge=0, le=2**32 - 1, description="seed of weights, image order and augmentation"
     )
 
     @field_validator("*", mode="before")
