@@ -72,10 +72,10 @@ def test_an_epoch_depends_on_seed_and_number_alone(numbered, settings):
 
 def test_every_image_is_drawn_once_per_epoch_with_or_without_labels(numbered, settings):
     batches = Batches(numbered(), PREPROCESSING, settings(batch_size=4))
-    orders = [image_numbers(batches.iter_training(epoch)) for epoch in range(3)]
-    for order in orders:
+    epochs = [image_numbers(batches.iter_training(epoch)) for epoch in range(3)]
+    for order in epochs:
         assert sorted(order) == list(range(12))
-    assert len({tuple(order) for order in orders}) == 3
+    assert len({tuple(order) for order in epochs}) == 3
 
 
 def test_targets_match_their_images(numbered, settings):

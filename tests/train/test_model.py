@@ -1,4 +1,4 @@
-"""The model: the logit put together by hand, its switches, and the label prototypes."""
+"""The model: the logit computed by hand, its switches, the label prototypes, the loss."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def pixels():
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 
 
-def by_hand(model, tokens):
-    """Return equation (7) for every image and label, with loops over patches."""
+def compute_logits_by_hand(model, tokens):
+    """Compute equation (7) for every image and label, with loops over patches."""
 
     def unit(vector):
         return vector / vector.square().sum().sqrt()
@@ -43,10 +43,10 @@ def by_hand(model, tokens):
         for m, label in enumerate(prototypes):
             s = [float(patch @ label) for patch in patches]
             mass = [math.exp(x / tau) for x in s]
-            navigated = sum(w * x for w, x in zip(mass, s, strict=True)) / sum(mass)
+            score = sum(w * x for w, x in zip(mass, s, strict=True)) / sum(mass)
             logits[i, m] = model.b
             logits[i, m] += model.config.cls_score * model.a * (c @ label)
-            logits[i, m] += model.config.navigator_score * model.g * navigated
+            logits[i, m] += model.config.navigator_score * model.g * score
     return logits
 
 
@@ -55,20 +55,20 @@ def by_hand(model, tokens):
     [{}, {"cls_score": False}, {"navigator_score": False}, {"layers": (-2, -1)}, {"layers": (-2,)}],
 )
 @torch.no_grad()
-def test_the_logit_is_the_equation(patchct, changes):
+def test_the_logit_follows_the_equation(patchct, changes):
     model = patchct(EMBEDDINGS, **changes)
     scores = model(pixels())
     layers = len(model.config.layers)
     assert scores.logits.shape == (3, 4)
     assert scores.similarity.shape == (3, layers, 4, 16)
     assert scores.similarity.abs().max() <= 1 + 1e-6
-    expected = by_hand(model, model.image(pixels()))
+    expected = compute_logits_by_hand(model, model.image(pixels()))
     torch.testing.assert_close(scores.logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_score_that_is_off_gets_no_gradient(patchct):
-    for off, name in (("cls_score", "a"), ("navigator_score", "g")):
-        model = patchct(EMBEDDINGS, **{off: False})
+def test_a_score_that_is_switched_off_gets_no_gradient(patchct):
+    for setting, name in (("cls_score", "a"), ("navigator_score", "g")):
+        model = patchct(EMBEDDINGS, **{setting: False})
         model(pixels()).logits.sum().backward()
         grads = {n: getattr(model, n).grad for n in "agb"}
         assert grads.pop(name) is None
@@ -76,7 +76,7 @@ def test_a_score_that_is_off_gets_no_gradient(patchct):
 
 
 @torch.no_grad()
-def test_half_precision_tokens_are_scored_in_full(patchct):
+def test_half_precision_tokens_are_scored_in_float32(patchct):
     model = patchct(EMBEDDINGS)
     tokens = model.image(pixels())
     half = type(tokens)(*(tensor.bfloat16() for tensor in tokens))
@@ -97,17 +97,17 @@ def test_permuting_labels_permutes_the_outputs(patchct):
 
 
 @torch.no_grad()
-def test_one_more_label_moves_no_other(patchct):
+def test_adding_a_label_moves_no_other(patchct):
     mean = EMBEDDINGS.mean(0)
     more = torch.cat([EMBEDDINGS[:2], 5 * torch.ones(1, 12), EMBEDDINGS[2:]])
     few, many = patchct(EMBEDDINGS, mean), patchct(more, mean)
-    kept = [0, 1, 3, 4]
-    assert torch.equal(many.compute_prototypes()[kept], few.compute_prototypes())
-    torch.testing.assert_close(many(pixels()).logits[:, kept], few(pixels()).logits)
+    old_labels = [0, 1, 3, 4]
+    assert torch.equal(many.compute_prototypes()[old_labels], few.compute_prototypes())
+    torch.testing.assert_close(many(pixels()).logits[:, old_labels], few(pixels()).logits)
 
 
 @torch.no_grad()
-def test_images_do_not_depend_on_the_images_beside_them(patchct):
+def test_images_do_not_depend_on_others_in_the_batch(patchct):
     model = patchct(EMBEDDINGS)
     together = model(pixels()).logits
     for n in range(3):
@@ -119,7 +119,7 @@ def test_images_do_not_depend_on_the_images_beside_them(patchct):
 def test_prototypes_are_unit_vectors_about_the_mean(patchct):
     model = patchct(EMBEDDINGS)
     torch.testing.assert_close(model.compute_prototypes().norm(dim=1), torch.ones(4))
-    shifted = patchct(EMBEDDINGS + 3)  # the mean shifts along
+    shifted = patchct(EMBEDDINGS + 3)  # the mean shifts as much
     torch.testing.assert_close(
         shifted.compute_prototypes(), model.compute_prototypes(), rtol=1e-4, atol=1e-5
     )
@@ -127,8 +127,8 @@ def test_prototypes_are_unit_vectors_about_the_mean(patchct):
 
 @pytest.mark.parametrize("prior", [0.01, 0.5, 0.9])
 def test_the_bias_starts_at_the_prior(patchct, prior):
-    like = patchct(EMBEDDINGS)
-    model = type(like)(like.image, like.labels, like.label_mean, like.config, prior)
+    base = patchct(EMBEDDINGS)
+    model = type(base)(base.image, base.labels, base.label_mean, base.config, prior)
     assert torch.sigmoid(model.b).item() == pytest.approx(prior)
 
 
@@ -137,7 +137,7 @@ def test_the_loss_is_the_sum_of_its_parts(patchct, layers):
     model = patchct(EMBEDDINGS, layers=layers, ct_weight=0.7, ct_forward=0.3, ct_backward=1.9)
     scores = model(pixels())
     losses = model.compute_loss(scores, TARGETS, IGNORED)
-    certain = TARGETS & ~IGNORED  # a difficult label is no part of an image's distribution
+    certain = TARGETS & ~IGNORED  # difficult labels are not in the label distribution
     costs = [
         ct_cost(scores.similarity[:, k], model.tau, certain, 0.3, 1.9) for k in range(len(layers))
     ]
@@ -162,12 +162,12 @@ def test_losses_and_gradients_are_finite(patchct, targets, ignored):
 
 
 @pytest.mark.parametrize(
-    ("started", "tau"), [(0.001, 0.03), (0.03, 0.03), (0.2, 0.2), (1, 1), (7, 1)]
+    ("start", "tau"), [(0.001, 0.03), (0.03, 0.03), (0.2, 0.2), (1, 1), (7, 1)]
 )
-def test_tau_stays_within_its_bounds_and_learns_there(patchct, started, tau):
+def test_tau_stays_within_its_bounds_and_learns_there(patchct, start, tau):
     model = patchct(EMBEDDINGS)
     with torch.no_grad():
-        model.log_tau.fill_(math.log(started))
+        model.log_tau.fill_(math.log(start))
     assert model.tau.item() == pytest.approx(tau)
     model.clamp_tau()
     assert model.log_tau.exp().item() == pytest.approx(tau)
@@ -176,7 +176,7 @@ def test_tau_stays_within_its_bounds_and_learns_there(patchct, started, tau):
     assert model.log_tau.grad.item() != 0
 
 
-def test_the_mean_cosine_is_the_loops():
+def test_the_mean_cosine_equals_loops():
     prototypes = F.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     cosines = [float(prototypes[i] @ prototypes[j]) for i in range(5) for j in range(5) if i != j]
     assert mean_prototype_cosine(prototypes) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)

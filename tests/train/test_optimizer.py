@@ -1,4 +1,4 @@
-"""The optimizer's groups, the learning rate and the averaged weights."""
+"""The parameter groups, the learning rate and the averaged weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from patchct_edge.train.optimizer import (
 EMBEDDINGS = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
 
 
-def test_encoders_have_a_rate_of_their_own_and_vectors_do_not_decay(patchct):
+def test_encoders_have_their_own_rate_and_vectors_do_not_decay(patchct):
     model = patchct(EMBEDDINGS, lr_backbone=1e-4, lr_head=1e-2, weight_decay=0.1)
     groups = {
         id(parameter): (group["peak"], group["weight_decay"])
@@ -37,11 +37,11 @@ def test_deeper_layers_learn_faster(patchct):
     }
     parts = {"embeddings.": 1 / 8, "layers.0.": 1 / 4, "layers.1.": 1 / 2, "layernorm.": 1}
     for name, parameter in model.image.model.named_parameters():
-        (share,) = (share for part, share in parts.items() if name.startswith(part))
-        assert peaks[id(parameter)] == pytest.approx(share * 1e-4), name
+        (factor,) = (factor for part, factor in parts.items() if name.startswith(part))
+        assert peaks[id(parameter)] == pytest.approx(factor * 1e-4), name
 
 
-def test_layers_are_found_by_their_names():
+def test_layers_are_recognized_by_their_names():
     names = ["embed.w", "pre_norm.w", "encoder.layer.0.w", "encoder.layer.1.w", "post.w"]
     assert list(compute_layer_factors(names, 0.5).values()) == [1 / 8, 1 / 8, 1 / 4, 1 / 2, 1]
     stages = ["stages.0.blocks.1.w", "stages.1.blocks.0.layers.9.w"]
@@ -53,8 +53,8 @@ def test_a_backbone_rate_of_zero_freezes_the_encoder(patchct):
     model = patchct(EMBEDDINGS, lr_backbone=0)
     optimizer = create_optimizer(model, model.config)
     assert not any(parameter.requires_grad for parameter in model.image.parameters())
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert held == {id(p) for n, p in model.named_parameters() if not n.startswith("image.")}
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert trained == {id(p) for n, p in model.named_parameters() if not n.startswith("image.")}
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (100, 0), (1, 0.1), (7, 1), (2, 0.5)])
@@ -83,7 +83,7 @@ def test_the_average_follows_the_weights(patchct):
     assert not any(parameter.requires_grad for parameter in averaged.model.parameters())
 
 
-def test_the_average_takes_over_the_statistics_of_a_batch_norm(patchct):
+def test_the_average_copies_the_statistics_of_a_batch_norm(patchct):
     model = patchct(EMBEDDINGS)
     model.norm = torch.nn.BatchNorm1d(4)
     averaged = EMA(model, 0.9)

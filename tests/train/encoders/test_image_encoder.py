@@ -1,4 +1,4 @@
-"""The image encoder on models of `transformers`, tiny and random: shapes, norms, files."""
+"""The image encoder on tiny random `transformers` models: shapes, norms, files."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ MODELS = {
 }
 
 
-def saved(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    """Save a model whose norms do something, so that a norm left out or done twice shows."""
+def save_with_active_norms(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """Save a model whose norms change their input: a missing or doubled norm would show."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -57,7 +57,7 @@ def pixels(count: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize("name", MODELS)
 def test_tokens_are_the_models_own_after_its_final_norm(name, tmp_path):
     make, config, prefix, norm_name = MODELS[name]
-    model = saved(make(config), tmp_path)
+    model = save_with_active_norms(make(config), tmp_path)
     with torch.no_grad():
         own = model(pixel_values=pixels(), output_hidden_states=True)
         norm = getattr(getattr(model, "vision_model", model), norm_name)
@@ -77,9 +77,9 @@ def test_tokens_are_the_models_own_after_its_final_norm(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_token_that_is_used_has_a_gradient(name, tmp_path):
+def test_every_used_token_has_a_gradient(name, tmp_path):
     make, config, *_ = MODELS[name]
-    saved(make(config), tmp_path)
+    save_with_active_norms(make(config), tmp_path)
     encoder = ImageEncoder.load(str(tmp_path), (-2, -1), True)
     cls, patches = encoder(pixels())
     (cls.square().sum() + patches.square().sum()).backward()
@@ -88,9 +88,9 @@ def test_every_token_that_is_used_has_a_gradient(name, tmp_path):
     assert all(grad.isfinite().all() for grad in grads)
 
 
-def test_without_pretrained_the_weights_are_others(tmp_path):
+def test_without_pretrained_the_weights_are_random(tmp_path):
     make, config, *_ = MODELS["vit"]
-    model = saved(make(config), tmp_path)
+    model = save_with_active_norms(make(config), tmp_path)
     with_weights = ImageEncoder.load(str(tmp_path), (-1,), True).model.state_dict()
     without = ImageEncoder.load(str(tmp_path), (-1,), False).model.state_dict()
     assert with_weights.keys() == without.keys()
@@ -102,18 +102,18 @@ def test_without_pretrained_the_weights_are_others(tmp_path):
 
 
 @pytest.mark.parametrize("pretrained", [True, False])
-def test_weights_stored_in_half_precision_train_in_full(pretrained, tmp_path):
+def test_weights_stored_in_half_precision_are_loaded_in_float32(pretrained, tmp_path):
     make, config, *_ = MODELS["vit"]
-    saved(make(config).half(), tmp_path)
+    save_with_active_norms(make(config).half(), tmp_path)
     encoder = ImageEncoder.load(str(tmp_path), (-1,), pretrained)
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
     assert encoder(pixels()).patches.dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
-def test_of_a_contrastive_pair_the_image_half_is_taken(kind, tmp_path):
+def test_the_image_half_of_a_contrastive_pair_is_loaded(kind, tmp_path):
     config = getattr(hf, f"{kind}Config")(vision_config={**DEEP, **PICTURE}, text_config=TEXT)
-    pair = saved(getattr(hf, f"{kind}Model")(config), tmp_path)
+    pair = save_with_active_norms(getattr(hf, f"{kind}Model")(config), tmp_path)
     encoder = ImageEncoder.load(str(tmp_path), (-1,), True)
     own = pair.vision_model.state_dict()
     assert encoder.model.state_dict().keys() == own.keys()
@@ -121,33 +121,33 @@ def test_of_a_contrastive_pair_the_image_half_is_taken(kind, tmp_path):
         torch.testing.assert_close(value, own[name], rtol=0, atol=0)
 
 
-def no_weights(folder: Path) -> None:
+def remove_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
-def damaged_weights(folder: Path) -> None:
+def damage_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"damaged" * 9)
 
 
-def damaged_config(folder: Path) -> None:
+def damage_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
 
-@pytest.mark.parametrize("spoil", [no_weights, damaged_weights, damaged_config])
-def test_a_spoilt_folder_is_named(spoil, vit, bert, tmp_path):
+@pytest.mark.parametrize("damage", [remove_weights, damage_weights, damage_config])
+def test_a_damaged_folder_is_named(damage, vit, bert, tmp_path):
     for kind, folder, load in (
         ("image", vit, lambda source: ImageEncoder.load(source, (-1,), True)),
         ("text", bert, lambda source: load_text_label_encoder(source, ["a cat"])),
     ):
         copy = shutil.copytree(folder, tmp_path / kind)
-        spoil(copy)
+        damage(copy)
         with pytest.raises(UserError, match=f"cannot load the {kind} encoder") as caught:
             load(str(copy))
         assert str(copy) in str(caught.value)
 
 
 @pytest.mark.parametrize("source", ["./vit", "../vit", "~/vit", "/nowhere/vit", "runs/1/vit"])
-def test_what_can_be_no_hub_id_is_not_asked_of_the_hub(monkeypatch, source):
+def test_a_path_is_not_looked_up_on_the_hub(monkeypatch, source):
     monkeypatch.setattr("patchct_edge.train.encoders.image.AutoConfig", None)
     with pytest.raises(UserError, match=f"no folder {source} here"):
         ImageEncoder.load(source, (-1,), True)
@@ -194,7 +194,7 @@ def test_encoders_that_do_not_fit_are_refused(model, layers, message):
         ImageEncoder(model, layers)
 
 
-def test_the_recipe_is_read_from_the_encoder(vit, tmp_path):
+def test_mean_and_std_are_read_from_the_encoder(vit, tmp_path):
     assert read_normalization(str(vit)) == {}
     (tmp_path / "preprocessor_config.json").write_text(
         '{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": 24}'
@@ -202,7 +202,7 @@ def test_the_recipe_is_read_from_the_encoder(vit, tmp_path):
     assert read_normalization(str(tmp_path)) == {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
 
 
-# Tables
+# Feature maps
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_the_recipe_is_read_from_the_encoder(vit, tmp_path):
         ),
     ],
 )
-def test_the_cells_of_a_feature_map_are_its_patches(model, grid, width):
+def test_the_cells_of_a_feature_map_are_the_patches(model, grid, width):
     encoder = ImageEncoder(model.eval())
     pixels = torch.randn(2, 3, 32, 32)
     tokens = encoder(pixels)

