@@ -1,7 +1,7 @@
-"""The preprocessing: how a picture becomes the engine's input. Data, with its one implementation.
+"""The preprocessing: how a photo becomes the engine's input, as data with one implementation.
 
-Photos, camera frames and training crops all pass through `Preprocessing.apply`. Normalisation is
-not done here: it is part of the engine's graph, with the preprocessing's `mean` and `std`.
+Photos, camera frames and training crops all pass through `Preprocessing.apply`. The engine's graph
+normalizes the pixels, with the preprocessing's `mean` and `std`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FITS = ("squash", "crop", "pad")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """RGB array (h, w, 3) to uint8 (size, size, 3).
+    """How an RGB array (height, width, 3) becomes uint8 (size, size, 3).
 
     Args:
         size: side of the square input, in pixels.
@@ -30,6 +30,9 @@ class Preprocessing:
         interpolation: one of `images.INTERPOLATIONS`.
         mean: per channel, of pixels scaled to 0..1; subtracted inside the engine.
         std: per channel, of pixels scaled to 0..1; divided by inside the engine.
+
+    Raises:
+        UserError: a value is unknown or out of range.
     """
 
     size: int
@@ -94,9 +97,11 @@ class Preprocessing:
         return self.apply(self.decode(source))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Preprocessing:
+        """Return the preprocessing whose `to_json` gave the fields."""
         mean, std = (tuple(float(x) for x in fields[name]) for name in ("mean", "std"))
         return cls(**{**fields, "mean": mean, "std": std})
