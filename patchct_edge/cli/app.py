@@ -104,6 +104,7 @@ def make_command(function: Callable[..., Any]) -> Callable[..., None]:
         _flush_stdout()
         raise typer.Exit(int(code or ExitCode.OK))
 
+    command.__doc__ = _unwrap_paragraphs(inspect.getdoc(function) or "")
     _add_options(
         command,
         function,
@@ -114,6 +115,11 @@ def make_command(function: Callable[..., Any]) -> Callable[..., None]:
         },
     )
     return command
+
+
+def _unwrap_paragraphs(text: str) -> str:
+    """Put each paragraph on one line: the help is wrapped to the width of the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _add_options(

@@ -34,9 +34,13 @@ def evaluate(
 ) -> ExitCode:
     """Measure mAP, precision, recall and F1 on a dataset (its val split by default).
 
-    mAP is the mean over labels of the average precision (AP). CP and CR are precision and recall
-    averaged over labels; OP and OR count the tags of all labels together. CF1 and OF1 are the
-    harmonic means of these pairs.
+    All figures are percentages. mAP is the mean over labels of the average precision (AP). CP and
+    CR are precision and recall averaged over labels; OP and OR count the tags of all labels
+    together. CF1 and OF1 are the harmonic means of these pairs.
+
+    With --boxes: pointing is how often the strongest patch of a label's heat map lies in a box of
+    that label, center how often the center of the image does, and energy the part of the heat map
+    that lies inside the boxes.
     """
     from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import read_boxes

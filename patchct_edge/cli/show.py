@@ -63,7 +63,11 @@ def _print_bundle(bundle: Bundle, candidates: list[Candidate]) -> None:
     )
     typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
     for name, size in sizes.items():
-        typer.echo(f"file     {name}  {size / 1e6:.1f} MB")
+        typer.echo(f"file     {name}  {_format_size(size)}")
     for candidate in candidates:
         typer.echo(f"engine   {candidate}")
     print_stages(manifest.stages)
+
+
+def _format_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

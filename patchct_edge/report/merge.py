@@ -53,8 +53,9 @@ def summarize_report(path: Path) -> list[EngineSummary]:
             for engine in report["engines"]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else repr(error)
         raise UserError(
             f"{path} is not a report",
-            got=repr(error),
+            got=reason,
             expected="a .json that patchct report wrote",
         ) from None
