@@ -1,4 +1,4 @@
-"""What a `with` statement closes at its end."""
+"""A base class for objects that a `with` statement closes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ T = TypeVar("T", bound="Closeable")
 
 
 class Closeable(ABC):
-    """Something that is closed after use."""
+    """An object that must be closed after use."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free everything; calling it twice is harmless."""
+        """Free all resources; a second call does nothing."""
 
     def __enter__(self: T) -> T:
         return self

@@ -15,9 +15,8 @@ QUIET_PERIOD_S = 10.0  # without a failure, after which a failure is over
 class RecurringFailureFilter(logging.Filter):
     """Pass one record when a failure begins and one when it has ended; drop those between.
 
-    A stream would otherwise log a broken camera or sink once a frame. Call for every failure and
-    every success, at the same level, lest the end of a failure be dropped and its next beginning
-    with it:
+    Without it, a stream would log a broken camera or sink once a frame. Log every failure and every
+    success, both at the same level: a handler that drops one of them would miss the next failure.
 
         logger.addFilter(RecurringFailureFilter())
         logger.warning("the broker is away: %s", error, extra={"failure": key})

@@ -205,11 +205,11 @@ def write_squares() -> Callable[..., Path]:
     """Write `labels.csv` and photos of 32 x 32 pixels: gray noise with colored squares.
 
     The labels are the colors of the squares; every eighth photo has none. `splits` counts the
-    photos of each split, and `picture` is a format for the name, of a split and a number.
+    photos of each split, and `name_format` makes a file name from a split and a number.
     """
 
-    def write(folder: Path, picture: str = "{}-{}.png", **splits: int) -> Path:
-        (folder / picture).parent.mkdir(parents=True, exist_ok=True)
+    def write(folder: Path, name_format: str = "{}-{}.png", **splits: int) -> Path:
+        (folder / name_format).parent.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(0)
         lines = ["image,labels,split"]
         for split, count in splits.items():
@@ -219,8 +219,8 @@ def write_squares() -> Callable[..., Path]:
                 for label in labels:
                     row, column = 8 * rng.integers(0, 4), 8 * list(SQUARES).index(label)
                     rgb[row : row + 8, column : column + 8] = SQUARES[label]
-                images.save(rgb, folder / picture.format(split, n))
-                lines.append(f"{picture.format(split, n)},{'|'.join(labels)},{split}")
+                images.save(rgb, folder / name_format.format(split, n))
+                lines.append(f"{name_format.format(split, n)},{'|'.join(labels)},{split}")
         (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         return folder / "labels.csv"
 

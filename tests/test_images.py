@@ -143,7 +143,7 @@ def test_bytes_and_path_agree(tmp_path):
             np.testing.assert_array_equal(images.decode(source), images.decode(path.read_bytes()))
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.4"])
+@pytest.mark.parametrize("content", [b"", b"not a photo", b"\xff\xd8\xff", b"GIF89a", b"%PDF-1.4"])
 def test_a_file_that_is_not_an_image_is_refused_by_name(tmp_path, content):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)

@@ -174,7 +174,7 @@ class Bundle:
         return json.loads((self.path / CALIBRATION_NAME).read_bytes())
 
 
-def enclosing_bundle(path: Path) -> Path | None:
+def find_enclosing_bundle(path: Path) -> Path | None:
     """Return the folder above a file that looks like a bundle, or None."""
     for folder in Path(os.path.realpath(path)).parents:
         has_manifest = os.path.isfile(folder / MANIFEST_NAME)  # noqa: PTH113  (see file_path)

@@ -27,7 +27,7 @@ class Stage:
     Both stages score the same images. Differences are between probabilities, 0..1; `flips` is
     `metrics.tag_flips`, a fraction of the reference's tags. `map` is the mean average precision
     (mAP, 0..1) of this stage with its 95 % interval, `map_drop` what the stage lost against
-    `against`; all four are None where the images have no labels.
+    `against`; all four are None if the images have no labels.
     """
 
     name: str

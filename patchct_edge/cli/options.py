@@ -95,9 +95,9 @@ def read_dataset(
 
 def check_outside_bundles(target: Path) -> None:
     """Refuse to write inside a bundle: its hashes would no longer match."""
-    from patchct_edge.bundle.bundle import enclosing_bundle
+    from patchct_edge.bundle.bundle import find_enclosing_bundle
 
-    if enclosing_bundle(target) is not None:
+    if find_enclosing_bundle(target) is not None:
         raise UserError(
             f"cannot write {target}",
             got="a path inside a bundle",

@@ -50,7 +50,7 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
     }
     labels = _read_labels(tables["categories"], add_fault)
     objects = _collect_objects(tables, labels, add_fault)
-    folders = list(_image_folders(path, images))
+    folders = list(_iter_image_folders(path, images))
     samples: dict[Path, Sample] = {}
     fix = None
     for image, entry in tables["images"].items():
@@ -148,7 +148,7 @@ def _collect_objects(
     return objects
 
 
-def _image_folders(path: Path, images: Path | None) -> Iterator[Path]:
+def _iter_image_folders(path: Path, images: Path | None) -> Iterator[Path]:
     """Yield the folders that may hold the image files, in the order of the search."""
     home = path.parent.resolve()
     named = [part for part in re.split(r"[_.]", path.stem) if SPLIT_WORD.search(part)]

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from patchct_edge.bundle import Bundle
-from patchct_edge.bundle.bundle import enclosing_bundle
+from patchct_edge.bundle.bundle import find_enclosing_bundle
 from patchct_edge.bundle.precisions import PRECISIONS
 from patchct_edge.errors import Fault, FaultsError, UserError, did_you_mean, join_lines
 from patchct_edge.runtime.engines.select import ENGINES
@@ -151,7 +151,7 @@ def _path_faults(settings: StreamSettings) -> Iterator[str]:
                 folder = Path(path).absolute().parent
                 if not folder.is_dir():
                     yield f"{sink.kind}: no folder {folder} for {path}"
-                bundle = enclosing_bundle(Path(path))
+                bundle = find_enclosing_bundle(Path(path))
                 if bundle is not None:
                     yield f"{sink.kind}: {path} is within the bundle {bundle}"
                 elif sink.kind == "jsonl" and not _can_append_rows(Path(path)):
