@@ -26,21 +26,21 @@ HEAD_VALUES = (
 @pytest.fixture(
     scope="module", params=["fp16 of vit", "fp16 of segformer", "fp16 of a bundle", "int8-fp16"]
 )
-def pair(request, tmp_path_factory, export_random, exported_bundle):
+def graphs(request, tmp_path_factory, export_random, exported_bundle):
     """A float32 (or INT8) graph and its FP16 form."""
     if request.param == "int8-fp16":
         return exported_bundle / "model.int8.onnx", exported_bundle / "model.int8-fp16.onnx"
     if request.param == "fp16 of a bundle":
         return exported_bundle / "model.fp32.onnx", exported_bundle / "model.fp16.onnx"
     source = export_random(request.param.split()[-1]).path
-    target = tmp_path_factory.mktemp("half") / "model.fp16.onnx"
+    target = tmp_path_factory.mktemp("fp16") / "model.fp16.onnx"
     convert_to_fp16(source, target)
     return source, target
 
 
 @pytest.fixture(scope="module")
-def fp16_graph(pair):
-    return onnx.load(pair[1])
+def fp16_graph(graphs):
+    return onnx.load(graphs[1])
 
 
 def test_the_head_alone_is_float32(fp16_graph, element_types):
@@ -80,24 +80,24 @@ def test_initializers_are_rounded_outside_the_head_only(fp16_graph):
     assert {kinds[name] for name in encoder} <= {HALF, TensorProto.INT8}
 
 
-def test_the_values_of_the_head_are_unchanged(pair, fp16_graph):
-    whole = {t.name: numpy_helper.to_array(t) for t in onnx.load(pair[0]).graph.initializer}
+def test_the_values_of_the_head_are_unchanged(graphs, fp16_graph):
+    source = {t.name: numpy_helper.to_array(t) for t in onnx.load(graphs[0]).graph.initializer}
     for tensor in fp16_graph.graph.initializer:
         if tensor.name.startswith(HEAD_VALUES):
-            np.testing.assert_array_equal(numpy_helper.to_array(tensor), whole[tensor.name])
+            np.testing.assert_array_equal(numpy_helper.to_array(tensor), source[tensor.name])
 
 
-def test_input_and_outputs_are_unchanged(pair, fp16_graph):
-    whole = onnx.load(pair[0])
-    assert list(fp16_graph.graph.input) == list(whole.graph.input)
-    assert list(fp16_graph.graph.output) == list(whole.graph.output)
-    assert fp16_graph.opset_import == whole.opset_import
+def test_input_and_outputs_are_unchanged(graphs, fp16_graph):
+    source = onnx.load(graphs[0])
+    assert list(fp16_graph.graph.input) == list(source.graph.input)
+    assert list(fp16_graph.graph.output) == list(source.graph.output)
+    assert fp16_graph.opset_import == source.opset_import
     assert fp16_graph.graph.node[0].op_type == "Cast"
 
 
-def test_the_difference_is_small(pair, random_images):
+def test_the_difference_is_small(graphs, random_images):
     outputs = []
-    for path in pair:
+    for path in graphs:
         with ONNXRuntimeEngine(path, "fp16", similarity=True) as engine:
             outputs.append(engine.infer(random_images(5)))
     for exact, rounded in zip(*outputs, strict=True):
@@ -138,9 +138,9 @@ def test_a_value_that_encoder_and_head_share_exists_in_both_types(tmp_path, elem
         [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, tmp_path / "whole.onnx")
-    convert_to_fp16(tmp_path / "whole.onnx", tmp_path / "fp16_graph.onnx")
-    fp16_graph = onnx.load(tmp_path / "fp16_graph.onnx")
+    onnx.save(model, tmp_path / "fp32.onnx")
+    convert_to_fp16(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    fp16_graph = onnx.load(tmp_path / "fp16.onnx")
     types = element_types(fp16_graph)
     by_name = {node.name: node for node in fp16_graph.graph.node}
     for node, kind in (("small", HALF), ("logits", FLOAT)):
@@ -152,7 +152,7 @@ def test_a_value_that_encoder_and_head_share_exists_in_both_types(tmp_path, elem
     )
     assert exact == values["shared"]
     images = np.full((1, 2, 2, 3), 90, np.uint8)
-    with ONNXRuntimeEngine(tmp_path / "fp16_graph.onnx", "fp16") as engine:
+    with ONNXRuntimeEngine(tmp_path / "fp16.onnx", "fp16") as engine:
         np.testing.assert_allclose(engine.infer(images).logits, 90, rtol=2e-3)
 
 
@@ -161,9 +161,9 @@ def test_an_overflow_is_reported_even_if_the_engine_hides_it(tmp_path):
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch"])
     factor = helper.make_tensor("factor", TensorProto.FLOAT16, [], [300.0])
-    chain = [("Mul", "half", "large"), ("Mul", "large", "huge"), ("Div", "huge", "back")]
+    chain = [("Mul", "small", "large"), ("Mul", "large", "huge"), ("Div", "huge", "back")]
     nodes = [
-        helper.make_node("Cast", ["image"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Cast", ["image"], ["small"], to=TensorProto.FLOAT16),
         *(helper.make_node(op, [x, "factor"], [y]) for op, x, y in chain),
         helper.make_node("Cast", ["back"], ["logits"], to=TensorProto.FLOAT),
     ]

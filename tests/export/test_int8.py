@@ -150,9 +150,9 @@ def test_scales_depend_on_the_photos_and_stdout_stays_empty(
 
 
 def test_a_graph_with_nothing_to_quantize_is_refused(export_random, random_images, tmp_path):
-    whole = {node.name for node in onnx.load(export_random("vit").path).graph.node}
+    all_nodes = {node.name for node in onnx.load(export_random("vit").path).graph.node}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(int8, "find_head_nodes", lambda _: whole)
+        patch.setattr(int8, "find_head_nodes", lambda _: all_nodes)
         with pytest.raises(GateError, match="nothing in the graph"):
             quantize_to_int8(export_random("vit").path, tmp_path / "x.onnx", random_images(4))
     assert not (tmp_path / "x.onnx").exists()

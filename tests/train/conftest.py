@@ -16,9 +16,11 @@ import transformers
 from patchct_edge import images
 from patchct_edge.datasets import Dataset, Sample
 from patchct_edge.progress import Advance
+from patchct_edge.train.checkpoint import RunState
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.encoders.image import ImageEncoder
 from patchct_edge.train.encoders.labels import FixedLabelEncoder
+from patchct_edge.train.loop import train_model
 from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)
@@ -162,3 +164,36 @@ class ProgressRecorder:
 @pytest.fixture
 def progress_recorder() -> type[ProgressRecorder]:
     return ProgressRecorder
+
+
+@pytest.fixture
+def train(
+    tmp_path: Path,
+    settings: Callable[..., TrainConfig],
+    progress_recorder: type[ProgressRecorder],
+) -> Callable[..., tuple[RunState, ProgressRecorder]]:
+    """Train into a folder; return the state of the run and the recorded progress."""
+
+    def run_training(
+        dataset: Dataset,
+        val: Dataset | None = None,
+        name: str = "run",
+        stop: tuple[str, int] | None = None,
+        resume: bool = False,
+        start_from: Path | None = None,
+        **changes: object,
+    ) -> tuple[RunState, ProgressRecorder]:
+        progress = progress_recorder(stop)
+        state = train_model(
+            dataset,
+            val,
+            tmp_path / name,
+            settings(**changes),
+            progress,
+            device="cpu",
+            resume=resume,
+            start_from=start_from,
+        )
+        return state, progress
+
+    return run_training
