@@ -1,17 +1,17 @@
-"""The gates: how far an export stage or an engine may fall behind its reference, and by default.
+"""The gates: how far an export stage or an engine may fall behind its reference.
 
-Every limit and its default stands here and nowhere else. Differences of scores are 0..1, mAP is in
-points of 0..100, shares are percentages.
+Every limit and its default stands here and nowhere else. Differences of scores are 0..1, mAP and AP
+are in points of 0..100, shares are percentages.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A label is damaged, beyond noise, where one of these is exceeded.
-MAX_LABEL_AP_DROP = 5.0  # points, at the near end of the 95 % interval
-MAX_LABEL_FLIPS = 25.0  # percent of the tags that the reference gives the label, from
-MIN_LABEL_FLIPS = 5  # flipped tags on: fewer prove nothing
+# A label is damaged if it exceeds one of these limits.
+MAX_LABEL_AP_DROP = 5.0  # points, at the near end of the 95% interval
+MAX_LABEL_FLIPS = 25.0  # percent of the tags that the reference gives the label
+MIN_LABEL_FLIPS = 5  # tag flips: fewer prove nothing
 LABEL_SPREAD_RANGE = (0.5, 2.0)  # standard deviation of the logits over the reference's
 
 

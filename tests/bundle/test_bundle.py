@@ -405,7 +405,7 @@ def test_a_name_that_is_too_long_is_not_a_bundle(tmp_path):
         Bundle(tmp_path / ("x" * 300))
 
 
-RECORD = {**CALIBRATION["int8"], "bias": -0.5, "data": "d", "objective": "f1"}
+RECORD = {**CALIBRATION["int8"], "bias": -0.5, "dataset_fingerprint": "d", "objective": "f1"}
 
 
 def test_a_calibration_replaces_that_of_its_precision_only(write_bundle, tmp_path):
