@@ -1,6 +1,6 @@
 """Where in a photo each label is: the navigators of its patches, as numbers.
 
-A navigator (equations (1) and (2) of `patchct_edge.navigators`) says which share of a patch goes to
+A navigator (equations (3) and (4) of `patchct_edge.navigators`) says which share of a patch goes to
 a label, or which share of a label comes from a patch.
 """
 
