@@ -84,8 +84,8 @@ def file_contestants(
     tag = partial(_tag, tagger, photos, output)
     yield Contestant(FILES_TO_TAGS, "patchct tag", tagger.engine.best_batch, count, tag)
     classify = _create_pipeline(encoder, preprocessing, len(bundle.labels))
-    run = partial(classify, [str(path) for path in photos])
-    yield Contestant(FILES_TO_TAGS, "transformers pipeline", PIPELINE_BATCH, count, run)
+    run_pipeline = partial(classify, [str(path) for path in photos])
+    yield Contestant(FILES_TO_TAGS, "transformers pipeline", PIPELINE_BATCH, count, run_pipeline)
     engine = stack.enter_context(open_engine(bundle, EngineRequest("onnxruntime", "fp32")))
     for batch in BATCHES:
         run = partial(_run_simple_loop, engine, preprocessing.size, photos, batch)
@@ -133,7 +133,7 @@ def _create_pipeline(
     """Create the pipeline of `transformers` for a ViT of the same shape, on the CPU."""
     config = AutoConfig.from_pretrained(encoder, num_labels=labels)
     side = {"height": preprocessing.size, "width": preprocessing.size}
-    return pipeline(  # type: ignore[no-any-return]
+    return pipeline(
         "image-classification",
         model=ViTForImageClassification(config).eval(),
         image_processor=ViTImageProcessor(

@@ -42,12 +42,11 @@ def time_contestants(contestants: Mapping[str, Contestant], rounds: int) -> dict
             if number:
                 latencies_s[name] += latencies
                 image_times_s[name].append(image_s)
-    return {
-        name: Timing(
-            *np.percentile(latencies_s[name], (50, 99)), float(np.median(image_times_s[name]))
-        )
-        for name in contestants
-    }
+    timings = {}
+    for name in contestants:
+        p50_s, p99_s = np.percentile(latencies_s[name], (50, 99))
+        timings[name] = Timing(float(p50_s), float(p99_s), float(np.median(image_times_s[name])))
+    return timings
 
 
 def measure_gpu_ceiling(rounds: int = 20) -> float:
