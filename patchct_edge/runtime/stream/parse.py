@@ -46,7 +46,8 @@ def parse_settings(
 ) -> StreamSettings | None:
     """Return the settings without the faulty ones; None if nothing useful remains.
 
-    So that what the valid settings mean can be checked as well, and all faults be listed together.
+    The valid settings are returned despite faults in others, so that `find_faults` can check them
+    too and all faults are listed together.
 
     Args:
         values: the fields of `StreamSettings` as plain values.
