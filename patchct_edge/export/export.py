@@ -194,6 +194,7 @@ class StageComparison:
     def run_step(self, step: ExportStep, progress: Progress) -> None:
         """Write the graph of a step, and compare it with an earlier stage."""
         advance = progress.stage(step.name, 1)
+        logger.debug("%s: writing the graph", step.name)
         step.write()
         advance(1)
         logger.info(
@@ -261,13 +262,15 @@ def _check_gates(stages: Sequence[Stage], target: Path) -> None:
     omit = ""
     if other_precisions and failed_precisions.isdisjoint({"graph", "fp32"}):
         omit = f"export without it: --precision {other_precisions}; or "
+    advice = ""
+    if failed_precisions == {"int8"}:
+        advice = "; more photos for training and quantization improve INT8"
     raise StageGateError(
         "gate failed: " + ", ".join(f"'{stage.name}'" for stage in failed),
         stages=stages,
         got=f"'{stage.name}': max difference {stage.max_difference:.2g}, flips {stage.flips:.2%}"
         f"{drop}",
         expected=stage.gate,
-        fix=f"{omit}raise the limit (--max-..., see --help); more photos for training and "
-        f"quantization improve INT8. The bundle is in {target}.failed, which patchct show, eval "
-        "and tag can open",
+        fix=f"{omit}raise the limit (--max-..., see --help){advice}. The bundle is in "
+        f"{target}.failed, which patchct show, eval and tag can open",
     )

@@ -7,8 +7,8 @@ between two pairs in INT8.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import sys
 from pathlib import Path
 
 import nncf
@@ -43,7 +43,7 @@ def quantize_graph(source: Path, target: Path, images: ImageBatch, float_nodes: 
         GateError: nothing is left to quantize, as in an encoder of convolutions alone.
     """
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(sys.stderr):  # NNCF shows progress, and stdout is for results
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF draws progress bars of its own
         quantized = nncf.quantize(
             onnx.load(source),
             nncf.Dataset(list(images), lambda image: {"image": image[None]}),

@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
         default=0,
         ge=0,
         le=4096,
-        description="side of the model input, pixels; 0 is the encoder's own, larger is more exact",
+        description="side of the model input, pixels; 0 is the encoder's own, larger sees detail",
     )
     layers: tuple[int, ...] = Field(
         default=(-1,),

@@ -1,4 +1,4 @@
-"""The datasets of a training: which samples to train on, and which to validate on."""
+"""The datasets of a run: which samples to train on, and which to validate on."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def read_training_datasets(
         labels, prompts = read_labels_file(labels_file)
     elif config.label_encoder.endswith(".npz"):
         labels = tuple(read_table_names(Path(config.label_encoder)))
-    whole = read_all_splits(path, image_folder)
-    training = _log_warnings(select_split(whole, default_split="train", labels=labels))
+    dataset = read_all_splits(path, image_folder)
+    training = _log_warnings(select_split(dataset, default_split="train", labels=labels))
     labels = training.label_set
     if val_path is not None:
         validation = _log_warnings(
             read_dataset(val_path, default_split="val", labels=labels, images=image_folder)
         )
-    elif whole.has_split("val"):
-        validation = select_split(whole, default_split="val", labels=labels)
+    elif dataset.has_split("val"):
+        validation = select_split(dataset, default_split="val", labels=labels)
     else:
         training, validation = split_off_validation(training)
         logger.warning(

@@ -28,7 +28,7 @@ def check_source(kind: str, source: str) -> None:
     """
     is_path = source.startswith((".", "/", "~")) or source.count("/") > 1
     if is_path and not Path(source).is_dir():
-        raise encoder_load_error(kind, source, FileNotFoundError("not the form of a hub id either"))
+        raise encoder_load_error(kind, source, FileNotFoundError("it cannot be a hub id"))
 
 
 def encoder_load_error(kind: str, source: str, error: Exception) -> UserError:
