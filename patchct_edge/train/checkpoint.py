@@ -77,7 +77,7 @@ def write_run(
     if isinstance(model.labels, TextLabelEncoder):
         model.labels.model.config.save_pretrained(run / "text_encoder")
     weights = dict(ema_model.state_dict())
-    files = {"last": weights, "state": _training_state(model, optimizer)}
+    files = {"last": weights, "state": _collect_training_state(model, optimizer)}
     if is_best:
         files["best"] = weights
     try:
@@ -225,7 +225,7 @@ def _create_label_encoder(
     return FixedLabelEncoder(torch.zeros_like(embeddings))
 
 
-def _training_state(model: PatchCT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _collect_training_state(model: PatchCT, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for n, parameter in enumerate(_list_parameters(optimizer)):
         for name, value in optimizer.state[parameter].items():
