@@ -68,6 +68,7 @@ def write_settings_page() -> str:
     return "\n".join(
         [
             "# Settings\n",
+            "Terms are explained in the [glossary](../glossary.md).\n",
             "## Training\n",
             "Set with `patchct train --set NAME=VALUE`, or in a `config.json` with `--config`.\n",
             *write_table(("setting", "default", "values", "meaning"), train.list_settings()),

@@ -89,7 +89,7 @@ def demo(
     epochs = "1 epoch" if size.epochs == 1 else f"{size.epochs} epochs"
     log_step(f"training a small model from scratch, {epochs}")
     _train(data_path, out, size.epochs)
-    log_step("exporting FP32 and INT8 graphs, each compared with the one before")
+    log_step("exporting FP32 and INT8 graphs, each compared with an earlier one")
     _export(out / "run", data_path, bundle_path, quick)
     log_step("tagging the test scenes with the INT8 engine")
     accuracy = _tag(bundle_path, data_path, out / "tags.jsonl")

@@ -82,7 +82,7 @@ def export(
         typer.Option(min=0, max=100, help="Gate: most tags that INT8 may change, percent."),
     ] = Gates.max_flips,
 ) -> None:
-    """Export a run as a bundle: FP32, FP16 and INT8 graphs, each compared with the one before."""
+    """Export a run as a bundle: FP32, FP16 and INT8 graphs, each compared with an earlier one."""
     from patchct_edge.export.export import ExportOptions, StageGateError
     from patchct_edge.export.quantization_images import PhotoSources
 

@@ -53,7 +53,7 @@ class StageGateError(GateError):
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export, and how far each stage may differ from the one before.
+    """What to export, and how far each stage may differ from an earlier one.
 
     Attributes:
         precisions: of `fp32`, `fp16`, `int8`; the FP32 graph is always written.
@@ -98,7 +98,7 @@ def export_bundle(
     options: ExportOptions = ExportOptions(),
     progress: Progress = NoProgress(),
 ) -> Manifest:
-    """Export a run as a bundle; every stage is compared with the one before.
+    """Export a run as a bundle; every stage is compared with an earlier one.
 
     Args:
         run: run folder of `train_model`.
@@ -107,7 +107,7 @@ def export_bundle(
         progress: shows the stages.
 
     Raises:
-        StageGateError: a stage differs too much from the one before; the files are left at
+        StageGateError: a stage differs too much from an earlier one; the files are left at
             `target` + ".failed".
         GateError: nothing in the graph can be quantized.
         UserError: the run, the photos or the options cannot be used.
