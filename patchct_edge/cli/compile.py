@@ -61,9 +61,10 @@ def compile_(
         with console.progress() as bar, _stop_on_signals(bar, f"{engine.value} {name}") as progress:
             record = compile_engine(trt, bundle, name, build_options, progress)
         bundle = Bundle(bundle_path)
+        batches = ",".join(map(str, record.batches))
         logger.info(
             f"compiled {record.name} in {record.build_seconds:.0f} s "
-            f"({record.library}, {record.device}, batches {build_options.batches})"
+            f"({record.library}, GPU: {record.device}, batches: {batches})"
         )
 
 

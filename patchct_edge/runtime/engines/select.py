@@ -114,9 +114,14 @@ def runnable_candidates(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> 
     candidates = list(iter_candidates(bundle, request))
     runnable = [candidate for candidate in candidates if candidate.skip_reason is None]
     if not runnable:
-        reasons = [str(c) for c in candidates if request.engine in (None, c.engine)]
+        requested = [
+            candidate
+            for candidate in candidates
+            if request.engine in (None, candidate.engine)
+            and request.precision in (None, candidate.precision)
+        ]
         raise EngineError(
-            f"no engine can run {bundle.path} here", got="".join(f"\n    {r}" for r in reasons)
+            f"no engine can run {bundle.path} here", got="".join(f"\n    {c}" for c in requested)
         )
     return runnable
 
