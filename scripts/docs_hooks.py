@@ -34,8 +34,10 @@ def on_page_content(page_html: str, **_: Any) -> str:
 
 def formula_to_mathml(match: re.Match[str]) -> str:
     """Return the MathML of one formula; `\\[...\\]` stands on a line of its own."""
-    display = "block" if match[2] == "[" else "inline"
-    return str(convert(html.unescape(match[3]), display=display))
+    formula = html.unescape(match[3])
+    if match[2] == "(":
+        return str(convert(formula, display="inline"))
+    return f'<div class="formula">{convert(formula, display="block")}</div>'
 
 
 def write_cli_page() -> str:
