@@ -65,7 +65,11 @@ def calibrate(
     for line in result.unreadable:
         logger.warning(line)
     for candidate in result.skipped:
-        outcome = "earlier calibration kept" if candidate.precision in result.kept else "skipped"
+        outcome = (
+            "earlier calibration kept"
+            if candidate.precision in result.retained_precisions
+            else "skipped"
+        )
         logger.info(f"{outcome}: {candidate}")
     logger.info(f"wrote the calibration of {', '.join(result.records)} into {bundle_path}")
     return ExitCode.SOME_INPUTS_FAILED if result.unreadable else ExitCode.OK

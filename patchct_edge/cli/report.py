@@ -63,8 +63,8 @@ def report(
     """
     from patchct_edge.bundle import Bundle
     from patchct_edge.datasets import read_boxes
+    from patchct_edge.report.build import build_report
     from patchct_edge.report.page import check_libraries, write_report
-    from patchct_edge.report.report import build_report
     from patchct_edge.runtime.engines.select import EngineRequest
 
     if merge:

@@ -35,21 +35,21 @@ class PrecisionCalibration:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
-    """What `calibrate_bundle` did.
+    """The outcome of `calibrate_bundle`.
 
     Args:
         calibrations: by precision, most exact first.
         records: by precision, the fields that calibration.json now holds.
         unreadable: "path: error" of the images that could not be read, each once.
         skipped: engines that were not calibrated, with the reason, where their precision was not.
-        kept: skipped precisions that keep an earlier calibration.
+        retained_precisions: skipped precisions that keep an earlier calibration.
     """
 
     calibrations: dict[str, PrecisionCalibration]
     records: dict[str, dict[str, Any]]
     unreadable: tuple[str, ...]
     skipped: tuple[Candidate, ...]
-    kept: tuple[str, ...]
+    retained_precisions: tuple[str, ...]
 
 
 def calibrate_bundle(
@@ -80,7 +80,7 @@ def calibrate_bundle(
     runnable = _fastest_by_precision([c for c in candidates if c.skip_reason is None]) | requested
     most_exact = next(p for p in bundle.precisions() if p in runnable)
     calibrations: dict[str, PrecisionCalibration] = {}
-    unreadable: dict[str, None] = {}  # ordered, each once
+    unreadable: dict[str, None] = {}  # keeps the order, and each line once
     reference: ReferenceTags | None = None
     for precision in bundle.precisions():
         if precision != most_exact and precision not in requested:
@@ -115,7 +115,7 @@ def calibrate_bundle(
 
 
 def _fastest_by_precision(candidates: list[Candidate]) -> dict[str, Candidate]:
-    """Return the first, fastest engine of each precision."""
+    """Return the fastest engine of each precision; candidates come fastest first."""
     return {candidate.precision: candidate for candidate in reversed(candidates)}
 
 

@@ -90,7 +90,7 @@ def _play_pointing_games(
     request: EngineRequest,
     progress: Progress,
 ) -> dict[str, Pointing]:
-    """Play the game in the precision of an engine and in FP32, with the fastest engine of that."""
+    """Play the game in the engine's own precision, and in FP32 with its fastest engine."""
     games: dict[str, Pointing] = {}
     for precision in dict.fromkeys((record.precision, "fp32")):
         engine_name = record.engine if precision == record.precision else None

@@ -28,7 +28,7 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """Read `f1`, `precision=0.9` or `recall=0.9`.
+        """Parse `f1`, `precision=0.9` or `recall=0.9`.
 
         Raises:
             UserError: the text is none of these.

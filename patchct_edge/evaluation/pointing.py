@@ -118,7 +118,7 @@ def score_pointing(
     """Score heat maps from any source; see `play_pointing_game`.
 
     Args:
-        maps: images, each with its maps (M, N): one a label over the patches, summing to 1.
+        maps: images, each with its maps (M, N): one per label over the patches, summing to 1.
         labels: M.
         grid: (rows, columns) of the N patches.
 

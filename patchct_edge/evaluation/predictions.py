@@ -59,6 +59,9 @@ def predict(
 ) -> Predictions:
     """Score every readable image of a dataset.
 
+    Args:
+        advance: called with the number of images done.
+
     Raises:
         UserError: no image could be read, or no image has a label of the model.
         EngineError: the engine returned NaN or infinite scores.

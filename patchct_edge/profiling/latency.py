@@ -19,8 +19,8 @@ from patchct_edge.runtime.engines.base import Engine
 
 WARM_UP_PHOTOS, SAMPLE_PHOTOS = 20, 200
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-SECONDS_PER_BATCH_SIZE = 0.8  # half for latency, half for throughput; and at least
-MIN_BATCHES = 3
+SECONDS_PER_BATCH_SIZE = 0.8  # half for latency, half for throughput
+MIN_BATCHES = 3  # of each size, however slow
 SLOW_BATCH_MS = 250  # a sweep ends with the first batch size that takes longer
 TOTAL = "total"
 

@@ -67,7 +67,7 @@ def describe_jetson() -> dict[str, str]:
 def _read_cpu_name() -> str:
     lines = _read_text(Path("/proc/cpuinfo")).splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    # The cpuinfo of an ARM has no name, its device tree has.
+    # On ARM, cpuinfo has no name; the device tree does.
     model = _read_text(Path("/proc/device-tree/model")).rstrip("\0")
     return next(names, "") or model or platform.processor() or platform.machine()
 

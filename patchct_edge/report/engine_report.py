@@ -42,7 +42,7 @@ class EngineReport:
         calibrated_on: fingerprint of the dataset that set the calibration; None: not calibrated.
         pointing: None without boxes.
         device_stats: while latency was measured; None where the device has no sensors to read.
-        sweep: one point a batch size.
+        sweep: one point per batch size.
     """
 
     bundle: str

@@ -1,4 +1,4 @@
-"""Precision-recall curves as small multiples, one a label, the worst label first."""
+"""Precision-recall curves as small multiples, one per label, the worst label first."""
 
 from __future__ import annotations
 

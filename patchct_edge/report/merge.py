@@ -1,4 +1,4 @@
-"""The figures of several written reports side by side, of several devices for example."""
+"""Headline figures of written reports, to compare devices side by side."""
 
 from __future__ import annotations
 

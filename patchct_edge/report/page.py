@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other, and its figures as JSON beside it."""
+"""The report as one self-contained HTML file, and its figures as JSON beside it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class CaptionedFigure(NamedTuple):
 
 
 def check_libraries() -> None:
-    """Fail before minutes of measuring if a library of the report is missing.
+    """Raise before anything is measured if a library of the report is missing.
 
     Raises:
-        MissingLibraryError: it names the library and how to install it.
+        MissingLibraryError: names the library and how to install it.
     """
     for name in LIBRARIES:
         if find_spec(name) is None:

@@ -19,7 +19,7 @@ from patchct_edge.report.report import Report
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Placeholders that `_render_svg` replaces by the page's own colors.
+# Placeholders that `_render_svg` replaces with the page's own colors.
 INK, FAINT = "#010203", "#030201"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 MARKERS = ("o", "s", "^", "D", "v", "P")  # tell series apart without color

@@ -71,11 +71,13 @@ def test_skipped_precisions_that_keep_a_calibration_are_listed(
     failed = Stage("int8", "fp32", "openvino", 8, 0.1, 0.1, 0.1, gate="flips <= 3%", passed=False)
     path = write_bundle(tmp_path / "y.patchct", ("fp32", "int8"), stages=(failed,))
     first = calibrate_bundle(Bundle(path), color_dataset, request=OPENVINO)
-    assert (list(first.records), first.kept) == (["fp32"], ())
+    assert (list(first.records), first.retained_precisions) == (["fp32"], ())
     assert [candidate.precision for candidate in first.skipped] == ["int8"]
     int8 = dataclasses.replace(OPENVINO, precision="int8")
     calibrate_bundle(Bundle(path), color_dataset, request=int8)
-    assert calibrate_bundle(Bundle(path), color_dataset, request=OPENVINO).kept == ("int8",)
+    assert calibrate_bundle(Bundle(path), color_dataset, request=OPENVINO).retained_precisions == (
+        "int8",
+    )
 
 
 def test_an_unreadable_image_is_reported_once(bundle, color_dataset, tmp_path):
