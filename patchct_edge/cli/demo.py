@@ -181,7 +181,7 @@ def _print_results(accuracy: Accuracy, out: Path, bundle_path: Path, seconds: fl
     low, high = console.percent(accuracy.map_low), console.percent(accuracy.map_high)
     typer.echo(
         f"INT8 engine on {accuracy.images} test scenes: mAP (mean average precision) "
-        f"{console.percent(accuracy.map)} of 100, 95 % interval {low}..{high}; {seconds:.0f} s"
+        f"{console.percent(accuracy.map)} of 100, 95% interval {low}..{high}; {seconds:.0f} s"
     )
     typer.echo(f"  {out / 'data/labels.csv'}   the scenes and their labels")
     typer.echo(f"  {bundle_path}   the bundle; look inside: patchct show {bundle_path}")

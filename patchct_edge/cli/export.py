@@ -122,7 +122,7 @@ def print_stages(stages: Sequence[Stage]) -> None:
     if not stages:
         return
     console.print_table(
-        ("stage", "against", "max", "mean", "flips%", "mAP", "95 % range", "drop", "gate"),
+        ("stage", "against", "max", "mean", "flips%", "mAP", "95% range", "drop", "gate"),
         [_stage_row(stage) for stage in stages],
     )
     labeled = "" if stages[0].map is not None else " without labels"
