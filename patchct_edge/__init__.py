@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from patchct_edge.version import __version__
+
 if TYPE_CHECKING:
     from patchct_edge.bundle import Bundle as Bundle
     from patchct_edge.evaluation.calibrate import calibrate_bundle as calibrate_bundle
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from patchct_edge.runtime.tagging.tagger import Tagger as Tagger
     from patchct_edge.train.loop import train_model as train_model
 
-__version__ = "0.2.0"
+
 __all__ = [
     "Bundle",
     "Tagger",

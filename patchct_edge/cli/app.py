@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 
-from patchct_edge import __version__
 from patchct_edge.cli import console
 from patchct_edge.cli.calibrate import calibrate
 from patchct_edge.cli.compile import compile_
@@ -29,6 +28,7 @@ from patchct_edge.cli.stream import stream
 from patchct_edge.cli.tag import tag
 from patchct_edge.cli.train import train
 from patchct_edge.errors import ExitCode, MissingLibraryError, UserError
+from patchct_edge.version import __version__
 
 app = typer.Typer(
     name="patchct",

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from patchct_edge import __version__
 from patchct_edge.cli import console, options
 from patchct_edge.errors import ExitCode, UserError
+from patchct_edge.version import __version__
 
 logger = logging.getLogger(__name__)
 

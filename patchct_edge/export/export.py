@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from patchct_edge import __version__
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.bundle import Manifest
 from patchct_edge.bundle.manifest import Stage, compute_fingerprint
@@ -36,6 +35,7 @@ from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 from patchct_edge.train.checkpoint import RunState, load_model
 from patchct_edge.train.model import PatchCT
+from patchct_edge.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from patchct_edge import __version__
 from patchct_edge.errors import EngineError, MissingLibraryError
+from patchct_edge.version import __version__
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")  # written by NVIDIA's system for Jetsons
 CPU_CLOCKS = Path("/sys/devices/system/cpu/cpu0/cpufreq")
