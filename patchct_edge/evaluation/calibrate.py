@@ -104,13 +104,13 @@ def calibrate_bundle(
         precision: _make_record(calibration, objective, dataset)
         for precision, calibration in calibrations.items()
     }
-    bundle.store_calibrations(records)
+    stored = bundle.store_calibrations(records)  # `bundle` has the hash of the earlier file
     return CalibrationResult(
         calibrations,
         records,
         tuple(unreadable),
         skipped,
-        tuple(p for p in skipped_precisions if bundle.calibration_record(p) is not None),
+        tuple(p for p in skipped_precisions if stored.calibration_record(p) is not None),
     )
 
 
