@@ -53,25 +53,31 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "show": show,
     "doctor": doctor,
 }
-EXTRAS = {library.module: library for library in (*LIBRARIES, *GPU_LIBRARIES) if library.extra}
+OPTIONAL_LIBRARIES = {
+    library.module: library for library in (*LIBRARIES, *GPU_LIBRARIES) if library.extra
+}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
-PANEL = "Messages"
+MESSAGES_PANEL = "Messages"
 Verbose = Annotated[
     bool,
-    typer.Option("--verbose", "-v", help="Show debug messages as well.", rich_help_panel=PANEL),
+    typer.Option(
+        "--verbose", "-v", help="Show debug messages as well.", rich_help_panel=MESSAGES_PANEL
+    ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=PANEL),
+    typer.Option(
+        "--quiet", "-q", help="Show warnings and errors only.", rich_help_panel=MESSAGES_PANEL
+    ),
 ]
 LogFormat = Annotated[
     console.LogFormat,
     typer.Option(
         "--log-format",
         help="Format on stderr: text for people, json (one object a line) for services.",
-        rich_help_panel=PANEL,
+        rich_help_panel=MESSAGES_PANEL,
     ),
 ]
 
@@ -143,7 +149,7 @@ def _as_user_error(error: Exception) -> UserError | None:
     if isinstance(error, UserError):
         return error
     if isinstance(error, ModuleNotFoundError):
-        library = EXTRAS.get((error.name or "").partition(".")[0])
+        library = OPTIONAL_LIBRARIES.get((error.name or "").partition(".")[0])
         return MissingLibraryError(library.name) if library else None
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         target = error.filename or "the output"

@@ -139,7 +139,7 @@ def stream(
     ] = defaults.MIN_DURATION_S,
     stall_timeout: Annotated[
         float,
-        typer.Option(help="Seconds without a new picture after which the camera is reopened."),
+        typer.Option(help="Seconds without a new frame after which the camera is reopened."),
     ] = defaults.STALL_TIMEOUT_S,
     engine: options.Engine = None,
     precision: options.Precision = None,

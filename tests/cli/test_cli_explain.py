@@ -102,7 +102,7 @@ def test_npy_output(explain, color_photo):
 def test_an_unreadable_photo_is_reported_and_the_others_are_explained(
     explain, photos, tmp_path, name
 ):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
     words = (tmp_path / "broken.jpg", photos / "amber.png", tmp_path / "gone.png")
     result = explain(*words, "-o", name, code=1)
     assert result.stderr.count("warning:") == 2
@@ -150,12 +150,12 @@ def test_prototypes_of_a_dataset(explain, squares, exported_bundle, name):
             page = file.read()
         assert page.count("<section>") == 3
         assert page.count("<img") == 3 * 16
-        assert page.count("<div>✓") > 40  # it knows the colours
+        assert page.count("<div>✓") > 40  # it knows the colors
 
 
 def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
     data = write_squares(tmp_path / "data", train=12, val=5)
-    (tmp_path / "data/val-3.png").write_bytes(b"no picture")
+    (tmp_path / "data/val-3.png").write_bytes(b"not an image")
     words = ("--prototypes", data, "-o", "p.html", "--label", "blue", "--engine", "fake")
     for split, code, count in ((None, 1, 4), ("train", 0, 12)):
         options = ("--split", split) if split else ()

@@ -118,7 +118,7 @@ def test_output_goes_to_a_file(tag, photos, tmp_path, flag):
 
 
 def test_a_file_that_cannot_be_read_has_an_error_row_and_the_run_goes_on(tag, photos, tmp_path):
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
     result = tag(tmp_path / "broken.jpg", tmp_path / "gone.png", photos / "dark.png", code=1)
     broken, missing, readable = parse_rows(result.stdout)
     assert broken["path"] == str(tmp_path / "broken.jpg")
