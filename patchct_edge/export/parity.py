@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +139,10 @@ def _apply_gate(name: str, figures: dict[str, Any], gates: Gates) -> tuple[str, 
     """Return the gate of a stage in words, and whether it passed."""
     if name.startswith("int8"):
         flips, drop = figures["flips"], figures.get("map_drop")
-        text, passed = f"flips <= {gates.max_flips:g}%", flips <= gates.max_flips / 100
+        limit_text = (
+            "any flips" if math.isinf(gates.max_flips) else f"flips <= {gates.max_flips:g}%"
+        )
+        text, passed = limit_text, flips <= gates.max_flips / 100
         if drop is not None:
             text = f"mAP drop <= {gates.max_map_drop:g} points, {text}"
             passed = passed and drop <= gates.max_map_drop / 100
