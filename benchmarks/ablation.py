@@ -29,7 +29,7 @@ from patchct_edge.train.config import TrainConfig, parse_config
 from patchct_edge.train.device import Normalize
 from patchct_edge.train.encoders.image import Tokens
 from patchct_edge.train.encoders.labels import read_table_names
-from patchct_edge.train.model import mean_prototype_cosine
+from patchct_edge.train.model import mean_pairwise_cosine
 from patchct_edge.train.optimizer import EMA, create_optimizer, set_learning_rates
 from patchct_edge.train.trainer import training_step
 
@@ -132,7 +132,7 @@ def train_head(
     torch.manual_seed(config.seed)
     model, state = build_model(train.dataset, config)
     optimizer, ema = create_optimizer(model, config), EMA(model, config.ema_decay)
-    targets, ignored = (torch.from_numpy(flags) for flags in train.dataset.targets())
+    targets, ignored = (torch.from_numpy(flags) for flags in train.dataset.build_targets())
     count = len(train.dataset)
     steps = config.epochs * (count // config.batch_size)
     for step, indices in enumerate(iter_batch_indices(count, config)):
@@ -154,9 +154,9 @@ def train_head(
         state.preprocessing,
     )
     return HeadFigures(
-        mean_average_precision(logits.numpy(), *val.dataset.targets()),
+        mean_average_precision(logits.numpy(), *val.dataset.build_targets()),
         pointing.ordinary.pointing,
-        mean_prototype_cosine(prototypes),
+        mean_pairwise_cosine(prototypes),
     )
 
 

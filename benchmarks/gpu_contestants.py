@@ -18,10 +18,10 @@ from patchct_edge.runtime.engines.base import EngineRecord
 from patchct_edge.runtime.engines.tensorrt.build import INPUT, LOGITS, BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
 from patchct_edge.runtime.engines.tensorrt.library import (
-    check_result,
     is_rtx,
     library_version,
     query_device,
+    unwrap_result,
 )
 from patchct_edge.runtime.engines.tensorrt.memory import CudaBindings
 
@@ -66,7 +66,7 @@ class BareEngine(TensorRTEngine):
         from cuda.bindings import driver
 
         def call(name: str, *arguments: Any) -> Any:
-            return check_result(driver, getattr(driver, name)(*arguments), name)
+            return unwrap_result(driver, getattr(driver, name)(*arguments), name)
 
         self.run()  # TensorRT needs one run before a capture
         self.finish()

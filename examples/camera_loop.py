@@ -30,7 +30,7 @@ def watch_camera(bundle: Path, source: str) -> Iterator[tuple[float, frozenset[s
         open_source(camera, TIMEOUT_S, stop) as frames,
     ):
         for frame in frames.read_frames():
-            labels = frozenset(tag.label for tag in tagger.tag(frame.to_rgb()))
+            labels = frozenset(tag.label for tag in tagger.tag(frame.load_rgb()))
             if labels != previous:
                 yield frame.position, labels
             previous = labels

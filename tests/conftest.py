@@ -130,7 +130,7 @@ def write_bundle(write_graph: Callable[..., Path]) -> Callable[..., Path]:
     ) -> Path:
         values = {
             "labels": LABELS,
-            "label_source": "learned",
+            "label_encoder": "learned",
             "preprocessing": Preprocessing(8),
             "tau": 0.1,
             "grid": (2, 2),

@@ -161,7 +161,7 @@ def make_manifests() -> list[bytes]:
     manifest = Manifest(
         labels=labels,
         prompts=labels,
-        label_source="learned",
+        label_encoder="learned",
         preprocessing=preprocessing,
         tau=0.1,
         grid=(2, 2),
@@ -246,7 +246,7 @@ def read_as_dataset(name: str) -> Callable[[bytes, Path], None]:
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(data)
         dataset = read_dataset(folder if name.startswith("Annotations") else file)
-        dataset.targets()
+        dataset.build_targets()
         dataset.fingerprint()
 
     return read

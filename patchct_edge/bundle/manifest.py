@@ -51,7 +51,7 @@ class Manifest:
 
     Args:
         prompts: the text that each label's prototype was computed from, as many as labels.
-        label_source: where the prototypes come from, such as the name of a text encoder.
+        label_encoder: where the prototypes come from, such as the name of a text encoder.
         tau: temperature of the navigators, above 0.
         grid: (rows, columns) of patches.
         producer: name and version of the program that wrote the bundle.
@@ -62,7 +62,7 @@ class Manifest:
 
     labels: tuple[str, ...]
     prompts: tuple[str, ...]
-    label_source: str
+    label_encoder: str
     preprocessing: Preprocessing
     tau: float
     grid: tuple[int, int]

@@ -56,7 +56,7 @@ def _print_bundle(bundle: Bundle, candidates: list[Candidate]) -> None:
     preprocessing, (rows, columns) = manifest.preprocessing, manifest.grid
     typer.echo(f"model    {manifest.fingerprint}  ({manifest.producer})")
     typer.echo(f"labels   {len(manifest.labels)}: {', '.join(manifest.labels)}")
-    typer.echo(f"prompts  {manifest.prompts[0]} ...  (label encoder: {manifest.label_source})")
+    typer.echo(f"prompts  {manifest.prompts[0]} ...  (label encoder: {manifest.label_encoder})")
     typer.echo(
         f"input    {preprocessing.size} x {preprocessing.size} RGB, "
         f"{preprocessing.fit}, {preprocessing.interpolation}"

@@ -107,7 +107,7 @@ def train(
     values = {name: value for name, value in values.items() if value is not None}
     values |= _parse_assignments(assignments or [])
     train_config = _read_config(config, start_from, out if resume else None, values)
-    _check_out(out, resume)
+    _check_run_folder(out, resume)
     training, validation = read_training_datasets(
         data_path, train_config, val_path=val, labels_file=labels, image_folder=images
     )
@@ -164,7 +164,7 @@ def _read_config(
     return parse_config(values, "command line") if path is None else read_config(path, values)
 
 
-def _check_out(out: Path, resume: bool) -> None:
+def _check_run_folder(out: Path, resume: bool) -> None:
     """Refuse to write over a file, or over a run that is not resumed."""
     if out.exists() and not out.is_dir():
         raise UserError("--out is a file", got=out, expected="a folder, or the name of a new one")

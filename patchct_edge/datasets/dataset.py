@@ -57,7 +57,7 @@ class Dataset:
         """Return whether a sample belongs to a split of that name."""
         return any(sample.split == split for sample in self.samples)
 
-    def targets(self) -> tuple[Bools, Bools]:
+    def build_targets(self) -> tuple[Bools, Bools]:
         """Return (targets, ignored), both bool (images, M); ignored marks difficult labels.
 
         A label outside the label set has no column.

@@ -64,7 +64,7 @@ class Accuracy:
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure by name; what is undefined is null."""
-        return nan_to_none(asdict(self))  # type: ignore[no-any-return]
+        return replace_nan_with_none(asdict(self))  # type: ignore[no-any-return]
 
 
 def compute_accuracy(predictions: Predictions, calibration: Calibration) -> Accuracy:
@@ -119,12 +119,12 @@ def compute_precision_and_recall(
         return precision, hits / (targets & ~ignored).sum(0)
 
 
-def nan_to_none(value: Any) -> Any:
+def replace_nan_with_none(value: Any) -> Any:
     """Return nested figures with None for every NaN, which JSON cannot express."""
     if isinstance(value, float) and np.isnan(value):
         return None
     if isinstance(value, dict):
-        return {key: nan_to_none(item) for key, item in value.items()}
+        return {key: replace_nan_with_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [nan_to_none(item) for item in value]
+        return [replace_nan_with_none(item) for item in value]
     return value

@@ -7,7 +7,7 @@ from typing import Any
 
 from patchct_edge.bundle import Bundle, Calibration
 from patchct_edge.datasets import Boxes, Dataset
-from patchct_edge.evaluation.accuracy import Accuracy, compute_accuracy, nan_to_none
+from patchct_edge.evaluation.accuracy import Accuracy, compute_accuracy, replace_nan_with_none
 from patchct_edge.evaluation.pointing import Pointing, play_pointing_game
 from patchct_edge.evaluation.predictions import check_labels, open_and_predict
 from patchct_edge.progress import NO_PROGRESS, Progress
@@ -40,7 +40,7 @@ class Evaluation:
             "model": self.fingerprint,
             "engine": self.record.to_json(),
             **self.accuracy.to_json(),
-            **({"pointing": nan_to_none(pointing)} if pointing else {}),
+            **({"pointing": replace_nan_with_none(pointing)} if pointing else {}),
         }
 
 

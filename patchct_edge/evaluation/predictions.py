@@ -78,7 +78,7 @@ def predict(
         raise UserError(
             "no image of the dataset could be read", got=unreadable[0] if unreadable else "no image"
         )
-    targets, ignored = (flags[rows] for flags in dataset.targets())
+    targets, ignored = (flags[rows] for flags in dataset.build_targets())
     if not (targets & ~ignored).any():
         raise UserError(
             "no image of the dataset has a label of the model",

@@ -116,7 +116,7 @@ def _draw_rows(prototypes: Prototypes, bundle: Bundle, dataset: Dataset) -> Iter
 def _draw_tile(label: str, match: PatchMatch, bundle: Bundle, dataset: Dataset) -> Tile:
     sample = dataset.samples[match.sample]
     sign, color = _choose_sign(label, sample)
-    crop = _crop_around(sample, match.patch, bundle)
+    crop = _draw_patch_crop(sample, match.patch, bundle)
     edges = (0, 0, CROP_SIDE_PX, CROP_SIDE_PX)
     caption = CaptionLine(f"{sign} {match.similarity:.2f}")
     return Tile(draw_outline(crop, edges, color, EDGE_WIDTH_PX), (caption,))
@@ -129,7 +129,7 @@ def _choose_sign(label: str, sample: Sample) -> tuple[str, str]:
     return ("✓", PRESENT_COLOR) if label in sample.labels else ("✗", ABSENT_COLOR)
 
 
-def _crop_around(sample: Sample, patch: int, bundle: Bundle) -> RGB:
+def _draw_patch_crop(sample: Sample, patch: int, bundle: Bundle) -> RGB:
     """Return a patch with its neighbors, cut from the photo, and the patch outlined.
 
     Raises:
@@ -140,8 +140,8 @@ def _crop_around(sample: Sample, patch: int, bundle: Bundle) -> RGB:
     height, width = photo.shape[:2]
     placement = preprocessing.place((0, 0, width, height))
     left, top, right, bottom = placement.patch_box(divmod(patch, grid[1]), grid)
-    x0, x1 = _widen(left, right, width)
-    y0, y1 = _widen(top, bottom, height)
+    x0, x1 = _expand_interval(left, right, width)
+    y0, y1 = _expand_interval(top, bottom, height)
     crop = images.resize(photo, CROP_SIDE_PX, CROP_SIDE_PX, "bicubic", (x0, y0, x1, y1))
     x_scale, y_scale = CROP_SIDE_PX / (x1 - x0), CROP_SIDE_PX / (y1 - y0)
     patch_in_crop = (
@@ -153,7 +153,7 @@ def _crop_around(sample: Sample, patch: int, bundle: Bundle) -> RGB:
     return draw_outline(crop, patch_in_crop)
 
 
-def _widen(start: float, end: float, limit: float) -> tuple[float, float]:
+def _expand_interval(start: float, end: float, limit: float) -> tuple[float, float]:
     """Return an interval of three times the length, moved or cut to lie within 0..limit."""
     length = min(3 * (end - start), limit)
     first = min(max(0.0, (start + end - length) / 2), limit - length)

@@ -234,7 +234,7 @@ def _create_manifest(
     return Manifest(
         labels=state.labels,
         prompts=state.prompts,
-        label_source=_strip_folders(model.config.label_encoder),
+        label_encoder=_strip_folders(model.config.label_encoder),
         preprocessing=state.preprocessing,
         tau=tau,
         grid=grid,

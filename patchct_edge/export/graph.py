@@ -109,7 +109,7 @@ def find_head_nodes(graph: onnx.ModelProto) -> set[str]:
     return head
 
 
-def find_products(graph: onnx.ModelProto) -> set[str]:
+def find_matmuls(graph: onnx.ModelProto) -> set[str]:
     """Return the names of the matrix products."""
     return {node.name for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")}
 
@@ -119,7 +119,7 @@ def find_convolutions(graph: onnx.ModelProto) -> set[str]:
     return {node.name for node in graph.graph.node if node.op_type == "Conv"}
 
 
-def find_gelu_products(graph: onnx.ModelProto) -> set[str]:
+def find_matmuls_after_gelu(graph: onnx.ModelProto) -> set[str]:
     """Return the names of the products that read a GELU: the second ones of transformer MLPs."""
     gelu_outputs = {o for node in graph.graph.node if node.op_type == "Gelu" for o in node.output}
     return {

@@ -16,7 +16,7 @@ import onnx
 
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.errors import GateError
-from patchct_edge.export.graph import find_convolutions, find_gelu_products, find_head_nodes
+from patchct_edge.export.graph import find_convolutions, find_head_nodes, find_matmuls_after_gelu
 
 
 def quantize_to_int8(source: Path, target: Path, images: ImageBatch) -> None:
@@ -32,7 +32,7 @@ def quantize_to_int8(source: Path, target: Path, images: ImageBatch) -> None:
         GateError: nothing is left to quantize; see `quantize_graph`.
     """
     graph = onnx.load(source)
-    float_nodes = find_head_nodes(graph) | find_convolutions(graph) | find_gelu_products(graph)
+    float_nodes = find_head_nodes(graph) | find_convolutions(graph) | find_matmuls_after_gelu(graph)
     quantize_graph(source, target, images, float_nodes)
 
 

@@ -119,7 +119,7 @@ def _is_plain_folder(source: Path) -> bool:
 
 def _read_labeled(dataset: Dataset, preprocessing: Preprocessing) -> ParityImages:
     rows = _sample(range(len(dataset)), MAX_PARITY_IMAGES)
-    targets, ignored = dataset.targets()
+    targets, ignored = dataset.build_targets()
     paths = [dataset.paths[row] for row in rows]
     return ParityImages(_read_images(paths, preprocessing), targets[rows], ignored[rows])
 

@@ -14,9 +14,9 @@ from patchct_edge.errors import GateError
 from patchct_edge.evaluation.gates import Gates
 from patchct_edge.export.graph import (
     find_convolutions,
-    find_gelu_products,
     find_head_nodes,
-    find_products,
+    find_matmuls,
+    find_matmuls_after_gelu,
 )
 from patchct_edge.export.int8 import quantize_graph
 from patchct_edge.export.parity import ParityImages, compare_stage, run_engine
@@ -31,14 +31,14 @@ def group_nodes(graph: onnx.ModelProto) -> dict[str, set[str]]:
     convolutions (patch embedding), and the head.
     """
     head, convolutions, products = (
-        find(graph) for find in (find_head_nodes, find_convolutions, find_products)
+        find(graph) for find in (find_head_nodes, find_convolutions, find_matmuls)
     )
     nodes_by_group: dict[str, set[str]] = {
         "convolutions": convolutions - head,
         "head": head & products,
     }
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
-    gelu_products = find_gelu_products(graph)
+    gelu_products = find_matmuls_after_gelu(graph)
     for node in graph.graph.node:
         if node.name not in products - head:
             continue

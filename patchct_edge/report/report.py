@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from patchct_edge.evaluation.accuracy import nan_to_none
+from patchct_edge.evaluation.accuracy import replace_nan_with_none
 from patchct_edge.evaluation.comparison import Comparison
 from patchct_edge.evaluation.curves import PrecisionRecallCurves
 from patchct_edge.evaluation.gates import GateResult
@@ -81,7 +81,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return every figure by name; what is undefined is null."""
-        fields: dict[str, Any] = nan_to_none(
+        fields: dict[str, Any] = replace_nan_with_none(
             {
                 "command": self.command,
                 "date": self.date,

@@ -24,10 +24,10 @@ def check_gates(
     Args:
         change: against the reference; None where the candidate is the reference.
     """
-    return tuple(_iter_gates(candidate, reference, change, gates))
+    return tuple(_apply_gates(candidate, reference, change, gates))
 
 
-def _iter_gates(
+def _apply_gates(
     candidate: EngineReport, reference: EngineReport, change: Comparison | None, gates: Gates
 ) -> Iterator[GateResult]:
     if change is not None:

@@ -44,7 +44,7 @@ class Batches:
 
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, config: TrainConfig) -> None:
         self.dataset, self.preprocessing, self.config = dataset, preprocessing, config
-        targets, ignored = dataset.targets()
+        targets, ignored = dataset.build_targets()
         self.targets, self.ignored = torch.from_numpy(targets), torch.from_numpy(ignored)
         self.repeats = compute_repeat_factors(targets & ~ignored, config.balance)
 

@@ -75,7 +75,7 @@ def create_label_encoder(
 def _build_new(
     dataset: Dataset, labels: nn.Module, config: TrainConfig
 ) -> tuple[PatchCT, Preprocessing]:
-    targets, ignored = dataset.targets()
+    targets, ignored = dataset.build_targets()
     prior = float(targets[~ignored].mean().clip(1e-4, 1 - 1e-4))
     with torch.no_grad():
         embeddings = labels()

@@ -20,7 +20,7 @@ from patchct_edge.train.build import build_model
 from patchct_edge.train.checkpoint import RunState
 from patchct_edge.train.config import TrainConfig
 from patchct_edge.train.device import choose_device, move_to_device
-from patchct_edge.train.model import mean_prototype_cosine
+from patchct_edge.train.model import mean_pairwise_cosine
 from patchct_edge.train.trainer import Trainer, evaluate_map
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def _finish_epoch(
     )
     ema_model = trainer.ema.model
     with torch.no_grad():
-        cosine = mean_prototype_cosine(ema_model.compute_prototypes())
+        cosine = mean_pairwise_cosine(ema_model.compute_prototypes())
     checkpoint.write_run(
         run, trainer.config, state, trainer.model, ema_model, trainer.optimizer, is_best=is_best
     )

@@ -138,7 +138,7 @@ class PatchCT(nn.Module):
         return Losses(asymmetric + config.ct_weight * transport, asymmetric, transport)
 
 
-def mean_prototype_cosine(prototypes: Tensor) -> float:
+def mean_pairwise_cosine(prototypes: Tensor) -> float:
     """Return the mean cosine between different prototypes (M, d), -1..1; near 1 is a collapse.
 
     Equal label embeddings are 0 after their mean is subtracted: such prototypes have no direction,

@@ -31,7 +31,7 @@ def test_the_manifest_is_read(bundle):
     manifest = bundle.manifest
     assert manifest.labels == ("red", "green", "blue")
     assert manifest.prompts == ("A red photo.", "A green photo.", "A blue photo.")
-    assert manifest.label_source == "learned"
+    assert manifest.label_encoder == "learned"
     assert manifest.preprocessing == Preprocessing(
         8, "pad", "bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )

@@ -180,7 +180,7 @@ def test_real_photos() -> None:
     assert (len(whole), len(train), len(val)) == (4421, 4021, 400)
     assert len(whole.label_set) == 20
     assert whole.label_set == train.label_set == val.label_set
-    targets, ignored = whole.targets()
+    targets, ignored = whole.build_targets()
     assert targets.sum() > ignored.sum() > 0
     assert not (ignored & ~targets).any()
 

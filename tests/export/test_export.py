@@ -87,7 +87,7 @@ def test_the_manifest_describes_the_run(bundle, trained_run, squares, label_tabl
     assert manifest.labels == state.labels == ("red", "green", "blue")
     assert manifest.prompts == state.prompts
     assert manifest.preprocessing == state.preprocessing
-    assert manifest.label_source == label_table.name
+    assert manifest.label_encoder == label_table.name
     assert manifest.tau == pytest.approx(model.tau.item())
     assert manifest.grid == (4, 4)
     assert manifest.producer == f"patchct-edge {patchct_edge.__version__}"

@@ -169,7 +169,7 @@ def test_sensitivity_is_measured_for_every_group(exported_bundle, squares):
     dataset = read_dataset(squares, split="val")
     images = np.stack([Bundle(exported_bundle).preprocessing.read(path) for path in dataset.paths])
     stages = list(
-        measure_sensitivity(source, images[:24], ParityImages(images, *dataset.targets()))
+        measure_sensitivity(source, images[:24], ParityImages(images, *dataset.build_targets()))
     )
     assert [stage.name for stage in stages] == list(nodes_by_group)
     assert all(stage.map is not None and stage.flips >= 0 for stage in stages)

@@ -19,7 +19,7 @@ def make_manifest(**changes):
         "labels": ("cat", "Hund 🐕"),
         "prompts": ("A cat.", "Ein Hund."),
         "tau": 0.07,
-        "label_source": "learned",
+        "label_encoder": "learned",
         "preprocessing": Preprocessing(8, fit="pad", std=(0.2, 0.3, 0.4)),
         "grid": (2, 3),
         "producer": "tests",

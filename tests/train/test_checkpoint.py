@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
 from patchct_edge.train.checkpoint import load_model, read_state
-from patchct_edge.train.model import mean_prototype_cosine
+from patchct_edge.train.model import mean_pairwise_cosine
 
 
 def test_the_run_folder_holds_settings_state_weights_and_metrics(
@@ -76,7 +76,7 @@ def test_a_trained_text_encoder_is_read_back(train, color_set, bert, tmp_path):
     with torch.no_grad():
         prototypes = model.compute_prototypes()
         assert torch.equal(prototypes, load_model(folder, "last")[0].compute_prototypes())
-    assert mean_prototype_cosine(prototypes) == pytest.approx(row["prototype_cosine"], abs=1e-6)
+    assert mean_pairwise_cosine(prototypes) == pytest.approx(row["prototype_cosine"], abs=1e-6)
     before = load_file(bert / "model.safetensors")
     after = {k.removeprefix("labels.model."): v for k, v in model.state_dict().items()}
     assert not torch.equal(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from patchct_edge.train.loss import asymmetric_loss
-from patchct_edge.train.model import TAU_BOUNDS, Losses, mean_prototype_cosine
+from patchct_edge.train.model import TAU_BOUNDS, Losses, mean_pairwise_cosine
 from patchct_edge.train.transport import ct_cost
 
 EMBEDDINGS = torch.randn(4, 12, generator=torch.Generator().manual_seed(2))
@@ -179,7 +179,7 @@ def test_tau_stays_within_its_bounds_and_learns_there(patchct, start, tau):
 def test_the_mean_cosine_equals_loops():
     prototypes = F.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=1)
     cosines = [float(prototypes[i] @ prototypes[j]) for i in range(5) for j in range(5) if i != j]
-    assert mean_prototype_cosine(prototypes) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
-    assert mean_prototype_cosine(prototypes[:1].repeat(4, 1)) == pytest.approx(1, abs=1e-6)
-    assert mean_prototype_cosine(torch.eye(3)) == pytest.approx(0, abs=1e-6)
-    assert mean_prototype_cosine(prototypes[:1]) == 0
+    assert mean_pairwise_cosine(prototypes) == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+    assert mean_pairwise_cosine(prototypes[:1].repeat(4, 1)) == pytest.approx(1, abs=1e-6)
+    assert mean_pairwise_cosine(torch.eye(3)) == pytest.approx(0, abs=1e-6)
+    assert mean_pairwise_cosine(prototypes[:1]) == 0

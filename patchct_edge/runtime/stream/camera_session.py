@@ -20,7 +20,7 @@ from patchct_edge.runtime.stream.events import (
     Message,
 )
 from patchct_edge.runtime.stream.sinks.base import SinkWorker
-from patchct_edge.runtime.stream.smoothing import Change, Hysteresis, LabelSmoother
+from patchct_edge.runtime.stream.smoothing import Hysteresis, LabelSmoother, LabelTransition
 from patchct_edge.runtime.stream.sources.camera import Camera
 from patchct_edge.runtime.stream.sources.frame import Frame
 
@@ -81,7 +81,7 @@ class CameraSession:
         changes = self._smoother.update(scores, frame.position, frame.captured_at)
         self.camera.counts.tagged += 1
         tags = [
-            Tag(self._labels[m], float(self._smoother.scores[m]))
+            Tag(self._labels[m], float(self._smoother.smoothed_scores[m]))
             for m in self._smoother.active_labels()
         ]
         tags.sort(key=lambda tag: -tag.score)
@@ -194,7 +194,7 @@ class CameraSession:
 
     def _send_changes(
         self,
-        changes: Sequence[Change],
+        changes: Sequence[LabelTransition],
         reason: ChangeReason,
         frame: Frame | None = None,
         rgb: RGB | None = None,

@@ -22,7 +22,7 @@ from patchct_edge.runtime.stream.settings import (
 Location = Sequence[int | str]
 STAND_IN_SOURCE = "test://pattern"
 SINGULAR = {"cameras": "camera", "sinks": "sink"}  # TOML's [[camera]] reads better
-MAX_REMOVALS = 2  # an entry may lack a setting only once a faulty value was removed
+MAX_REPAIR_PASSES = 2  # an entry may lack a setting only once a faulty value was removed
 NOT_A_TABLE = ("model_type", "model_attributes_type", "dict_type")
 COMPARISONS = {  # in this order
     "greater than or equal to": "at least",
@@ -69,8 +69,8 @@ def parse_settings(
         location = _without_sink_kind(fault["loc"])
         text, location = _explain(fault, location)
         faults.append(redact(f"{describe(location)}: {text}"))
-    for _ in range(MAX_REMOVALS):
-        values = _without_faulty(values, errors)
+    for _ in range(MAX_REPAIR_PASSES):
+        values = _drop_invalid_fields(values, errors)
         try:
             return _validate(values)
         except ValidationError as error:
@@ -123,7 +123,7 @@ def _model_at(location: Location) -> type[BaseModel]:
     return CameraSettings if location[0] == "cameras" else ThresholdSettings
 
 
-def _without_faulty(values: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> Any:
+def _drop_invalid_fields(values: Mapping[str, Any], errors: Sequence[Mapping[str, Any]]) -> Any:
     """Return a copy without faulty settings and without entries that lack one.
 
     A camera without a valid source, or one that is not a table, becomes a test pattern instead, so

@@ -19,7 +19,7 @@ def crop_and_fit(frame: Frame, preprocessing: Preprocessing, roi: Roi | None) ->
         UserError: the region reaches beyond the frame.
         Exception: the source cannot convert its picture.
     """
-    rgb = frame.to_rgb()
+    rgb = frame.load_rgb()
     return rgb, preprocessing.apply(rgb, roi_box(rgb, roi))
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from patchct_edge.arrays import Bools, Float64s, Floats, Indices
 
 
-class Change(NamedTuple):
+class LabelTransition(NamedTuple):
     """A label that turned on or off.
 
     Attributes:
         label: its index.
         score: smoothed, 0..1.
-        since: moment at which the score passed the threshold.
+        since: timestamp at which the score passed the threshold.
     """
 
     label: int
@@ -31,14 +31,15 @@ class Hysteresis:
     """When labels turn on and off.
 
     Args:
-        on: float (M,), 0..1: a label turns on when its smoothed score is at least this.
-        off: float (M,), at most `on`: a label turns off when its smoothed score is below this.
+        on_thresholds: float (M,), 0..1: a label turns on when its smoothed score is at least this.
+        off_thresholds: float (M,), at most `on_thresholds`: a label turns off when its smoothed
+            score is below this.
         smoothing: time constant of the exponential smoothing in seconds, 0 for none.
         min_duration: seconds for which the score must stay there before the label changes.
     """
 
-    on: Floats
-    off: Floats
+    on_thresholds: Floats
+    off_thresholds: Floats
     smoothing: float
     min_duration: float
 
@@ -51,69 +52,82 @@ class LabelSmoother:
     rate, and after a gap much longer than `smoothing` the new score counts almost alone.
 
     Attributes:
-        on: bool (M,), the labels that are on.
-        scores: float64 (M,), the smoothed scores.
+        is_on: bool (M,), whether each label is on.
+        smoothed_scores: float64 (M,).
     """
 
-    on: Bools
-    scores: Float64s
+    is_on: Bools
+    smoothed_scores: Float64s
     # Where and when each score passed the threshold that would change its label; NaN if it has not.
-    _crossed_position: Float64s
-    _crossed_moment: Float64s
+    _pending_since: Float64s
+    _pending_timestamp: Float64s
     _last_position: float | None
 
     def __init__(self, hysteresis: Hysteresis) -> None:
         self.hysteresis = hysteresis
         self._reset()
 
-    def update(self, scores: Floats, position: float, moment: float | None = None) -> list[Change]:
+    def update(
+        self, scores: Floats, position: float, timestamp: float | None = None
+    ) -> list[LabelTransition]:
         """Take the scores (M,) of one frame; return the changes in the order of the labels.
 
         Args:
             position: of the frame in its stream, in seconds.
-            moment: when the frame was captured, by any clock: `Change.since` is such a moment. The
-                position by default.
+            timestamp: when the frame was captured, by any clock; `LabelTransition.since` is a
+                timestamp of that clock. The position by default.
         """
-        self._smooth(scores, position)
-        crossed = np.where(
-            self.on, self.scores < self.hysteresis.off, self.scores >= self.hysteresis.on
+        self._update_scores(scores, position)
+        past_threshold = np.where(
+            self.is_on,
+            self.smoothed_scores < self.hysteresis.off_thresholds,
+            self.smoothed_scores >= self.hysteresis.on_thresholds,
         )
-        newly_crossed = crossed & np.isnan(self._crossed_position)
-        self._crossed_moment[newly_crossed] = position if moment is None else moment
-        self._crossed_position = np.where(
-            crossed, np.fmin(self._crossed_position, position), np.nan
+        newly_pending = past_threshold & np.isnan(self._pending_since)
+        self._pending_timestamp[newly_pending] = position if timestamp is None else timestamp
+        self._pending_since = np.where(
+            past_threshold, np.fmin(self._pending_since, position), np.nan
         )
-        due = crossed & (position - self._crossed_position >= self.hysteresis.min_duration)
-        self.on = self.on ^ due
-        self._crossed_position[due] = np.nan
-        return [self._change(int(m), float(self._crossed_moment[m])) for m in np.flatnonzero(due)]
+        confirmed = past_threshold & (
+            position - self._pending_since >= self.hysteresis.min_duration
+        )
+        self.is_on = self.is_on ^ confirmed
+        self._pending_since[confirmed] = np.nan
+        return [
+            self._transition(int(m), float(self._pending_timestamp[m]))
+            for m in np.flatnonzero(confirmed)
+        ]
 
-    def forget(self, moment: float) -> list[Change]:
+    def forget(self, timestamp: float) -> list[LabelTransition]:
         """Turn every label off and start again, because the camera is gone; return the changes."""
         labels = [int(m) for m in self.active_labels()]
-        changes = [Change(m, False, float(self.scores[m]), moment) for m in labels]
+        changes = [
+            LabelTransition(m, False, float(self.smoothed_scores[m]), timestamp) for m in labels
+        ]
         self._reset()
         return changes
 
     def active_labels(self) -> Indices:
         """Return the indices of the labels that are on."""
-        return np.flatnonzero(self.on)
+        return np.flatnonzero(self.is_on)
 
     def _reset(self) -> None:
-        label_count = len(self.hysteresis.on)
-        self.on = np.zeros(label_count, np.bool_)
-        self.scores = np.zeros(label_count)
-        self._crossed_position = np.full(label_count, np.nan)
-        self._crossed_moment = np.full(label_count, np.nan)
+        label_count = len(self.hysteresis.on_thresholds)
+        self.is_on = np.zeros(label_count, np.bool_)
+        self.smoothed_scores = np.zeros(label_count)
+        self._pending_since = np.full(label_count, np.nan)
+        self._pending_timestamp = np.full(label_count, np.nan)
         self._last_position = None
 
-    def _smooth(self, scores: Floats, position: float) -> None:
+    def _update_scores(self, scores: Floats, position: float) -> None:
         weight = 1.0
         if self._last_position is not None and self.hysteresis.smoothing > 0:
             elapsed = max(0.0, position - self._last_position)
             weight = 1 - math.exp(-elapsed / self.hysteresis.smoothing)
-        self.scores = self.scores + weight * (np.asarray(scores, np.float64) - self.scores)
+        self.smoothed_scores = self.smoothed_scores + weight * (
+            np.asarray(scores, np.float64) - self.smoothed_scores
+        )
         self._last_position = position
 
-    def _change(self, m: int, since: float) -> Change:
-        return Change(m, bool(self.on[m]), float(self.scores[m]), since)
+    def _transition(self, m: int, since: float) -> LabelTransition:
+        return LabelTransition(m, bool(self.is_on[m]), float(self.smoothed_scores[m]), since)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchct_edge.runtime.stream.smoothing import Change, Hysteresis, LabelSmoother
+from patchct_edge.runtime.stream.smoothing import Hysteresis, LabelSmoother, LabelTransition
 
 
 def make_smoother(on=0.5, off=0.4, smoothing=0.0, min_duration=0.0, labels=1):
@@ -47,14 +47,14 @@ def test_a_label_changes_once_its_score_stayed_beyond_the_threshold_for_min_dura
 def test_a_change_has_the_moment_at_which_the_score_passed_the_threshold():
     smoother = make_smoother(min_duration=1)
     changes = [change for n in range(9) for change in smoother.update(np.array([0.9]), n / 4)]
-    assert changes == [Change(0, True, pytest.approx(0.9), 0.0)]
+    assert changes == [LabelTransition(0, True, pytest.approx(0.9), 0.0)]
     smoother = make_smoother(min_duration=1)  # of a file that is read faster than it plays
     changes = [
         change
         for n in range(9)
-        for change in smoother.update(np.array([0.9]), n / 4, moment=100 + n / 100)
+        for change in smoother.update(np.array([0.9]), n / 4, timestamp=100 + n / 100)
     ]
-    assert changes == [Change(0, True, pytest.approx(0.9), 100.0)]
+    assert changes == [LabelTransition(0, True, pytest.approx(0.9), 100.0)]
 
 
 @pytest.mark.parametrize("rate", [5, 10, 50])
@@ -63,21 +63,21 @@ def test_smoothing_does_not_depend_on_the_frame_rate(rate):
     smoother.update(np.array([0.0]), 0.0)
     for n in range(1, rate + 1):  # one second of score 1
         smoother.update(np.array([1.0]), n / rate)
-    assert smoother.scores[0] == pytest.approx(1 - math.exp(-1 / 0.5))
+    assert smoother.smoothed_scores[0] == pytest.approx(1 - math.exp(-1 / 0.5))
 
 
 def test_after_a_long_gap_only_the_new_score_counts():
     smoother = make_smoother(smoothing=0.5)
     smoother.update(np.array([1.0]), 0.0)
     smoother.update(np.array([0.0]), 60.0)
-    assert smoother.scores[0] < 1e-9
+    assert smoother.smoothed_scores[0] < 1e-9
 
 
 def test_a_position_that_falls_does_not_change_the_score():
     smoother = make_smoother(smoothing=0.5)
     smoother.update(np.array([0.2]), 10.0)
     smoother.update(np.array([0.8]), 5.0)
-    assert smoother.scores[0] == pytest.approx(0.2)
+    assert smoother.smoothed_scores[0] == pytest.approx(0.2)
 
 
 def test_forget_turns_labels_off_and_starts_again():
@@ -117,6 +117,6 @@ def test_labels_change_as_in_a_reference_implementation(steps, smoothing, min_du
     states = []
     for position, x in track:
         changes = smoother.update(np.array([x]), position)
-        assert [change.on for change in changes] == ([bool(smoother.on[0])] if changes else [])
-        states.append(bool(smoother.on[0]))
+        assert [change.on for change in changes] == ([bool(smoother.is_on[0])] if changes else [])
+        states.append(bool(smoother.is_on[0]))
     assert states == compute_states(track, 0.5, 0.4, smoothing, min_duration)

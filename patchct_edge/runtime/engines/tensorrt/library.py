@@ -80,17 +80,17 @@ def query_device(number: int = 0) -> Device:
     if uses_pycuda():
         return _query_device_with_pycuda(number)
     driver = init_driver()
-    handle = check_result(driver, driver.cuDeviceGet(number), "there is no such GPU")
+    handle = unwrap_result(driver, driver.cuDeviceGet(number), "there is no such GPU")
     attribute = driver.CUdevice_attribute
     major, minor = (
-        check_result(driver, driver.cuDeviceGetAttribute(code, handle), "the GPU does not answer")
+        unwrap_result(driver, driver.cuDeviceGetAttribute(code, handle), "the GPU does not answer")
         for code in (
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
             attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
         )
     )
-    name = check_result(driver, driver.cuDeviceGetName(96, handle), "the GPU does not answer")
-    version = check_result(driver, driver.cuDriverGetVersion(), "the driver does not answer")
+    name = unwrap_result(driver, driver.cuDeviceGetName(96, handle), "the GPU does not answer")
+    version = unwrap_result(driver, driver.cuDriverGetVersion(), "the driver does not answer")
     return Device(name.split(b"\0")[0].decode(), f"{major}.{minor}", _cuda_version(version))
 
 
@@ -120,7 +120,7 @@ def _cuda_version(code: int) -> str:
     return f"{code // 1000}.{code % 1000 // 10}"
 
 
-def check_result(driver: Any, result: tuple[Any, ...], message: str) -> Any:
+def unwrap_result(driver: Any, result: tuple[Any, ...], message: str) -> Any:
     """Return the value of a driver call's result.
 
     Args:
@@ -151,5 +151,5 @@ def init_driver() -> Any:
         result = driver.cuInit(0)
     except RuntimeError as error:  # libcuda.so is missing, or lacks a function
         raise EngineError("there is no NVIDIA driver", got=error) from None
-    check_result(driver, result, "the driver does not start")
+    unwrap_result(driver, result, "the driver does not start")
     return driver

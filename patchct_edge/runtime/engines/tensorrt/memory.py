@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from patchct_edge.arrays import Bytes
-from patchct_edge.runtime.engines.tensorrt.library import check_result, init_driver, uses_pycuda
+from patchct_edge.runtime.engines.tensorrt.library import init_driver, unwrap_result, uses_pycuda
 
 
 class DeviceMemory(ABC):
@@ -116,7 +116,7 @@ class CudaBindings(DeviceMemory):
         error, *values = getattr(self._driver, name)(*arguments)
         if error == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise MemoryError(name)
-        return check_result(self._driver, (error, *values), f"{name} failed")
+        return unwrap_result(self._driver, (error, *values), f"{name} failed")
 
 
 class PyCUDA(DeviceMemory):

@@ -16,7 +16,7 @@ from patchct_edge.runtime.tagging.inputs import find_images
 class FolderSource(Source):
     """The images of a folder in the order of their names.
 
-    An image that cannot be read becomes a frame whose `to_rgb` raises the ImageError.
+    An image that cannot be read becomes a frame whose `load_rgb` raises the ImageError.
 
     Args:
         rate: images a second of the stream's own clock.
@@ -35,12 +35,12 @@ class FolderSource(Source):
             readable = 0
             for path in self._paths:
                 try:
-                    to_rgb = _return_rgb(images.decode(path))
+                    load_rgb = _make_loader(images.decode(path))
                     readable += 1
                 except ImageError as error:
-                    to_rgb = _raise_error(error)
+                    load_rgb = _make_failing_loader(error)
                 position = next(number) / self._rate
-                yield Frame(to_rgb, position, time.monotonic(), time.time())
+                yield Frame(load_rgb, position, time.monotonic(), time.time())
             if not self._loop or not readable:
                 return
 
@@ -50,12 +50,12 @@ def require_images(folder: str) -> None:
     next(iter(find_images([folder])))
 
 
-def _return_rgb(rgb: RGB) -> Callable[[], RGB]:
+def _make_loader(rgb: RGB) -> Callable[[], RGB]:
     return lambda: rgb
 
 
-def _raise_error(error: ImageError) -> Callable[[], RGB]:
-    def to_rgb() -> RGB:
+def _make_failing_loader(error: ImageError) -> Callable[[], RGB]:
+    def load_rgb() -> RGB:
         raise error
 
-    return to_rgb
+    return load_rgb

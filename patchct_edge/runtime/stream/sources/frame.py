@@ -20,7 +20,7 @@ class Frame:
     """One picture of a stream. It is converted to RGB only when asked for.
 
     Args:
-        to_rgb: returns uint8 (H, W, 3) RGB; raises if the picture cannot be converted.
+        load_rgb: returns uint8 (H, W, 3) RGB; raises if the picture cannot be converted.
         position: seconds on the stream's own clock, never falling: the time in a file, or the time
             of arrival from a camera.
         captured_at: time of arrival, in seconds of the monotonic clock.
@@ -29,7 +29,7 @@ class Frame:
         number: counts the frames of its camera from 1, including those that are dropped.
     """
 
-    to_rgb: Callable[[], RGB]
+    load_rgb: Callable[[], RGB]
     position: float
     captured_at: float
     wall_time: float

@@ -50,10 +50,10 @@ class TestPatternSource(Source):
             now = time.monotonic()
             left = number % self._width
             rgb = self._bars[:, left : left + self._width]
-            yield Frame(_return_rgb(rgb), now, now, time.time(), _checksum_rgb(rgb))
+            yield Frame(_make_loader(rgb), now, now, time.time(), _checksum_rgb(rgb))
 
 
-def _return_rgb(rgb: RGB) -> Callable[[], RGB]:
+def _make_loader(rgb: RGB) -> Callable[[], RGB]:
     return lambda: rgb
 
 

@@ -123,12 +123,12 @@ def require_pyav() -> None:
 
 
 def _make_converter(picture: Any) -> Callable[[], RGB]:
-    def to_rgb() -> RGB:
+    def load_rgb() -> RGB:
         rgb: RGB = picture.to_ndarray(format="rgb24")
         quarter_turns = round(picture.rotation / 90) % 4  # a phone stores how it was held
         return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
 
-    return to_rgb
+    return load_rgb
 
 
 def _make_checksum(picture: Any) -> Callable[[], int]:

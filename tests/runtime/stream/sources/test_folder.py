@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def read_levels(frames):
-    return [int(frame.to_rgb().mean()) for frame in frames]
+    return [int(frame.load_rgb().mean()) for frame in frames]
 
 
 def test_images_are_read_by_name_with_positions_by_rate(folder):
@@ -43,7 +43,7 @@ def test_an_unreadable_image_is_a_frame_that_raises(folder):
     frames = list(FolderSource(str(folder), 1.0, loop=False).read_frames())
     assert len(frames) == 3
     with pytest.raises(ImageError, match=r"b\.png"):
-        frames[1].to_rgb()
+        frames[1].load_rgb()
 
 
 def test_a_loop_over_unreadable_images_ends(folder):

@@ -43,7 +43,7 @@ def read_to_error(source):
     pictures = []
     try:
         for frame in source.read_frames():
-            pictures.append(frame.to_rgb())
+            pictures.append(frame.load_rgb())
     except SourceError as error:
         return pictures, str(error)
     raise AssertionError("it ended without an error")

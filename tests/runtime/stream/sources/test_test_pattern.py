@@ -16,7 +16,7 @@ def read_frames(count, size=(60, 4), rate=0.0):
 
 
 def test_bars_have_every_color_and_move_by_one_pixel():
-    first, second = (frame.to_rgb() for frame in read_frames(2))
+    first, second = (frame.load_rgb() for frame in read_frames(2))
     assert first.shape == (4, 60, 3)
     assert {tuple(color) for color in first[0]} == {tuple(color) for color in BAR_COLORS}
     np.testing.assert_array_equal(first[:, 1:], second[:, :-1])
