@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from patchct_edge import images
 from patchct_edge.bundle import Bundle
 from patchct_edge.datasets import Dataset, Sample
+from patchct_edge.evaluation.predictions import Predictions
+from patchct_edge.runtime.engines.base import EngineRecord
 
+PHOTOS = 200
 COLORS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 
 
@@ -28,3 +33,14 @@ def color_dataset(tmp_path_factory):
         images.save((COLORS[label] + noise).clip(0, 255).astype(np.uint8), folder / f"{n}.png")
         samples.append(Sample(folder / f"{n}.png", (label,)))
     return Dataset(tuple(samples), tuple(COLORS))
+
+
+@pytest.fixture(scope="session")
+def predictions():
+    """Scores better than chance, some cells ignored; the last label has no positive."""
+    rng = np.random.default_rng(3)
+    targets, ignored = rng.random((PHOTOS, 3)) < (0.3, 0.6, 0), rng.random((PHOTOS, 3)) < 0.1
+    logits = (rng.normal(0, 2, (PHOTOS, 3)) + 2 * targets).astype(np.float32)
+    paths = tuple(Path(f"{n}.jpg") for n in range(PHOTOS))
+    record = EngineRecord("fake", "fp32", "fp32", "fake 1", "none")
+    return Predictions(record, ("a", "b", "never"), paths, logits, targets, ignored)

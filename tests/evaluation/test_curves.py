@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 from sklearn.metrics import precision_recall_curve
 
 from patchct_edge.evaluation.curves import compute_curves
-from patchct_edge.evaluation.predictions import Predictions
-from patchct_edge.runtime.engines.base import EngineRecord
-
-N, LABELS = 200, ("a", "b", "never")
-
-
-@pytest.fixture(scope="module")
-def predictions():
-    """Scores better than chance, some cells ignored; the last label has no positive."""
-    rng = np.random.default_rng(3)
-    targets, ignored = rng.random((N, 3)) < (0.3, 0.6, 0), rng.random((N, 3)) < 0.1
-    logits = (rng.normal(0, 2, (N, 3)) + 2 * targets).astype(np.float32)
-    paths = tuple(Path(f"{n}.jpg") for n in range(N))
-    record = EngineRecord("fake", "fp32", "fp32", "fake 1", "none")
-    return Predictions(record, LABELS, paths, logits, targets, ignored)
 
 
 def best_precision(scores, targets, recall):

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 from patchct_edge.bundle import Calibration
 from patchct_edge.evaluation.accuracy import compute_precision_and_recall
 from patchct_edge.evaluation.calibration_fit import cross_fit_calibration, fit_to_reference
 from patchct_edge.evaluation.objective import Objective
-from patchct_edge.evaluation.predictions import Predictions
 from patchct_edge.evaluation.reliability import SCORE_BINS, measure_reliability
-from patchct_edge.runtime.engines.base import EngineRecord
 
-N, LABELS = 200, ("a", "b", "never")
-
-
-@pytest.fixture(scope="module")
-def predictions():
-    """Scores better than chance, some cells ignored; the last label has no positive."""
-    rng = np.random.default_rng(3)
-    targets, ignored = rng.random((N, 3)) < (0.3, 0.6, 0), rng.random((N, 3)) < 0.1
-    logits = (rng.normal(0, 2, (N, 3)) + 2 * targets).astype(np.float32)
-    paths = tuple(Path(f"{n}.jpg") for n in range(N))
-    record = EngineRecord("fake", "fp32", "fp32", "fake 1", "none")
-    return Predictions(record, LABELS, paths, logits, targets, ignored)
+LABELS = ("a", "b", "never")
 
 
 def fit_and_measure(predictions):
