@@ -63,7 +63,12 @@ class StderrHandler(logging.Handler):
         return is_own or record.levelno >= self._min_library_level
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = Text(self.format(record))
+        try:
+            message = self.format(record)
+        except Exception:  # a library's record whose arguments do not fit its message
+            self.handleError(record)
+            return
+        text = Text(message)
         if self.formatter is None and record.levelno in PREFIXES:
             name, style = PREFIXES[record.levelno]
             text = Text.assemble((f"{name}:", style), " ", text)

@@ -331,6 +331,12 @@ def test_a_message_is_dropped_when_stderr_is_closed(monkeypatch):
         LOGGER.warning("nobody reads this")
 
 
+def test_a_record_with_wrong_arguments_raises_nothing(capsys):
+    record = LOGGER.makeRecord(LOGGER.name, logging.WARNING, __file__, 1, "%d", ("many",), None)
+    console.StderrHandler(show_libraries=False).handle(record)
+    assert "Logging error" in capsys.readouterr().err
+
+
 def test_messages_and_progress_at_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

@@ -226,3 +226,14 @@ def test_all_mistakes_are_reported_at_once(run_cli, tiny_bundle):
     result = run_cli("stream", *arguments, "--model", tiny_bundle, "--engine", "fake", code=2)
     for words in ("(4 faults)", "--max-fps", "--smoothing", "no such source", "mqtt://HOST/TOPIC"):
         assert words in result.stderr
+
+
+def test_paths_that_are_not_utf8(start, tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    images.save(np.zeros((8, 8, 3), np.uint8), folder / "a.png")
+    process = start(folder, "-o", folder / "rows.jsonl", stdout=subprocess.DEVNULL)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    (row,) = [row for row in read_rows_file(folder / "rows.jsonl") if row["type"] == "frame"]
+    assert "tags" in row

@@ -212,6 +212,15 @@ def test_a_closed_stdout_is_reported(start_cli, photos, tiny_bundle):
     assert "Traceback" not in stderr
 
 
+def test_a_closed_stdin_is_reported(start_cli, tiny_bundle):
+    words = ("tag", "-", "--model", tiny_bundle, "--engine", "fake")
+    process = start_cli(*words, preexec_fn=lambda: os.close(0))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert stderr.startswith("error: cannot read the list on standard input\n")
+    assert "Traceback" not in stderr
+
+
 def test_a_full_disk_behind_stdout_is_reported(start_cli, photos, tiny_bundle):
     with open("/dev/full", "w") as full:
         words = ("tag", photos, "--model", tiny_bundle, "--engine", "fake")

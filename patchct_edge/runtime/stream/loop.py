@@ -92,8 +92,9 @@ class Loop:
 
     def _maintain_model(self) -> None:
         reload_requested = self._control.reload_requested
-        if reload_requested.is_set() and self._model_host.request_reload():
-            reload_requested.clear()
+        if reload_requested.is_set() and not self._model_host.opening:
+            reload_requested.clear()  # first: a signal that comes now asks for another reload
+            self._model_host.start_reload()
         if self._model_host.maintain():
             model = self._model_host.model
             for session in self._sessions:

@@ -105,13 +105,10 @@ class ModelHost:
             self._backoff.reset()
         return scores
 
-    def request_reload(self) -> bool:
-        """Start to read the settings again and open their model; False if one is being opened."""
-        if self.opening:
-            return False
+    def start_reload(self) -> None:
+        """Start to read the settings again and open their model, while no other is being opened."""
         self._reloading = True
         self._start(self._reload)
-        return True
 
     def maintain(self) -> bool:
         """Replace the model if another one has been opened; return whether it was replaced."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import NoneType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,11 @@ STAND_IN_SOURCE = "test://pattern"
 SINGULAR = {"cameras": "camera", "sinks": "sink"}  # TOML's [[camera]] reads better
 MAX_REPAIR_PASSES = 2  # an entry may lack a setting only once a faulty value was removed
 NOT_A_TABLE = ("model_type", "model_attributes_type", "dict_type")
+EXPECTED_TYPES = {
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+}
 COMPARISONS = {  # in this order
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
@@ -68,7 +73,9 @@ def parse_settings(
     for fault in errors:
         location = _without_sink_kind(fault["loc"])
         text, location = _explain(fault, location)
-        faults.append(redact(f"{describe(location)}: {text}"))
+        sentence = redact(f"{describe(location)}: {text}")
+        if sentence not in faults:  # each number that a region lacks is an error of its own
+            faults.append(sentence)
     for _ in range(MAX_REPAIR_PASSES):
         values = _drop_invalid_fields(values, errors)
         try:
@@ -79,8 +86,17 @@ def parse_settings(
 
 
 def _validate(values: Mapping[str, Any]) -> StreamSettings:
-    # JSON has no tuples: they are read from lists even where types are strict.
-    return StreamSettings.model_validate_json(json.dumps(values, default=str), strict=True)
+    # Not as JSON, which cannot hold a path that is not UTF-8.
+    return StreamSettings.model_validate(_to_strict(values), strict=True)
+
+
+def _to_strict(value: Any) -> Any:
+    """Return plain values as strict types want them: tuples for lists, text for TOML's dates."""
+    if isinstance(value, Mapping):
+        return {name: _to_strict(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(_to_strict(inner) for inner in value)
+    return value if isinstance(value, (str, int, float, NoneType)) else str(value)
 
 
 def _without_sink_kind(location: Location) -> Location:
@@ -93,6 +109,10 @@ def _without_sink_kind(location: Location) -> Location:
 def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Location]:
     """Return what is wrong, and the location of the setting that should change."""
     kind, value, message = fault["type"], fault["input"], fault["msg"]
+    got = f"got {_show(value)}"
+    if kind == "too_long" or (kind == "missing" and isinstance(location[-1], int)):
+        region = location if kind == "too_long" else location[:-1]
+        return f"{got}, expected x, y, width, height", region
     if kind == "missing":
         return "is missing", location
     if kind == "extra_forbidden":
@@ -106,12 +126,20 @@ def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Locatio
             "kind",
         )
     if kind in NOT_A_TABLE:
-        return f"got {value!r}, expected a table", location
+        return f"{got}, expected a table", location
+    if kind == "tuple_type" and location[-1] in SINGULAR:
+        return f"{got}, expected [[{SINGULAR[str(location[-1])]}]]", location
     expected = message.removeprefix("Input should be ").replace("valid ", "")
     for pydantic_words, words in COMPARISONS.items():
         expected = expected.replace(pydantic_words, words)
-    got = f"{value:g}" if isinstance(value, float) else repr(value)
-    return f"got {got}, expected {expected}", location
+    return f"{got}, expected {EXPECTED_TYPES.get(kind, expected)}", location
+
+
+def _show(value: object) -> str:
+    """Return a value as a person would write it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _model_at(location: Location) -> type[BaseModel]:

@@ -56,12 +56,22 @@ def find_images(inputs: Iterable[str], stdin: IO[bytes] | None = None) -> Iterat
 
 def _expand(text: str, stdin: IO[bytes] | None) -> Iterator[str]:
     if text == STDIN:
-        return _read_list(sys.stdin.buffer if stdin is None else stdin)
+        return _read_list(_standard_input() if stdin is None else stdin)
     if _is_folder(_stat(text)):
         return _walk(text)
     if WILDCARDS.intersection(text) and not os.path.lexists(text):
         return (path for path in sorted(_match_pattern(text)) if _is_safe_to_read(_stat(path)))
     return iter([text])
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None:  # the process was started with `<&-`
+        raise UserError(
+            "cannot read the list on standard input",
+            got="it is closed",
+            expected="paths, one a line",
+        )
+    return sys.stdin.buffer
 
 
 def _match_pattern(pattern: str) -> Iterator[str]:

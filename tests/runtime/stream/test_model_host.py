@@ -10,6 +10,7 @@ import pytest
 from streams import is_balanced
 
 from patchct_edge.runtime.engines.fake import FakeEngine
+from patchct_edge.runtime.stream.model_host import ModelHost
 from patchct_edge.runtime.stream.settings import CameraSettings, ThresholdSettings
 from patchct_edge.runtime.tagging.tagger import Tagger
 
@@ -150,3 +151,18 @@ def test_nan_scores_never_become_tags(stream, monkeypatch):
     stream_thread.wait_for(lambda: any("error" in row for row in stream_thread.rows()))
     summary = stream_thread.end()
     assert summary.cameras["c0"].tagged == 0
+
+
+def test_a_reload_requested_while_another_one_starts_is_not_lost(stream, monkeypatch):
+    start_reload, stream_threads, starts = ModelHost.start_reload, [], []
+
+    def start_and_request_another(self):
+        start_reload(self)
+        starts.append(time.monotonic())
+        if len(starts) == 1:
+            stream_threads[0].control.reload_requested.set()
+
+    monkeypatch.setattr(ModelHost, "start_reload", start_and_request_another)
+    stream_threads.append(stream(PATTERN))
+    stream_threads[0].control.reload_requested.set()
+    stream_threads[0].wait_for(lambda: len(starts) == 2)

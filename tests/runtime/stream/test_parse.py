@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +76,46 @@ def test_infinity_and_nan_are_refused():
     values = {"model": "x", "cameras": [{"source": "0", "max_fps": float("inf")}]}
     parse_settings({**values, "smoothing": float("nan")}, faults)
     assert [fault.split(":")[0] for fault in faults] == ["smoothing", "camera 1 max_fps"]
+
+
+def test_a_path_that_is_not_utf8_is_kept():
+    faults = []
+    values = {"model": "x\udcff", "cameras": [{"source": "\udcff", "roi": [0, 0, 1, 1]}]}
+    settings = parse_settings({**values, "sinks": [{"kind": "jsonl", "path": "\udcff"}]}, faults)
+    assert faults == []
+    assert (settings.model, settings.cameras[0].source) == ("x\udcff", "\udcff")
+    assert settings.sinks[0].path == "\udcff"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"cameras": {"source": "0"}}, "camera: got {'source': '0'}, expected [[camera]]"),
+        ({"sinks": {"kind": "mqtt"}}, "sink: got {'kind': 'mqtt'}, expected [[sink]]"),
+        (
+            {"cameras": [{"source": "0", "roi": [0, 1]}]},
+            "camera 1 roi: got [0, 1], expected x, y, width, height",
+        ),
+        (
+            {"cameras": [{"source": "0", "roi": [0, 0, 1, 1, 1]}]},
+            "camera 1 roi: got [0, 0, 1, 1, 1], expected x, y, width, height",
+        ),
+        ({"cameras": [{"source": "0", "roi": 1}]}, "camera 1 roi: got 1, expected a list"),
+        (
+            {"cameras": [{"source": "0", "loop": 1}]},
+            "camera 1 loop: got 1, expected true or false",
+        ),
+        (
+            {"sinks": [{"kind": "jsonl", "keep_files": 1.5}]},
+            "sink 1 keep_files: got 1.5, expected a whole number",
+        ),
+        ({"model": date(2026, 1, 2), "smoothing": "1"}, "smoothing: got '1', expected a number"),
+    ],
+)
+def test_a_fault_of_form_is_one_plain_sentence(changes, fault):
+    faults = []
+    parse_settings({"model": "x", "cameras": [{"source": "0"}], **changes}, faults)
+    assert faults == [fault]
 
 
 def test_entries_with_faults_do_not_shift_the_others():

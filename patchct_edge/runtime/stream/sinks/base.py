@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -182,7 +183,11 @@ class SinkWorker:
         try:
             self.sink.open()
         except Exception:  # a bug, or a sink of the user's own
-            logger.exception("%s: cannot be opened; its messages are lost", self.sink.name)
+            logger.error(
+                "%s: cannot be opened; its messages are lost\n%s",
+                self.sink.name,
+                redact(traceback.format_exc().rstrip(), self.sink.secrets),
+            )
             return
         while not self._is_over():
             with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from base64 import b64encode
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -13,8 +14,9 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from patchct_edge.arrays import RGB
+from patchct_edge.errors import UserError
 from patchct_edge.runtime.stream.events import FrameRow, Message
-from patchct_edge.runtime.stream.redaction import MIN_SECRET_LENGTH, find_secrets
+from patchct_edge.runtime.stream.redaction import MIN_SECRET_LENGTH, find_secrets, redact
 from patchct_edge.runtime.stream.settings import WebhookSettings
 from patchct_edge.runtime.stream.sinks.base import Sink
 from patchct_edge.runtime.stream.sinks.webhook_retry import (
@@ -71,9 +73,10 @@ class WebhookSink(Sink):
                 redirect=False,
                 preload_content=False,
             )
-            with response:
+            # The status says whether the event was taken. The connection is used again only if the
+            # response was read to its end: the rest would be taken for the next response.
+            with response, suppress(HTTPError):
                 response.read(MAX_RESPONSE_BYTES)
-                response.release_conn()
         except MaxRetryError as error:
             raise OSError(describe_error(error.reason)) from None  # its own text has the path
         except HTTPError as error:
@@ -108,17 +111,29 @@ def parse_endpoint(url: str) -> Endpoint:
 
 
 def _make_pool(url: str) -> urllib3.PoolManager:
-    """Return the connections to a URL, through the proxy of the environment if there is one."""
+    """Return the connections to a URL, through the proxy of the environment if there is one.
+
+    Raises:
+        UserError: the environment names a proxy that is not an HTTP proxy.
+    """
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme)
     if not proxy or proxy_bypass(parts.netloc):
         return urllib3.PoolManager()
-    proxy_url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    host = proxy_url.netloc.rpartition("@")[2]
-    credentials = None
-    if proxy_url.username is not None:
-        credentials = f"{unquote(proxy_url.username)}:{unquote(proxy_url.password or '')}"
-    return urllib3.ProxyManager(
-        f"{proxy_url.scheme}://{host}",
-        proxy_headers=urllib3.make_headers(proxy_basic_auth=credentials),
-    )
+    try:
+        proxy_url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host = proxy_url.netloc.rpartition("@")[2]
+        credentials = None
+        if proxy_url.username is not None:
+            credentials = f"{unquote(proxy_url.username)}:{unquote(proxy_url.password or '')}"
+        return urllib3.ProxyManager(
+            f"{proxy_url.scheme}://{host}",
+            proxy_headers=urllib3.make_headers(proxy_basic_auth=credentials),
+        )
+    except (ValueError, HTTPError):  # another scheme, or not a host
+        raise UserError(
+            "the webhook cannot use the proxy of the environment",
+            got=redact(proxy, find_secrets(proxy)),
+            expected="http://HOST:PORT or https://HOST:PORT",
+            fix=f"change {parts.scheme}_proxy, or name the webhook's host in no_proxy",
+        ) from None

@@ -106,7 +106,7 @@ def test_a_sink_that_cannot_be_opened_is_logged_and_nobody_waits(caplog):
     sink.backpressure = True
 
     def fail_to_open():
-        raise OSError("no such database")
+        raise OSError("no such database: db://me:secret@host/")
 
     sink.open = fail_to_open
     worker = SinkWorker(sink)
@@ -114,4 +114,7 @@ def test_a_sink_that_cannot_be_opened_is_logged_and_nobody_waits(caplog):
         worker.put(frame_row(number), None, threading.Event())
     counts = close_worker(worker)
     assert (counts.delivered, counts.dropped, counts.lost) == (0, 5, 5)
-    assert caplog.messages == ["gate: cannot be opened; its messages are lost"]
+    (message,) = caplog.messages
+    assert message.startswith("gate: cannot be opened; its messages are lost\nTraceback")
+    assert message.endswith("OSError: no such database: db://me:***@host/")
+    assert "secret" not in caplog.text

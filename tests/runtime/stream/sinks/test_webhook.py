@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from messages import close_worker, label_event
 from urllib3 import HTTPResponse
 
+from patchct_edge.errors import UserError
 from patchct_edge.runtime.stream.settings import WebhookSettings
 from patchct_edge.runtime.stream.sinks.base import SinkWorker
-from patchct_edge.runtime.stream.sinks.webhook import WebhookSink, parse_endpoint
+from patchct_edge.runtime.stream.sinks.webhook import (
+    MAX_RESPONSE_BYTES,
+    WebhookSink,
+    parse_endpoint,
+)
 from patchct_edge.runtime.stream.sinks.webhook_retry import (
     MAX_RETRIES,
     MAX_RETRY_AFTER_S,
@@ -44,11 +50,51 @@ class WebhookHandler(BaseHTTPRequestHandler):
         return
 
 
+class SlowResponseHandler(WebhookHandler):
+    """Keeps the connection; the second half of its long response comes late."""
+
+    protocol_version = "HTTP/1.1"
+    content_length = 4 * MAX_RESPONSE_BYTES
+
+    def end_headers(self):
+        self.send_header("Content-Length", str(self.content_length))
+        super().end_headers()
+        with suppress(OSError):  # the sink does not wait for the end
+            self.write_response()
+
+    def write_response(self):
+        half = b"x" * (self.content_length // 2)
+        self.wfile.write(half)
+        time.sleep(0.2)
+        self.wfile.write(half)
+
+
+class BrokenResponseHandler(SlowResponseHandler):
+    """Closes the connection in the middle of its response."""
+
+    content_length = 10
+
+    def write_response(self):
+        self.wfile.write(b"x")
+        self.close_connection = True
+
+
+class ShortResponseHandler(SlowResponseHandler):
+    """Keeps the connection; remembers the port of the other end."""
+
+    content_length = 2
+
+    def write_response(self):
+        self.server.client_ports.append(self.client_address[1])
+        self.wfile.write(b"ok")
+
+
 @pytest.fixture
 def server():
     """A server with `answers` to give: (status, headers) of each."""
     with ThreadingHTTPServer(("127.0.0.1", 0), WebhookHandler) as http_server:
         http_server.answers, http_server.bodies, http_server.requests = [], [], []
+        http_server.client_ports = []
         thread = threading.Thread(target=http_server.serve_forever)
         thread.start()
         yield http_server
@@ -185,6 +231,41 @@ def test_the_proxy_of_the_environment_is_used(server, monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
     WebhookSink(WebhookSettings(url="http://hooks.example/a")).deliver(label_event(), None)
     assert server.requests == [(200, "http://hooks.example/a", None)]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:secret@host:1080", "http://me:secret@[host"])
+def test_a_proxy_that_cannot_be_used_is_reported_without_its_password(monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(UserError, match="proxy") as caught:
+        WebhookSink(WebhookSettings(url="http://hooks.example/a"))
+    assert "http_proxy" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_response_that_is_long_and_slow_repeats_no_event(server):
+    server.RequestHandlerClass = SlowResponseHandler
+    sink = open_sink(server)
+    for number in range(3):
+        sink.deliver(label_event(number), None)
+    assert statuses_of(server) == [200] * 3
+
+
+def test_a_response_that_breaks_off_counts_as_delivered(server):
+    server.RequestHandlerClass = BrokenResponseHandler
+    worker = SinkWorker(open_sink(server))
+    worker.put(label_event(), None)
+    counts = close_worker(worker, 5)
+    assert (counts.delivered, counts.failed) == (1, 0)
+    assert statuses_of(server) == [200]
+
+
+def test_a_connection_is_used_again(server):
+    server.RequestHandlerClass = ShortResponseHandler
+    sink = open_sink(server)
+    for number in range(3):
+        sink.deliver(label_event(number), None)
+    assert len(server.client_ports) == 3
+    assert len(set(server.client_ports)) == 1
 
 
 def test_a_host_outside_ascii_is_encoded():
