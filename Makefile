@@ -33,7 +33,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/cpu.py $(ARGS)
 
 fuzz: .venv/installed
-	$(BIN)/python tests/fuzzing.py --minutes 10
+	$(BIN)/python tests/support/fuzzing.py --minutes 10
 
 # Torch first and exactly: the other packages would ask for any version of it.
 .venv/installed: pyproject.toml constraints.txt

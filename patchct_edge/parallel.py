@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # the built-in from Python 3.11 on
 from contextlib import suppress
@@ -37,7 +37,7 @@ def map_in_order(
     max_pending: int,
     timeout_s: float = math.inf,
     on_timeout: Callable[[T], R] | None = None,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield `function(item)` in the order of `items`, computed by `workers` threads.
 
     Memory is bounded, and `items` may be endless. An exception of `function` is raised in its turn.

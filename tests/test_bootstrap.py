@@ -18,9 +18,11 @@ def test_an_interval_covers_the_mean():
     covered = 0
     for trial in range(trials):
         sample = rng.normal(3, 2, 50)
-        low, high = bootstrap_interval(
-            lambda rows, x=sample: float(x[rows].mean()), 50, samples=300, seed=trial
-        )
+
+        def mean_of(rows, x=sample):
+            return float(x[rows].mean())
+
+        low, high = bootstrap_interval(mean_of, 50, samples=300, seed=trial)
         assert high - low == pytest.approx(2 * 1.96 * sample.std() / 50**0.5, rel=0.25)
         covered += low <= 3 <= high
     assert 0.89 <= covered / trials <= 0.98

@@ -6,6 +6,8 @@ import io
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from patchct_edge import images
 from patchct_edge.errors import ImageError
 
 # What a viewer does to the stored pixels, by the EXIF tag Orientation.
-TURNS = {
+TURNS: dict[int, Callable[[Any], Any]] = {
     1: lambda a: a,
     2: np.fliplr,
     3: lambda a: np.rot90(a, 2),
@@ -131,7 +133,8 @@ def test_images_one_pixel_high_or_wide(shape):
 def test_the_first_frame_of_an_animation():
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime", "blue")]
     data = encode_image(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert Image.open(io.BytesIO(data)).n_frames == 3
+    image: Any = Image.open(io.BytesIO(data))
+    assert image.n_frames == 3
     assert (images.decode(data) == (255, 0, 0)).all()
 
 

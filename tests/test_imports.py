@@ -94,6 +94,7 @@ def _imported_roots(tree):
         if isinstance(node, ast.Import):
             roots |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
+            assert node.module is not None
             roots.add(node.module.partition(".")[0])
     return roots
 

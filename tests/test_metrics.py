@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,8 @@ def test_labels_without_positives_count_in_the_pooled_precision_only():
     targets = np.array([[True, False], [True, False]])
     predictions = np.array([[True, True], [False, False]])
     figures = metrics.multi_label_figures(predictions, targets)
-    assert figures == metrics.MultiLabelFigures(1, 0.5, pytest.approx(2 / 3), 0.5, 0.5, 0.5)
+    f1: Any = pytest.approx(2 / 3)
+    assert figures == metrics.MultiLabelFigures(1, 0.5, f1, 0.5, 0.5, 0.5)
     nothing = np.zeros_like(targets)
     without_tags = metrics.multi_label_figures(nothing, targets)
     assert without_tags == metrics.MultiLabelFigures(0, 0, 0, 0, 0, 0)
@@ -142,7 +144,7 @@ def test_expected_calibration_error_equals_a_loop(seed):
     )
     probabilities[:6, 0] = [0, 1, 1 / 15, 0.2, 0.4, 0.8]  # the edges of bins
     ignored = ignored[:40, :5]
-    members = {}
+    members: dict[Any, Any] = {}
     for n, m in zip(*np.nonzero(~ignored), strict=True):
         cell = probabilities[n, m]
         members.setdefault(min(int(cell * 15), 14), []).append((cell, targets[n, m]))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_an_endless_source_is_read_no_further_than_the_bound(max_pending):
 
 
 def test_nothing_starts_before_the_first_result_is_asked_for():
-    started = []
+    started: list[int] = []
     results = map_in_order(started.append, range(3), workers=1, max_pending=2)
     assert started == []
     list(results)
@@ -118,9 +119,14 @@ def test_an_item_that_hangs_is_replaced_and_the_rest_goes_on():
 
 
 def test_a_slow_item_within_the_limit_is_waited_for():
-    on_timeout = [].append
+    on_timeout: Any = [].append
+
+    def work(n):
+        time.sleep(0.1)
+        return n
+
     results = map_in_order(
-        lambda n: time.sleep(0.1) or n,
+        work,
         range(6),
         workers=1,
         max_pending=6,

@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,10 @@ def run_command(
     """Run a `patchct` command; the tiny encoder and a test pattern stand in for real ones."""
     monkeypatch.chdir(folder)
     placeholders = {"rtsp://10.0.0.5/stream": "test://pattern"}
-    extra = {**EXTRA_OPTIONS, "train": [*EXTRA_OPTIONS["train"], "--image-encoder", encoder_folder]}
+    extra: dict[str, Sequence[object]] = {
+        **EXTRA_OPTIONS,
+        "train": [*EXTRA_OPTIONS["train"], "--image-encoder", encoder_folder],
+    }
 
     def run(command: str) -> Any:
         words = shlex.split(command)[1:]

@@ -34,8 +34,8 @@ def installed(monkeypatch):
             raise metadata.PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr(requirements.metadata, "requires", lambda name: LINES)
-    monkeypatch.setattr(requirements.metadata, "version", version)
+    monkeypatch.setattr(metadata, "requires", lambda name: LINES)
+    monkeypatch.setattr(metadata, "version", version)
     return names
 
 
@@ -87,12 +87,13 @@ def test_without_metadata_the_bare_name_is_given(monkeypatch):
     def requires(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(requirements.metadata, "requires", requires)
+    monkeypatch.setattr(metadata, "requires", requires)
     assert install_command("av") == "pip install 'av'"
 
 
 def test_every_line_of_the_metadata_is_read():
     lines = metadata.requires("patchct-edge")
+    assert lines is not None
     assert len(list(requirements._read_requirements())) == len(lines)
     assert find_requirement("av").startswith("av>=")
 

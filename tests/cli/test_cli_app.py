@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer
@@ -115,9 +116,10 @@ def test_the_help_of_a_command_states_units_and_defaults(run_cli, command):
 
 
 def test_the_help_of_every_option_names_its_default():
+    group: Any = typer.main.get_command(app)
     options_without_default = [
         f"{name} {option.opts[0]}"
-        for name, command in typer.main.get_command(app).commands.items()
+        for name, command in group.commands.items()
         for option in command.params
         if option.param_type_name == "option"
         and not (option.required or option.is_flag or option.name == "help")

@@ -58,7 +58,7 @@ def test_a_missing_library_has_its_pip_command(run_cli, monkeypatch, name, modul
 
 def test_the_extras_of_the_libraries_exist():
     extras = {extra for *_, extra in (*doctor.LIBRARIES, *doctor.GPU_LIBRARIES) if extra}
-    assert extras <= set(metadata.metadata("patchct-edge").get_all("Provides-Extra"))
+    assert extras <= set(metadata.metadata("patchct-edge").get_all("Provides-Extra", []))
 
 
 def test_doctor_knows_every_library_that_the_package_imports():
@@ -68,6 +68,7 @@ def test_doctor_knows_every_library_that_the_package_imports():
             if isinstance(node, ast.Import):
                 modules |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
+                assert node.module is not None
                 modules.add(node.module.partition(".")[0])
     libraries = {library.module for library in (*doctor.LIBRARIES, *doctor.GPU_LIBRARIES)}
     assert modules - sys.stdlib_module_names - core_modules() - {"patchct_edge"} <= libraries
@@ -75,8 +76,10 @@ def test_doctor_knows_every_library_that_the_package_imports():
 
 def core_modules():
     """Return the modules of the packages that every installation has, and of what these need."""
-    requirements = [line for line in metadata.requires("patchct-edge") if "extra ==" not in line]
-    packages = {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}
+    lines = metadata.requires("patchct-edge")
+    assert lines is not None
+    requirements = [line for line in lines if "extra ==" not in line]
+    packages = {re.findall(r"^[\w.-]+", line)[0].lower() for line in requirements}
     by_module = metadata.packages_distributions()
     modules = {module for module, names in by_module.items() if packages & {*map(str.lower, names)}}
     return modules | {"pydantic_core", "annotated_types", "tomli"}

@@ -32,8 +32,8 @@ def test_the_stages_and_gates_are_printed(export_cli):
 
 def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_path):
     target = tmp_path / "x.patchct"
-    words = ("export", trained_run, "--out", target, "--precision", "fp16")
-    result = run_cli(*words, "--max-fp16-difference", 1e-9, code=4)
+    command = ("export", trained_run, "--out", target, "--precision", "fp16")
+    result = run_cli(*command, "--max-fp16-difference", 1e-9, code=4)
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
     assert (rows["fp32"][-1], rows["fp16"][-1]) == ("passed", "FAILED")
     for words in (

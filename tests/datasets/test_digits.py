@@ -140,11 +140,12 @@ def test_the_handwriting_of_val_is_never_seen_in_training():
 def test_each_split_is_composed_of_its_own_handwriting(tmp_path, monkeypatch):
     used = []
     compose = digits.compose_scene
-    monkeypatch.setattr(
-        digits,
-        "compose_scene",
-        lambda rng, pool, *rest, **more: used.append(pool) or compose(rng, pool, *rest, **more),
-    )
+
+    def compose_and_record(rng, pool, *rest, **more):
+        used.append(pool)
+        return compose(rng, pool, *rest, **more)
+
+    monkeypatch.setattr(digits, "compose_scene", compose_and_record)
     train, val = digits.read_handwriting()
     digits.make_scenes(tmp_path, train=3, val=2)
     for pool, expected in zip(used, [train] * 3 + [val] * 2, strict=True):

@@ -116,7 +116,7 @@ def test_all_faults_are_listed_at_once(write_voc: Writer) -> None:
     (root / "ImageSets" / "Main" / "val.txt").write_bytes(b"a\n\xff\n")
     with pytest.raises(FaultsError, match="cannot read the dataset") as caught:
         read_dataset(root)
-    assert [(Path(fault.file).name, fault.row) for fault in caught.value.faults] == [
+    assert [(Path(str(fault.file)).name, fault.row) for fault in caught.value.faults] == [
         ("train.txt", 1),
         ("val.txt", 2),
         ("a.xml", None),

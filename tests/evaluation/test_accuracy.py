@@ -50,7 +50,9 @@ def calibration():
 
 @pytest.fixture(scope="module")
 def accuracy(cells, calibration):
-    return compute_accuracy(make_predictions(*cells, tuple("abcdef")), calibration)
+    logits, targets, ignored = cells
+    predictions = make_predictions(logits, targets, ignored, tuple("abcdef"))
+    return compute_accuracy(predictions, calibration)
 
 
 def test_each_label_agrees_with_scikit_learn(cells, calibration, accuracy):
@@ -124,7 +126,7 @@ def measure_accuracy(samples, labels=LABELS, advance=ignore_progress):
 
 
 def test_an_engine_is_run_over_a_dataset(photos):
-    progress = []
+    progress: list[int] = []
     accuracy = measure_accuracy(photos, advance=progress.append)
     assert [label.label for label in accuracy.labels] == list(LABELS)
     assert [label.positives for label in accuracy.labels] == [1, 1, 2]

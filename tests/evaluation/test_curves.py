@@ -22,7 +22,9 @@ def test_a_curve_is_the_best_precision_at_each_recall_or_more(predictions):
         rows = counted[:, m]
         scores, targets = predictions.logits[rows, m], predictions.targets[rows, m]
         expected = [best_precision(scores, targets, recall) for recall in curves.recall]
-        np.testing.assert_allclose(curves.labels[label], expected, atol=1e-12)
+        precision = curves.labels[label]
+        assert precision is not None
+        np.testing.assert_allclose(precision, expected, atol=1e-12)
 
 
 def test_a_label_without_positives_has_no_curve(predictions):

@@ -100,7 +100,7 @@ def test_crops_of_any_fit_and_shape(write_bundle, tmp_path, fit, shape):
 def test_a_photo_that_cannot_be_read_is_named(find, color_photo, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     broken = Sample(tmp_path / "broken.png", ("red",))
-    steps = []
+    steps: list[int] = []
     good = Sample(color_photo("a.png", (9, 0, 0)), ("red",))
     prototypes = find(make_dataset(broken, good), advance=steps.append)
     assert steps == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from patchct_edge.train.model import PatchCT
 
 torch.set_num_threads(1)
 
+PICTURE: dict[str, Any] = {"image_size": 32}  # SegFormer's configuration does not declare it
 ENCODERS = {
     "vit": transformers.ViTConfig(
         hidden_size=32,
@@ -39,7 +41,7 @@ ENCODERS = {
         strides=[4, 2],
         num_attention_heads=[2, 4],
         mlp_ratios=[2, 2],
-        image_size=32,
+        **PICTURE,
     ),
 }
 

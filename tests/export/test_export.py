@@ -134,6 +134,7 @@ def test_the_bundle_scores_as_the_checkpoint(bundle, trained_run, squares, engin
     ) as open_bundle:
         outputs = open_bundle.infer(pixels)
     np.testing.assert_allclose(outputs.logits, expected.logits, atol=atol)
+    assert outputs.similarity is not None
     np.testing.assert_allclose(outputs.similarity, expected.similarity[:, -1], atol=atol)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -123,7 +125,7 @@ def test_a_value_that_encoder_and_head_share_exists_in_both_types(tmp_path, elem
         "axes": np.array([1, 2]),
         "model.project_image.weight": np.full((3, 2), 1 / 3, np.float32),
     }
-    steps = [
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Cast", ["image"], "pixels", {"to": FLOAT}),
         ("Mul", ["pixels", "shared"], "small", {}),
         ("ReduceMean", ["small", "axes"], "mean", {"keepdims": 0}),
@@ -170,8 +172,8 @@ def test_an_overflow_is_reported_even_if_the_engine_hides_it(tmp_path):
     graph = helper.make_graph(nodes, "overflow", [image], [logits], [factor])
     opset = [helper.make_opsetid("", 20)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "x.onnx")
-    assert find_overflows(tmp_path / "x.onnx", np.uint8([0])) == []
-    assert find_overflows(tmp_path / "x.onnx", np.uint8([0, 1])) == ["huge"]
+    assert find_overflows(tmp_path / "x.onnx", np.array([0], np.uint8)) == []
+    assert find_overflows(tmp_path / "x.onnx", np.array([0, 1], np.uint8)) == ["huge"]
 
 
 def test_a_graph_without_overflows(exported_bundle, random_images):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from patchct_edge.metrics import mean_average_precision
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
 
+Runs: TypeAlias = tuple[StageRun, StageRun]  # a stage and its reference
 N, M = 80, 4
 OPEN_GATES = Gates(1, 1, 100, 1e9)  # every stage passes
 
@@ -41,19 +43,20 @@ def unlabeled(parity):
 
 
 @pytest.fixture(scope="module")
-def runs(parity):
+def runs(parity: ParityImages) -> Runs:
     """A stage and its better reference."""
+    assert parity.targets is not None
     rng = np.random.default_rng(1)
     logits = (rng.normal(0, 2, (N, M)) + 2 * parity.targets).astype(np.float32)
     noisy = logits + rng.normal(0, 0.7, (N, M)).astype(np.float32)
     return StageRun("int8", "engine 1 int8", noisy), StageRun("fp32", "engine 1 fp32", logits)
 
 
-def rename_stage(runs, name):
+def rename_stage(runs: Runs, name: str) -> Runs:
     return dataclasses.replace(runs[0], name=name), runs[1]
 
 
-def test_the_figures_match_numpy_and_scikit_learn(runs, parity):
+def test_the_figures_match_numpy_and_scikit_learn(runs: Runs, parity):
     stage = compare_stage(*runs, parity, OPEN_GATES)
     new, old = (1 / (1 + np.exp(-run.logits.astype(float))) for run in runs)
     assert (stage.name, stage.against, stage.engine) == ("int8", "fp32", "engine 1 int8")
@@ -72,6 +75,7 @@ def test_the_figures_match_numpy_and_scikit_learn(runs, parity):
     new_map, old_map = np.mean(aps, axis=1)
     assert stage.map == pytest.approx(new_map)
     assert stage.map_drop == pytest.approx(old_map - new_map)
+    assert stage.map_drop is not None
     assert stage.map_drop > 0
 
 
@@ -83,13 +87,16 @@ def test_flips_are_lost_and_added_tags_per_tag_of_the_reference(unlabeled):
     assert compare_stage(*runs, unlabeled, OPEN_GATES).flips == pytest.approx(2 / 3)
 
 
-def test_the_interval_is_the_bootstrap_of_the_map(runs, parity):
+def test_the_interval_is_the_bootstrap_of_the_map(runs: Runs, parity):
     stage = compare_stage(*runs, parity, OPEN_GATES)
     logits, targets, ignored = runs[0].logits, parity.targets, parity.ignored
     expected = bootstrap_interval(
         lambda rows: mean_average_precision(logits[rows], targets[rows], ignored[rows]), N
     )
     assert (stage.map_low, stage.map_high) == expected
+    assert stage.map_low is not None
+    assert stage.map is not None
+    assert stage.map_high is not None
     assert stage.map_low < stage.map < stage.map_high
 
 
@@ -105,7 +112,7 @@ GATES = [
 
 
 @pytest.mark.parametrize(("name", "gate", "figure", "unit"), GATES)
-def test_a_gate_passes_at_its_limit_and_fails_beyond(runs, parity, name, gate, figure, unit):
+def test_a_gate_passes_at_its_limit_and_fails_beyond(runs: Runs, parity, name, gate, figure, unit):
     stage_run, reference = rename_stage(runs, name)
     value = unit * getattr(compare_stage(stage_run, reference, parity, OPEN_GATES), figure)
     assert value > 0
@@ -117,7 +124,7 @@ def test_a_gate_passes_at_its_limit_and_fails_beyond(runs, parity, name, gate, f
 
 
 @pytest.mark.parametrize("name", ["graph", "fp32", "fp16", "int8", "int8-fp16"])
-def test_the_gates_of_other_stages_do_not_count(runs, parity, name):
+def test_the_gates_of_other_stages_do_not_count(runs: Runs, parity, name):
     own = {gate for stage, gate, *_ in GATES if stage == name}
     fields = [field.name for field in dataclasses.fields(Gates)]
     others = dataclasses.replace(OPEN_GATES, **{gate: -1 for gate in fields if gate not in own})
@@ -132,16 +139,17 @@ def test_the_gates_of_other_stages_do_not_count(runs, parity, name):
         ("int8", "mAP drop <= 0.5 points, flips <= 3%"),
     ],
 )
-def test_a_stage_names_its_gate(runs, parity, name, words):
+def test_a_stage_names_its_gate(runs: Runs, parity, name, words):
     assert compare_stage(*rename_stage(runs, name), parity, Gates()).gate == words
 
 
-def test_a_better_stage_passes_any_limit_of_the_drop(runs, parity):
+def test_a_better_stage_passes_any_limit_of_the_drop(runs: Runs, parity):
     reference, better = runs
     better = dataclasses.replace(better, name="int8")
     stage = compare_stage(
         better, reference, parity, dataclasses.replace(OPEN_GATES, max_map_drop=0)
     )
+    assert stage.map_drop is not None
     assert stage.map_drop < 0
     assert stage.passed
 
@@ -151,7 +159,7 @@ def remove_positives(parity):
 
 
 @pytest.mark.parametrize("change", [lambda p: ParityImages(p.images), remove_positives])
-def test_without_labels_there_is_no_map_and_no_gate_for_it(runs, parity, change):
+def test_without_labels_there_is_no_map_and_no_gate_for_it(runs: Runs, parity, change):
     strict = dataclasses.replace(OPEN_GATES, max_map_drop=-1)
     stage = compare_stage(*runs, change(parity), strict)
     assert stage.passed
@@ -161,7 +169,7 @@ def test_without_labels_there_is_no_map_and_no_gate_for_it(runs, parity, change)
 
 @pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinite_scores_fail_every_gate(runs, parity, name, broken):
+def test_nan_and_infinite_scores_fail_every_gate(runs: Runs, parity, name, broken):
     """An FP16 overflow is a failed gate with figures, not a crash."""
     logits = runs[0].logits.copy()
     logits[3, 1] = broken

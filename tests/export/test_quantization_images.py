@@ -189,6 +189,7 @@ def test_images_are_preprocessed(source, tmp_path):
     source(("", 4))
     (tmp_path / "labels.csv").unlink()
     export_images = read_export_images(PhotoSources(tmp_path), LABELS, Preprocessing(5))
+    assert export_images.quantization is not None
     assert export_images.quantization.shape == (4, 5, 5, 3)
 
 

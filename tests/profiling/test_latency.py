@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,8 +62,14 @@ def test_every_photo_after_the_warm_up_is_a_sample(make_engine, tiny_bundle, tmp
     paths = [tmp_path / f"{n}.png" for n in range(3)]
     for path in paths:
         Image.new("RGB", (16, 16)).save(path)
-    engine, progress, bundle = make_engine(2), [], Bundle(tiny_bundle)
-    latency = measure_latency(bundle, engine, Calibration.default(3), paths, progress.append)
+    engine, bundle = make_engine(2), Bundle(tiny_bundle)
+    progress: list[int] = []
+
+    def advance(done: int, detail: str = "") -> None:
+        assert not detail
+        progress.append(done)
+
+    latency = measure_latency(bundle, engine, Calibration.default(3), paths, advance)
     assert engine.batch_sizes == [1] * (WARM_UP_PHOTOS + SAMPLE_PHOTOS)
     assert progress == list(range(1, WARM_UP_PHOTOS + SAMPLE_PHOTOS + 1))
     np.testing.assert_allclose(latency.samples, [2] * SAMPLE_PHOTOS)
@@ -78,7 +85,7 @@ def test_a_sweep_ends_with_the_first_slow_batch(make_engine, pixels):
     assert latencies_ms == pytest.approx(expected)
     assert all(engine.batch_sizes.count(batch) > MIN_BATCHES for batch in latencies_ms)
     points = measure_throughput(engine, pixels, latencies_ms)
-    rate = pytest.approx(1e3 / (0.3 * SLOW_BATCH_MS))
+    rate: Any = pytest.approx(1e3 / (0.3 * SLOW_BATCH_MS))
     assert points == tuple(SweepPoint(batch, latencies_ms[batch], rate) for batch in latencies_ms)
 
 

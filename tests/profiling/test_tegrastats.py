@@ -49,6 +49,7 @@ def read_pid(path):
 def test_the_device_is_watched_during_the_work_and_no_longer(install_program):
     pid_file = install_program(ORIN_NX_5)
     pid, stats = record_device_stats(lambda: read_pid(pid_file))
+    assert stats is not None
     assert stats.temperature == {
         "CPU": 48.5,
         "SOC2": 44.1,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
 from patchct_edge.bundle import Manifest, Preprocessing
 from patchct_edge.bundle.manifest import Stage, compute_fingerprint
@@ -14,8 +16,8 @@ FP32_GRAPH = b"exact"
 STAGE = Stage("int8", "fp32", "openvino", 9, 0.1, 0.01, 0.02, gate="flips <= 3 %", passed=False)
 
 
-def make_manifest(**changes):
-    values = {
+def make_manifest(**changes: Any) -> Manifest:
+    values: dict[str, Any] = {
         "labels": ("cat", "Hund 🐕"),
         "prompts": ("A cat.", "Ein Hund."),
         "tau": 0.07,
@@ -34,7 +36,7 @@ def make_manifest(**changes):
     return Manifest(**{"fingerprint": model, **values})
 
 
-def edit_manifest(bundle, **changes):
+def edit_manifest(bundle: Path, **changes: Any) -> Path:
     """Change fields of the manifest's JSON; None removes a field."""
     fields = {**json.loads((bundle / "manifest.json").read_text()), **changes}
     fields = {name: value for name, value in fields.items() if value is not None}

@@ -6,6 +6,7 @@ Serves a moving ball at rtsp://127.0.0.1:PORT/ball, and prints "ready".
 """
 
 import sys
+from typing import Any
 
 import gi
 
@@ -38,7 +39,7 @@ def main() -> None:
     GLib.MainLoop().run()
 
 
-def _ask_for(server, factory, name: str, password: str) -> None:
+def _ask_for(server: Any, factory: Any, name: str, password: str) -> None:
     token = GstRtspServer.RTSPToken()
     token.set_string("media.factory.role", "viewer")
     auth = GstRtspServer.RTSPAuth()

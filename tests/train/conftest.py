@@ -99,7 +99,9 @@ def patchct(vit: Path, settings: Callable[..., TrainConfig]) -> Callable[..., Pa
         image = ImageEncoder.load(config.image_encoder, config.layers, True)
         mean = embeddings.mean(0) if mean is None else mean
         model = PatchCT(image, FixedLabelEncoder(embeddings), mean, config).eval()
-        torch.nn.init.normal_(model.adapt[2].weight, std=0.2)  # a residual that is not 0
+        weight = model.adapt[2].weight
+        assert isinstance(weight, torch.Tensor)
+        torch.nn.init.normal_(weight, std=0.2)  # a residual that is not 0
         return model
 
     return create

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_each_score_alone_can_be_trained(train, color_set, tmp_path, scores):
 def test_the_best_epoch_is_kept(train, color_set, tmp_path, monkeypatch):
     maps = iter([0.5, 0.8, 0.3, 0.8])
     monkeypatch.setattr("patchct_edge.train.loop.evaluate_map", lambda *_: next(maps))
-    weights_by_epoch = {}
+    weights_by_epoch: dict[Any, Any] = {}
     write_run = checkpoint.write_run
 
     def write_and_copy(folder, *args, **options):

@@ -73,7 +73,10 @@ def test_ignored_cells_add_neither_loss_nor_gradient(extreme):
     logits = torch.where(ignored, logits + extreme, logits).requires_grad_()
     loss = asymmetric_loss(logits, targets, ignored)
     loss.backward()
-    assert loss.item() == pytest.approx(compute_loss_by_loops(*draw_cells(), 0, 4, 0.05))
+    z, y, skip = draw_cells()
+    expected = compute_loss_by_loops(z, y, skip, 0, 4, 0.05)
+    assert loss.item() == pytest.approx(expected)
+    assert logits.grad is not None
     assert not logits.grad[ignored].any()
     assert logits.grad[targets & ~ignored].all()
 
@@ -87,6 +90,7 @@ def test_extreme_logits_are_finite_in_value_and_gradient(parameters, dtype):
     loss = asymmetric_loss(logits, targets, torch.zeros_like(targets), *parameters)
     loss.backward()
     assert loss.isfinite()
+    assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert logits.grad[0, 1] < 0  # a missed positive is pulled up
     assert logits.grad[1, 0] >= 0  # no negative is pushed up
@@ -98,4 +102,5 @@ def test_negatives_below_the_margin_count_as_solved():
     loss = asymmetric_loss(logits, none, none)
     loss.backward()
     assert loss.item() == 0
+    assert logits.grad is not None
     assert not logits.grad.any()

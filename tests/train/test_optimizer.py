@@ -89,5 +89,8 @@ def test_the_average_copies_the_statistics_of_a_batch_norm(patchct):
     averaged = EMA(model, 0.9)
     model.norm.train()(torch.randn(8, 4) + 3)
     averaged.update(model)
-    assert torch.equal(averaged.model.norm.running_mean, model.norm.running_mean)
-    assert averaged.model.norm.num_batches_tracked == 1
+    averaged_norm = averaged.model.norm
+    assert isinstance(averaged_norm, torch.nn.BatchNorm1d)
+    assert averaged_norm.running_mean is not None
+    assert torch.equal(averaged_norm.running_mean, model.norm.running_mean)
+    assert averaged_norm.num_batches_tracked == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -106,12 +107,13 @@ def test_a_run_with_other_settings_cannot_be_started_from(
 ):
     data = color_set(8)
     train(data, name="one", epochs=1, label_encoder=str(table(*THREE_LABELS)))
-    changes = {
+    changes_by_name: dict[str, dict[str, Any]] = {
         "dim": {"dim": 8, "label_encoder": str(table(*THREE_LABELS))},
         "width": {"label_encoder": str(table(*THREE_LABELS, width=5))},
         "learned": {"label_encoder": "learned"},
         "text": {"label_encoder": str(bert), "train_text_encoder": True},
-    }[change]
+    }
+    changes = changes_by_name[change]
     with pytest.raises(UserError, match="label_encoder as"):
         train(data, name="two", start_from=tmp_path / "one", **changes)
     assert not (tmp_path / "two").exists()

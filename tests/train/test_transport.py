@@ -76,8 +76,8 @@ def test_the_cost_equals_that_of_the_numpy_navigators(tau):
     s = similarity(*draw_embeddings())
     has_label = TARGETS.any(1)
     labeled_s = s[has_label].numpy()
-    q = TARGETS[has_label].double()
-    q = (q / q.sum(1, keepdim=True)).numpy()
+    counts = TARGETS[has_label].double()
+    q = (counts / counts.sum(1, keepdim=True)).numpy()
     forward = (navigators.forward(labeled_s, tau, q) * (1 - labeled_s)).sum(1).mean(1)
     backward = (q[:, :, None] * navigators.backward(labeled_s, tau) * (1 - labeled_s)).sum((1, 2))
     t = torch.tensor(tau)
@@ -107,6 +107,7 @@ def test_no_nan_in_value_or_gradient(targets, tau, scale):
     cost, score = ct_cost(s, t, targets, 1, 1), navigator_score(s, t)
     (cost + score.sum()).backward()
     for tensor in (cost, score, s.grad, t.grad):
+        assert tensor is not None
         assert tensor.isfinite().all()
 
 
@@ -122,9 +123,12 @@ def test_tau_learns_from_the_score_and_not_from_the_cost():
     s = similarity(*draw_embeddings()).requires_grad_()
     t = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
     ct_cost(s, t, TARGETS, 1, 1).backward()
-    assert t.grad is None
+    gradient_of_cost = t.grad
     navigator_score(s, t).sum().backward()
-    assert t.grad.item() != 0
+    gradient_of_both = t.grad
+    assert gradient_of_cost is None
+    assert gradient_of_both is not None
+    assert gradient_of_both.item() != 0
 
 
 def test_permuting_labels_permutes_the_outputs():
@@ -144,6 +148,7 @@ def test_an_image_without_labels_contributes_nothing(weights):
     cost = ct_cost(s, t, TARGETS, *weights)
     cost.backward()
     torch.testing.assert_close(cost, ct_cost(s[1:], t, TARGETS[1:], *weights))
+    assert s.grad is not None
     assert not s.grad[0].any()
     assert s.grad[1:].flatten(1).any(1).all()
     assert ct_cost(s[:1], t, TARGETS[:1], *weights).item() == 0

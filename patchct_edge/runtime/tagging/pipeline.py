@@ -40,7 +40,7 @@ _Batch = list[tuple[Path, ImageError | None]]
 
 def score_images(
     paths: Iterable[Path], engine: Engine, preprocessing: Preprocessing, *, batch: int | None = None
-) -> Iterator[ScoredImage]:
+) -> Generator[ScoredImage, None, None]:
     """Yield the logits of every image in order; an unreadable image yields its error instead.
 
     Memory is bounded, whatever the number of images.

@@ -137,6 +137,7 @@ def test_a_mismatch_is_reported_with_the_command_that_fixes_it(
     if reason is None:
         assert candidate.skip_reason is None
     else:
+        assert candidate.skip_reason is not None
         assert reason in candidate.skip_reason
         command = f"patchct compile {bundle.path} --engine tensorrt --precision fp16"
         assert command in candidate.skip_reason

@@ -11,7 +11,12 @@ import pytest
 from patchct_edge.bundle import Bundle, Preprocessing
 from patchct_edge.bundle.manifest import Stage
 from patchct_edge.errors import BundleError, EngineError, ExitCode, UserError
-from patchct_edge.runtime.engines.select import EngineRequest, iter_candidates, open_engine
+from patchct_edge.runtime.engines.select import (
+    Candidate,
+    EngineRequest,
+    iter_candidates,
+    open_engine,
+)
 
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
@@ -56,7 +61,8 @@ ORT, OV, INT8 = "--engine onnxruntime", "--engine openvino", "--precision int8"
 def test_every_candidate_has_its_reason(
     bundles, passed, engine, precision, openvino, onnxruntime, fake
 ):
-    gpu_candidates, candidates = [], []
+    gpu_candidates: list[Candidate] = []
+    candidates: list[Candidate] = []
     for candidate in iter_candidates(bundles[passed], EngineRequest(engine, precision)):
         (gpu_candidates if candidate.engine == "tensorrt" else candidates).append(candidate)
     assert [c.precision for c in gpu_candidates] == ["int8", "fp16", "fp32"]
@@ -68,6 +74,7 @@ def test_every_candidate_has_its_reason(
     ]
     for candidate, reason in zip(candidates, (*openvino, *onnxruntime, *fake), strict=True):
         if reason:
+            assert candidate.skip_reason is not None
             assert re.search(reason, candidate.skip_reason)
         else:
             assert candidate.skip_reason is None
@@ -154,7 +161,9 @@ def test_similarity_and_latency_reach_the_engine(bundles):
         with open_engine(
             bundles[True], EngineRequest(engine=name, similarity=True, latency=True)
         ) as engine:
-            assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).similarity.shape == (1, 3, 4)
+            similarity = engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).similarity
+            assert similarity is not None
+            assert similarity.shape == (1, 3, 4)
             assert engine.concurrency == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ class FakeTensorRT:
         self, batches=(1, 2, 4), outputs=("logits",), plan=b"plan", failing=False, free_bytes=10**9
     ):
         self.memory = FakeMemory(free_bytes)
-        self.context = FakeContext(self.memory, outputs, failing)
+        self.context: Any = FakeContext(self.memory, outputs, failing)
         names = ["image", *outputs]
         shapes = {"image": (-1, SIZE, SIZE, 3), "logits": (-1, M), "similarity": (-1, M, N)}
         engine = types.SimpleNamespace(
@@ -108,7 +109,7 @@ class FakeTensorRT:
             deserialize_cuda_engine=lambda data: engine if data == plan else None
         )
         ilogger = type("ILogger", (), {"ERROR": 1, "INTERNAL_ERROR": 0})
-        self.trt = types.SimpleNamespace(
+        self.trt: Any = types.SimpleNamespace(
             __name__="tensorrt", Runtime=lambda logger: runtime, ILogger=ilogger
         )
 

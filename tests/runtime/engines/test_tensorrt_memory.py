@@ -122,7 +122,7 @@ def test_every_driver_name_in_use_exists():
     real = pytest.importorskip("cuda.bindings.driver")
     names = set()
     for module in (memory, library):
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
             name = getattr(node, "attr", getattr(node, "value", None))
             if isinstance(name, str) and name.startswith("cu") and name[2:3].isupper():
                 names.add(name)
@@ -140,7 +140,7 @@ class FakePyCUDA(types.ModuleType):
 
     def __init__(self):
         super().__init__("pycuda.driver")
-        self.log = []
+        self.log: list[str] = []
         context = types.SimpleNamespace(
             push=lambda: self.log.append("push"), pop=lambda: self.log.append("pop")
         )
@@ -171,7 +171,7 @@ def pycuda(monkeypatch):
     """A fake pycuda.driver, installed."""
     fake = FakePyCUDA()
     package = types.ModuleType("pycuda")
-    package.driver = fake
+    vars(package)["driver"] = fake
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
     return fake

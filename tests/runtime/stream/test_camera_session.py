@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def camera():
 
 def test_labels_turn_off_when_their_camera_is_gone(camera, caplog):
     caplog.set_level(logging.INFO, "patchct_edge")
-    worker = MessageList()
+    worker: Any = MessageList()
     hysteresis = Hysteresis(np.array([0.5]), np.array([0.4]), 0.0, 0.0)
     session = CameraSession(camera, hysteresis, ["person"], [worker], threading.Event())
 

@@ -21,7 +21,8 @@ PATTERN = "test://pattern?fps=50&size=64x48"
 @pytest.fixture
 def errors(monkeypatch):
     """A list: while it holds an exception, the engine raises it."""
-    compute, exceptions = FakeEngine.compute, []
+    compute = FakeEngine.compute
+    exceptions: list[Exception] = []
 
     def compute_or_raise(self, pixels):
         if exceptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,11 +61,11 @@ def test_any_value_at_any_location_is_accepted_or_reported(changes):
         "thresholds": {"red": 0.5},
     }
     for location, value in sorted(changes.items(), key=lambda change: -len(change[0])):
-        target = values
+        target: Any = values
         for part in location[:-1]:
             target = target[part]
         target[location[-1]] = value
-    faults = []
+    faults: list[str] = []
     settings = parse_settings(values, faults)
     assert settings is not None or faults
     if settings is not None:
@@ -72,7 +73,7 @@ def test_any_value_at_any_location_is_accepted_or_reported(changes):
 
 
 def test_infinity_and_nan_are_refused():
-    faults = []
+    faults: list[str] = []
     values = {"model": "x", "cameras": [{"source": "0", "max_fps": float("inf")}]}
     parse_settings({**values, "smoothing": float("nan")}, faults)
     assert [fault.split(":")[0] for fault in faults] == ["smoothing", "camera 1 max_fps"]
@@ -119,7 +120,7 @@ def test_a_fault_of_form_is_one_plain_sentence(changes, fault):
 
 
 def test_entries_with_faults_do_not_shift_the_others():
-    faults = []
+    faults: list[str] = []
     settings = parse_settings(
         {
             "model": "x",
@@ -128,6 +129,7 @@ def test_entries_with_faults_do_not_shift_the_others():
         },
         faults,
     )
+    assert settings is not None
     assert [camera.source for camera in settings.cameras] == ["test://pattern"] * 2 + ["2"]
     assert [sink.kind for sink in settings.sinks] == ["jsonl"]
     assert len(faults) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,16 +46,17 @@ def test_a_label_changes_once_its_score_stayed_beyond_the_threshold_for_min_dura
 
 
 def test_a_change_has_the_moment_at_which_the_score_passed_the_threshold():
+    score: Any = pytest.approx(0.9)
     smoother = make_smoother(min_duration=1)
     changes = [change for n in range(9) for change in smoother.update(np.array([0.9]), n / 4)]
-    assert changes == [LabelTransition(0, True, pytest.approx(0.9), 0.0)]
+    assert changes == [LabelTransition(0, True, score, 0.0)]
     smoother = make_smoother(min_duration=1)  # of a file that is read faster than it plays
     changes = [
         change
         for n in range(9)
         for change in smoother.update(np.array([0.9]), n / 4, timestamp=100 + n / 100)
     ]
-    assert changes == [LabelTransition(0, True, pytest.approx(0.9), 100.0)]
+    assert changes == [LabelTransition(0, True, score, 100.0)]
 
 
 @pytest.mark.parametrize("rate", [5, 10, 50])

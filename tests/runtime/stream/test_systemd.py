@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_without_systemd_nothing_happens(tmp_path):
 def test_the_watchdog_is_notified_every_half_of_its_interval(listener, monkeypatch):
     notify_socket, environment = listener
     seconds = iter([0.0, 0.9, 1.0, 1.5])
-    monkeypatch.setattr(systemd.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
     beat = systemd.make_heartbeat({**environment, "WATCHDOG_USEC": "2000000"})
     counts = []
     for _ in range(4):

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections import deque
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,8 @@ class OverlappingEngine(Engine):
 
     def __init__(self):
         self.fake = FakeEngine(size=8, label_count=3, patch_count=4)
-        self.in_flight, self.max_in_flight = deque(), 0
+        self.in_flight: deque[Any] = deque()
+        self.max_in_flight = 0
 
     def submit(self, images):
         self.in_flight.append(images.copy())
@@ -192,6 +194,7 @@ def test_each_image_has_its_own_similarity(photos, batch):
             assert scored.similarity is None
         else:
             expected = np.repeat([[10 * n / 255], [0], [1]], 4, axis=1)
+            assert scored.similarity is not None
             np.testing.assert_allclose(scored.similarity, expected, atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,13 +149,14 @@ def test_tag_files_excludes_other_calls(tagger, photo):
 def test_closing_closes_the_engine(tiny_bundle):
     close_calls = []
 
-    class Engine:
+    class ClosingEngine:
         record = dataclasses.replace(Tagger.open(tiny_bundle, engine="fake").engine.record)
 
         def close(self):
             close_calls.append(True)
 
-    with Tagger(Bundle(tiny_bundle), Engine()):
+    engine: Any = ClosingEngine()
+    with Tagger(Bundle(tiny_bundle), engine):
         assert close_calls == []
     assert close_calls == [True]
 

@@ -220,8 +220,8 @@ def test_a_partial_write_is_continued() -> None:
 
 
 def test_a_reader_that_is_gone_raises_broken_pipe_error() -> None:
-    reader, writer = os.pipe()
-    with open(writer, "wb", buffering=0) as target:
+    reader, write_end = os.pipe()
+    with open(write_end, "wb", buffering=0) as target:
         writer = JSONLWriter(target)
         os.close(reader)
         with pytest.raises(BrokenPipeError):

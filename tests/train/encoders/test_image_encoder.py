@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from tiny_encoders import DEEP, MODELS, PICTURE, SWIN, TEXT, pixels, save_with_active_norms
 
 from patchct_edge.errors import UserError
 from patchct_edge.train.encoders.image import ImageEncoder, read_normalization
 from patchct_edge.train.encoders.labels import load_text_label_encoder
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
-DEEP = {**SIZES, "intermediate_size": 48}
-PICTURE = {"image_size": 24, "patch_size": 8}
-TEXT = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
-
-SWIN = hf.SwinConfig(
-    image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4
-)
-
-# Model, configuration, tokens before the patches, name of the final norm.
-MODELS = {
-    "vit": (hf.ViTModel, hf.ViTConfig(**DEEP, **PICTURE), 1, "layernorm"),
-    "deit": (hf.DeiTModel, hf.DeiTConfig(**DEEP, **PICTURE), 2, "layernorm"),
-    "dinov2": (hf.Dinov2Model, hf.Dinov2Config(**SIZES, mlp_ratio=2, **PICTURE), 1, "layernorm"),
-    "dinov2-registers": (
-        hf.Dinov2WithRegistersModel,
-        hf.Dinov2WithRegistersConfig(**SIZES, mlp_ratio=2, num_register_tokens=3, **PICTURE),
-        4,
-        "layernorm",
-    ),
-    "dinov3": (hf.DINOv3ViTModel, hf.DINOv3ViTConfig(**DEEP, **PICTURE), 1, "norm"),
-    "clip": (hf.CLIPVisionModel, hf.CLIPVisionConfig(**DEEP, **PICTURE), 1, "post_layernorm"),
-    "siglip": (hf.SiglipVisionModel, hf.SiglipVisionConfig(**DEEP, **PICTURE), 0, "post_layernorm"),
-}
-
-
-def save_with_active_norms(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    """Save a model whose norms change their input: a missing or doubled norm would show."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    return model.eval()
-
-
-def pixels(count: int = 2) -> torch.Tensor:
-    return torch.randn(count, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+WIDE_PICTURE: dict[str, Any] = {"image_size": 32}  # these configurations do not declare it
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -174,7 +138,7 @@ def test_a_missing_folder_is_named(tmp_path):
             "input size .* unknown",
         ),
         (
-            hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1], image_size=32)),
+            hf.ResNetModel(hf.ResNetConfig(hidden_sizes=[8], depths=[1], **WIDE_PICTURE)),
             (-2, -1),
             "no layers but the last",
         ),
@@ -219,7 +183,7 @@ def test_mean_and_std_are_read_from_the_encoder(vit, tmp_path):
                     strides=[4, 2],
                     num_attention_heads=[1, 2],
                     mlp_ratios=[2, 2],
-                    image_size=32,
+                    **WIDE_PICTURE,
                 )
             ),
             4,
@@ -232,7 +196,7 @@ def test_mean_and_std_are_read_from_the_encoder(vit, tmp_path):
                     hidden_sizes=[8],
                     depths=[1],
                     layer_type="basic",
-                    image_size=32,
+                    **WIDE_PICTURE,
                 )
             ),
             8,

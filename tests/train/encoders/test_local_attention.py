@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import transformers as hf
-from test_image_encoder import MODELS, SIZES, SWIN, pixels, save_with_active_norms
+from tiny_encoders import MODELS, SIZES, SWIN, pixels, save_with_active_norms
 
 from patchct_edge.train.encoders.image import ImageEncoder
 
@@ -40,7 +42,7 @@ def test_map_patches_pass_the_last_layer_one_by_one(name, tmp_path):
     inner = getattr(model, "vision_model", model)
     blocks = [m for m in inner.modules() if isinstance(m, torch.nn.ModuleList)]
     last = next(block for block in blocks if len(block) == config.num_hidden_layers)[-1]
-    rotation = {}
+    rotation: dict[str, Any] = {}
     if name == "dinov3":  # no effect on a single token: it rotates queries and keys, not values
         zeros = torch.zeros(1, config.hidden_size // config.num_attention_heads)
         rotation = {"position_embeddings": (zeros + 1, zeros)}

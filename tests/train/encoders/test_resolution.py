@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import transformers as hf
-from test_image_encoder import DEEP, MODELS, PICTURE, save_with_active_norms
+from tiny_encoders import DEEP, MODELS, PICTURE, save_with_active_norms
 
 from patchct_edge.errors import UserError
 from patchct_edge.train.encoders.image import ImageEncoder
@@ -36,16 +38,13 @@ def test_only_the_patch_positions_change(name, size, tmp_path):
 def test_positions_are_interpolated_in_place():
     """A plane stays that plane, except near the border, within a sixth of its step of 0.2."""
     config = hf.ViTConfig(**DEEP, image_size=128, patch_size=8)
-    model = hf.ViTModel(config)
+    model: Any = hf.ViTModel(config)
     centers = (torch.arange(16) + 0.5) / 16
     plane = 5 * centers[:, None] - 3 * centers[None]
     with torch.no_grad():
         model.embeddings.position_embeddings[0, 1:] = plane.flatten()[:, None]
-        table = (
-            resize_position_embeddings(model, 192)
-            .embeddings.position_embeddings[0, 1:, 0]
-            .reshape(24, 24)
-        )
+        resized: Any = resize_position_embeddings(model, 192)
+        table = resized.embeddings.position_embeddings[0, 1:, 0].reshape(24, 24)
     centers = (torch.arange(24) + 0.5) / 24
     expected = 5 * centers[:, None] - 3 * centers[None]
     inner = slice(3, 21)

@@ -84,7 +84,7 @@ def test_a_recurring_failure_is_logged_when_it_begins_and_when_it_ends(caplog, s
     ]
 
 
-def test_a_failure_while_idle_is_logged_and_the_sink_goes_on(caplog):
+def test_a_failure_while_idle_is_logged_and_the_sink_goes_on(caplog, monkeypatch):
     sink = GateSink()
     sink.gate.set()
     maintained = threading.Event()
@@ -93,7 +93,7 @@ def test_a_failure_while_idle_is_logged_and_the_sink_goes_on(caplog):
         maintained.set()
         raise OSError("the disk is gone")
 
-    sink.maintain = fail_to_maintain
+    monkeypatch.setattr(sink, "maintain", fail_to_maintain)
     worker = SinkWorker(sink)
     assert maintained.wait(5)
     worker.put(frame_row(1), None)
@@ -101,14 +101,14 @@ def test_a_failure_while_idle_is_logged_and_the_sink_goes_on(caplog):
     assert caplog.messages == ["gate: cannot deliver: the disk is gone"]
 
 
-def test_a_sink_that_cannot_be_opened_is_logged_and_nobody_waits(caplog):
+def test_a_sink_that_cannot_be_opened_is_logged_and_nobody_waits(caplog, monkeypatch):
     sink = GateSink()
     sink.backpressure = True
 
     def fail_to_open():
         raise OSError("no such database: db://me:secret@host/")
 
-    sink.open = fail_to_open
+    monkeypatch.setattr(sink, "open", fail_to_open)
     worker = SinkWorker(sink)
     for number in range(10):
         worker.put(frame_row(number), None, threading.Event())

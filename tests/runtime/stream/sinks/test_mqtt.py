@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from messages import close_worker
@@ -42,11 +43,12 @@ class Broker:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._config = folder / "mosquitto.conf"
-        lines = [f"listener {self.port} 127.0.0.1", *(lines or ("allow_anonymous true",))]
-        self._config.write_text("\n".join(lines) + "\n")
+        settings = [f"listener {self.port} 127.0.0.1", *(lines or ("allow_anonymous true",))]
+        self._config.write_text("\n".join(settings) + "\n")
         self._process = None
 
     def start(self):
+        assert MOSQUITTO is not None
         self._process = subprocess.Popen(
             [MOSQUITTO, "-c", str(self._config)],
             stdout=subprocess.DEVNULL,
@@ -72,7 +74,7 @@ class Listener:
     def __init__(self, port):
         from paho.mqtt import client as mqtt
 
-        self.messages = []
+        self.messages: list[Any] = []
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         self._client.on_connect = lambda client, *_: client.subscribe("#", 1)
         self._client.on_message = lambda _, __, message: self.messages.append(

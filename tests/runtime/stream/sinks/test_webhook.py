@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from messages import close_worker, label_event
@@ -29,8 +30,21 @@ from patchct_edge.runtime.stream.sinks.webhook_retry import (
 NONSENSE = 0  # in place of a status
 
 
+class WebhookServer(ThreadingHTTPServer):
+    """A server with `answers` to give: (status, headers) of each."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), WebhookHandler)
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        self.bodies: list[Any] = []
+        self.requests: list[tuple[int, str, str | None]] = []
+        self.client_ports: list[int] = []
+
+
 class WebhookHandler(BaseHTTPRequestHandler):
     """Answers with the server's statuses, then with 200; keeps what it was sent."""
+
+    server: WebhookServer
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -91,10 +105,7 @@ class ShortResponseHandler(SlowResponseHandler):
 
 @pytest.fixture
 def server():
-    """A server with `answers` to give: (status, headers) of each."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), WebhookHandler) as http_server:
-        http_server.answers, http_server.bodies, http_server.requests = [], [], []
-        http_server.client_ports = []
+    with WebhookServer() as http_server:
         thread = threading.Thread(target=http_server.serve_forever)
         thread.start()
         yield http_server

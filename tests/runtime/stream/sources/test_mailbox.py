@@ -19,11 +19,14 @@ def test_the_newest_frame_is_taken_and_overtaken_ones_are_counted():
     mailbox = Mailbox(threading.Condition())
     for number in range(5):
         mailbox.put(make_frame(number))
-    assert (mailbox.take().number, mailbox.dropped, mailbox.take()) == (4, 4, None)
+    newest = mailbox.take()
+    assert newest is not None
+    assert (newest.number, mailbox.dropped, mailbox.take()) == (4, 4, None)
 
 
 def test_a_frame_that_waits_for_an_empty_slot_is_never_dropped():
-    mailbox, stop, numbers = Mailbox(threading.Condition()), threading.Event(), []
+    mailbox, stop = Mailbox(threading.Condition()), threading.Event()
+    numbers: list[int] = []
 
     def put_frames():
         for number in range(20):

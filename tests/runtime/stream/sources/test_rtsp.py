@@ -41,6 +41,7 @@ def start_server():
             text=True,
         )
         servers.append(server)
+        assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
         return server
 
@@ -49,6 +50,7 @@ def start_server():
         server.send_signal(signal.SIGCONT)
         server.kill()
         server.wait()
+        assert server.stdout is not None
         server.stdout.close()
 
 

@@ -1,6 +1,6 @@
 """Feed damaged files to every reader of untrusted files: each must read or refuse them.
 
-    python tests/fuzzing.py --minutes 10 [TARGET ...]
+    python tests/support/fuzzing.py --minutes 10 [TARGET ...]
 
 Input n of a target is always the same. `fuzz-TARGET.txt` holds the number of the current input
 until the end, so that an input that kills the process can be found: `--from N --minutes 0` repeats
@@ -285,8 +285,7 @@ def try_input(name: str, n: int, seeds: Sequence[bytes], folder: Path) -> str:
     except UserError as error:
         return type(error).__name__
     except Exception as error:
-        error.add_note(f"input {n} of {name}")
-        raise
+        raise RuntimeError(f"input {n} of {name}: {error!r}") from error
     return "read"
 
 
