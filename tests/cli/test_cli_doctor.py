@@ -58,7 +58,9 @@ def test_a_missing_library_has_its_pip_command(run_cli, monkeypatch, name, modul
 
 def test_the_extras_of_the_libraries_exist():
     extras = {extra for *_, extra in (*doctor.LIBRARIES, *doctor.GPU_LIBRARIES) if extra}
-    assert extras <= set(metadata.metadata("patchct-edge").get_all("Provides-Extra", []))
+    provided = metadata.metadata("patchct-edge").get_all("Provides-Extra")
+    assert provided is not None
+    assert extras <= set(provided)
 
 
 def test_doctor_knows_every_library_that_the_package_imports():
