@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from streams import is_balanced
+from streams import StreamThread, is_balanced
 
 from patchct_edge.runtime.engines.fake import FakeEngine
 from patchct_edge.runtime.stream.model_host import ModelHost
@@ -155,7 +155,9 @@ def test_nan_scores_never_become_tags(stream, monkeypatch):
 
 
 def test_a_reload_requested_while_another_one_starts_is_not_lost(stream, monkeypatch):
-    start_reload, stream_threads, starts = ModelHost.start_reload, [], []
+    start_reload = ModelHost.start_reload
+    stream_threads: list[StreamThread] = []
+    starts: list[float] = []
 
     def start_and_request_another(self):
         start_reload(self)

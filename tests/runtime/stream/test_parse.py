@@ -80,12 +80,14 @@ def test_infinity_and_nan_are_refused():
 
 
 def test_a_path_that_is_not_utf8_is_kept():
-    faults = []
+    faults: list[str] = []
     values = {"model": "x\udcff", "cameras": [{"source": "\udcff", "roi": [0, 0, 1, 1]}]}
     settings = parse_settings({**values, "sinks": [{"kind": "jsonl", "path": "\udcff"}]}, faults)
     assert faults == []
+    assert settings is not None
     assert (settings.model, settings.cameras[0].source) == ("x\udcff", "\udcff")
-    assert settings.sinks[0].path == "\udcff"
+    sink: Any = settings.sinks[0]
+    assert sink.path == "\udcff"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_a_path_that_is_not_utf8_is_kept():
     ],
 )
 def test_a_fault_of_form_is_one_plain_sentence(changes, fault):
-    faults = []
+    faults: list[str] = []
     parse_settings({"model": "x", "cameras": [{"source": "0"}], **changes}, faults)
     assert faults == [fault]
 
