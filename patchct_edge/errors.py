@@ -127,4 +127,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `"did you mean 'x'?"` for the closest known word, else a list of the known words."""
     known = list(known)
     close = get_close_matches(word, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"one of {', '.join(known)}"
+    return f"did you mean '{close[0]}'?" if close else f"expected one of {', '.join(known)}"

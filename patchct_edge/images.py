@@ -70,7 +70,7 @@ def decode(source: str | os.PathLike[str] | bytes, min_side: int | None = None) 
         raise ImageError(f"no such file: {name}") from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"not an image that can be decoded: {name}", expected=", ".join(FORMATS)
+            f"cannot decode {name}: not an image", expected=", ".join(FORMATS)
         ) from None
     except Image.DecompressionBombError as error:
         expected = f"at most {MAX_PIXELS // 10**6} million, a large JPEG 178 million"

@@ -129,10 +129,12 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         data = (folder / MANIFEST_NAME).read_bytes()
     except OSError as error:
+        is_folder = os.path.isdir(folder)  # noqa: PTH112  (Path.is_dir fails on a name too long)
+        reason = f"a folder without {MANIFEST_NAME}" if is_folder else error.strerror
         is_run = os.path.exists(folder / "run.json")  # noqa: PTH110  (Path.exists may raise)
         raise BundleError(
             f"{folder} is not a bundle",
-            got="a run of patchct train" if is_run else error.strerror,
+            got="a run of patchct train" if is_run else reason,
             expected=f"a folder with {MANIFEST_NAME}",
             fix=f"patchct export {folder} --out X.patchct" if is_run else None,
         ) from None
@@ -168,8 +170,8 @@ def _check_fingerprint(manifest: Manifest, folder: Path) -> None:
     if fingerprint != manifest.fingerprint:
         raise BundleError(
             f"{folder / MANIFEST_NAME} was altered",
-            got=f"graph, labels, preprocessing, tau or patch grid of the model {fingerprint}",
-            expected=f"those of the model {manifest.fingerprint}",
+            got=f"fingerprint {fingerprint} of graph, labels, preprocessing, tau and patch grid",
+            expected=f"fingerprint {manifest.fingerprint}",
             fix=EXPORT_AGAIN,
         )
 

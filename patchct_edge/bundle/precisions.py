@@ -23,5 +23,5 @@ def check_precision(name: str) -> str:
         BundleError: the name is not one of `PRECISIONS`; the error suggests the closest one.
     """
     if name not in PRECISIONS:
-        raise BundleError("unknown precision", got=name, expected=did_you_mean(name, PRECISIONS))
+        raise BundleError("unknown precision", got=f"{name}, {did_you_mean(name, PRECISIONS)}")
     return name

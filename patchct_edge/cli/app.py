@@ -22,6 +22,7 @@ from patchct_edge.cli.doctor import GPU_LIBRARIES, LIBRARIES, doctor
 from patchct_edge.cli.eval import evaluate
 from patchct_edge.cli.explain import explain
 from patchct_edge.cli.export import export
+from patchct_edge.cli.help import Command, Group
 from patchct_edge.cli.report import report
 from patchct_edge.cli.show import show
 from patchct_edge.cli.stream import stream
@@ -32,7 +33,8 @@ from patchct_edge.version import __version__
 
 app = typer.Typer(
     name="patchct",
-    help="Train multi-label image taggers, compile them, run them on the edge.",
+    cls=Group,
+    help="Train multi-label image taggers, compile them, and run them on edge devices.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,7 +78,7 @@ LogFormat = Annotated[
     console.LogFormat,
     typer.Option(
         "--log-format",
-        help="Format on stderr: text for people, json (one object a line) for services.",
+        help="Format on stderr: text for people, json (one object per line) for services.",
         rich_help_panel=MESSAGES_PANEL,
     ),
 ]
@@ -153,7 +155,7 @@ def _as_user_error(error: Exception) -> UserError | None:
         return MissingLibraryError(library.name) if library else None
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         target = error.filename or "the output"
-        return UserError(f"cannot write {target}: {error.strerror}", fix="free space there")
+        return UserError(f"cannot write {target}: {error.strerror}", fix="free some space there")
     return None
 
 
@@ -167,7 +169,7 @@ def _flush_stdout() -> None:
 
 
 for _name, _function in COMMANDS.items():
-    app.command(_name)(make_command(_function))
+    app.command(_name, cls=Command)(make_command(_function))
 
 
 def _print_version(requested: bool) -> None:
@@ -182,7 +184,7 @@ def _options(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """Train multi-label image taggers, compile them, run them on the edge."""
+    """Train multi-label image taggers, compile them, and run them on edge devices."""
 
 
 def main() -> None:

@@ -66,12 +66,12 @@ def calibrate(
         logger.warning(line)
     for candidate in result.skipped:
         outcome = (
-            "earlier calibration kept"
+            "kept the earlier calibration"
             if candidate.precision in result.retained_precisions
             else "skipped"
         )
         logger.info(f"{outcome}: {candidate}")
-    logger.info(f"wrote the calibration of {', '.join(result.records)} into {bundle_path}")
+    logger.info(f"wrote the calibration of {', '.join(result.records)} to {bundle_path}")
     return ExitCode.SOME_INPUTS_FAILED if result.unreadable else ExitCode.OK
 
 
@@ -95,8 +95,8 @@ def _print_calibration(calibration: PrecisionCalibration) -> None:
     )
     if any(label.pooled for label in reliability.labels):
         typer.echo(
-            "* too few images, or the objective is out of reach: the threshold of all labels "
-            "together"
+            "* too few images, or the objective is out of reach: this threshold was fitted on all "
+            "labels together"
         )
     for name, scores in (("before", reliability.before), ("after", reliability.after)):
         figures = scores.figures
@@ -105,5 +105,6 @@ def _print_calibration(calibration: PrecisionCalibration) -> None:
             f"CR {percent(figures.cr)}  CF1 {percent(figures.cf1)}  OF1 {percent(figures.of1)}"
         )
     typer.echo(
-        "Precision, recall and 'after' are cross-fitted: measured on images that the fit never saw."
+        "Precision, recall and 'after' are cross-fitted: measured on images that the fit did not "
+        "see."
     )

@@ -69,7 +69,10 @@ MAP_SCENES = 8  # in the picture of heat maps
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write.", metavar="DIR")] = Path("demo"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Run every step in a minute; learns very little.")
+        bool,
+        typer.Option(
+            "--quick", help="Run every step in about a minute; the model learns very little."
+        ),
     ] = False,
 ) -> None:
     """Try everything on handwritten digits: train, export, tag unseen scenes, draw heat maps."""
@@ -89,7 +92,7 @@ def demo(
     epochs = "1 epoch" if size.epochs == 1 else f"{size.epochs} epochs"
     log_step(f"training a small model from scratch, {epochs}")
     _train(data_path, out, size.epochs)
-    log_step("exporting FP32 and INT8 graphs, each compared with an earlier one")
+    log_step("exporting FP32 and INT8 graphs, each compared with a more exact one")
     _export(out / "run", data_path, bundle_path, quick)
     log_step("tagging the test scenes with the INT8 engine")
     accuracy = _tag(bundle_path, data_path, out / "tags.jsonl")

@@ -25,7 +25,7 @@ class Library(NamedTuple):
 
 LIBRARIES = (
     Library("openvino", "openvino", "tag on a CPU", ""),
-    Library("onnxruntime", "onnxruntime", "tag on a CPU, second engine", "onnxruntime"),
+    Library("onnxruntime", "onnxruntime", "tag on a CPU (second engine)", "onnxruntime"),
     Library("torch", "torch", "train, export", "train"),
     Library("transformers", "transformers", "train, export", "train"),
     Library("safetensors", "safetensors", "train, export", "train"),
@@ -37,7 +37,7 @@ LIBRARIES = (
     Library("av", "av", "stream cameras and videos", "stream"),
     Library("paho-mqtt", "paho", "stream to MQTT", "stream"),
     Library("matplotlib", "matplotlib", "explain, report", "report"),
-    Library("psutil", "psutil", "reports", "report"),
+    Library("psutil", "psutil", "report", "report"),
     Library("jinja2", "jinja2", "explain, report", "report"),
     Library("scikit-learn", "sklearn", "run the demo", "demo"),
     Library("scipy", "scipy", "run the demo", "demo"),
@@ -47,7 +47,7 @@ GPU_LIBRARIES = (
     Library("tensorrt", "tensorrt", "tag on an NVIDIA GPU", ""),
     Library("tensorrt-rtx", "tensorrt_rtx", "tag on an RTX GPU", "rtx"),
     Library("cuda-bindings", "cuda", "reach the GPU", "tensorrt"),
-    Library("pycuda", "pycuda", "reach the GPU, instead", ""),
+    Library("pycuda", "pycuda", "reach the GPU (in place of cuda-bindings)", ""),
 )
 
 
@@ -78,7 +78,7 @@ def doctor(as_json: options.Json = False) -> None:
     ]
     console.print_table(("library", "version", "needed to", "to install"), rows, text_columns=4)
     if any(library.name == "torch" and version is None for library, version in versions.items()):
-        typer.echo("Choose the build of torch first, CPU or CUDA: see the README.")
+        typer.echo("Install torch first, and choose its CPU or CUDA build: see the README.")
 
 
 def _find_version(package: str) -> str | None:
@@ -102,4 +102,4 @@ def _describe_cpu() -> str:
         return platform.processor() or platform.machine()
     core = openvino.Core()
     name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-    return f"{name}; {', '.join(core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))}"
+    return f"{name}; OpenVINO: {', '.join(core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))}"

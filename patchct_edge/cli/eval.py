@@ -39,7 +39,7 @@ def evaluate(
     together. CF1 and OF1 are the harmonic means of these pairs.
 
     With --boxes: pointing is how often the strongest patch of a label's heat map lies in a box of
-    that label, center how often the center of the image does, and energy the part of the heat map
+    that label, center how often the center of the image does, and energy the share of the heat map
     that lies inside the boxes.
     """
     from patchct_edge.bundle import Bundle
@@ -63,7 +63,7 @@ def evaluate(
     accuracy = evaluation.accuracy
     if evaluation.same_images:
         logger.info(
-            "the thresholds were set on these very images, so precision, recall and F1 look better "
+            "the thresholds were set on these same images, so precision, recall and F1 look better "
             "than they are; patchct report shows cross-fitted figures"
         )
     for line in accuracy.unreadable:

@@ -42,12 +42,12 @@ def explain(
         typer.Option(
             "-o",
             "--output",
-            help="A .png, .html, .json or .npy to write; maps.png or prototypes.png by default.",
+            help="File to write: png, html, json or npy; maps.png or prototypes.png by default.",
         ),
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Label to show, predicted or not; repeatable; the tags by default."),
+        typer.Option(help="Label to show, whether tagged or not; repeatable; the tags by default."),
     ] = None,
     prototypes: Annotated[
         Path | None,
@@ -194,7 +194,7 @@ def _check_output(target: Path, suffixes: Sequence[str]) -> None:
     """Refuse a file that cannot be written, before anything is computed."""
     if target.suffix not in suffixes:
         raise UserError(
-            f"the suffix of {target} does not name a format",
+            f"the suffix of {target} is not supported here",
             got=target.suffix or "no suffix",
             expected=" or ".join(suffixes),
             fix=f"-o maps{suffixes[0]}",
@@ -218,7 +218,7 @@ def _check_labels(requested: Sequence[str], labels: Sequence[str]) -> list[str]:
     for label in requested:
         if label not in labels:
             raise UserError(
-                "the model has no such label", got=label, expected=did_you_mean(label, labels)
+                "the model has no such label", got=f"{label}, {did_you_mean(label, labels)}"
             )
     return list(dict.fromkeys(requested))
 

@@ -36,8 +36,8 @@ def export(
     quant_data: Annotated[
         Path | None,
         typer.Option(
-            help="Photos that set the INT8 ranges, and on which the stages are compared: a dataset "
-            "or a folder; none by default.",
+            help="Photos to set the INT8 ranges with and to compare the stages on: a dataset or "
+            "a folder; none by default.",
             metavar="DATA",
         ),
     ] = None,
@@ -52,7 +52,7 @@ def export(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Graphs to write: fp32,fp16,int8; all by default, no int8 without --quant-data."
+            help="Graphs to write: fp32,fp16,int8; all by default, but int8 only with --quant-data."
         ),
     ] = None,
     split: Annotated[
@@ -64,25 +64,41 @@ def export(
     sensitivity: Annotated[
         bool,
         typer.Option(
-            "--sensitivity", help="Show what each group of layers costs in INT8; takes minutes."
+            "--sensitivity", help="Show what INT8 costs in each group of layers; takes minutes."
         ),
     ] = False,
     max_fp32_difference: Annotated[
-        float, typer.Option(min=0, max=1, help="Gate: largest score difference of FP32, 0..1.")
+        float,
+        typer.Option(
+            min=0, max=1, metavar="NUMBER", help="Gate: largest score difference of FP32, 0..1."
+        ),
     ] = Gates.max_fp32_difference,
     max_fp16_difference: Annotated[
-        float, typer.Option(min=0, max=1, help="Gate: largest score difference of FP16, 0..1.")
+        float,
+        typer.Option(
+            min=0, max=1, metavar="NUMBER", help="Gate: largest score difference of FP16, 0..1."
+        ),
     ] = Gates.max_fp16_difference,
     max_map_drop: Annotated[
         float,
-        typer.Option(min=0, max=100, help="Gate: largest mAP drop of INT8, points of 0..100."),
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="NUMBER",
+            help="Gate: largest mAP drop of INT8, points of 0..100.",
+        ),
     ] = Gates.max_map_drop,
     max_flips: Annotated[
         float,
-        typer.Option(min=0, max=100, help="Gate: most tags that INT8 may change, percent."),
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="NUMBER",
+            help="Gate: largest share of tags that INT8 may change, percent.",
+        ),
     ] = Gates.max_flips,
 ) -> None:
-    """Export a run as a bundle: FP32, FP16 and INT8 graphs, each compared with an earlier one."""
+    """Export a run as a bundle: FP32, FP16 and INT8 graphs, each compared with a more exact one."""
     from patchct_edge.export.export import ExportOptions, StageGateError
     from patchct_edge.export.quantization_images import PhotoSources
 
@@ -122,13 +138,13 @@ def print_stages(stages: Sequence[Stage]) -> None:
     if not stages:
         return
     console.print_table(
-        ("stage", "against", "max", "mean", "flips%", "mAP", "95% range", "drop", "gate"),
+        ("stage", "against", "max", "mean", "flips%", "mAP", "95% interval", "drop", "gate"),
         [_stage_row(stage) for stage in stages],
     )
     labeled = "" if stages[0].map is not None else " without labels"
     logger.info(
         f"measured on {stages[0].images} images{labeled}; max, mean: difference of scores, 0..1; "
-        "flips%: tags that changed; mAP and its drop in points of 0..100; the gates:"
+        "flips%: share of tags that changed; mAP and its drop: 0..100; gates:"
     )
     for gate in dict.fromkeys(stage.gate for stage in stages):
         names = ", ".join(stage.name for stage in stages if stage.gate == gate)
@@ -188,11 +204,13 @@ def _parse_precisions(text: str | None, quant_data: Path | None) -> list[str]:
 
     if text is None:
         if quant_data is None:
-            logger.warning("no --quant-data: INT8 is skipped; the stages are compared on noise")
+            logger.warning(
+                "no --quant-data: skipping INT8, and comparing the stages on random noise"
+            )
             return ["fp32", "fp16"]
         return list(PRECISIONS)
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in PRECISIONS:
-            raise UserError("unknown precision", got=name, expected=did_you_mean(name, PRECISIONS))
+            raise UserError("unknown precision", got=f"{name}, {did_you_mean(name, PRECISIONS)}")
     return names

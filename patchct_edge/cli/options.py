@@ -26,14 +26,15 @@ DataPath = Annotated[
         metavar="DATA",
     ),
 ]
-BundlePath = Annotated[Path, typer.Argument(help="Bundle to read.", metavar="X.patchct")]
-ModelPath = Annotated[
-    Path, typer.Option("--model", help="Bundle of the model.", metavar="X.patchct")
+BundlePath = Annotated[
+    Path, typer.Argument(help="Bundle, as patchct export writes it.", metavar="X.patchct")
 ]
+ModelPath = Annotated[Path, typer.Option("--model", help="Bundle to run.", metavar="X.patchct")]
 Engine = Annotated[
     str | None,
     typer.Option(
-        help="Engine: tensorrt, openvino, onnxruntime or fake; the fastest that fits by default."
+        help="Engine: tensorrt, openvino, onnxruntime, or fake (for tests); "
+        "the fastest that fits by default."
     ),
 ]
 Precision = Annotated[
@@ -53,7 +54,7 @@ Uncalibrated = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option(help="Split of the dataset to read, or 'all'; the one that fits by default."),
+    typer.Option(help="Split of the dataset to read, or 'all'; val by default."),
 ]
 Images = Annotated[
     Path | None,
@@ -65,8 +66,8 @@ Images = Annotated[
 Boxes = Annotated[
     Path | None,
     typer.Option(
-        help="Check the heat maps against boxes: a CSV image,label,xmin,ymin,xmax,ymax; "
-        "no check by default.",
+        help="Check the heat maps against boxes: a CSV with columns image, label, xmin, "
+        "ymin, xmax, ymax; no check by default.",
         metavar="FILE",
     ),
 ]

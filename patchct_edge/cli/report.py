@@ -26,31 +26,49 @@ def report(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Page to write; a .json is written beside it.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="HTML page to write; its figures go into a .json beside it."
+        ),
     ] = Path("report.html"),
     merge: Annotated[
         bool, typer.Option("--merge", help="Print the figures of several report.json in one table.")
     ] = False,
     max_map_drop: Annotated[
-        float, typer.Option(min=0, help="Gate: largest mAP drop, points of 0..100.")
+        float,
+        typer.Option(min=0, metavar="NUMBER", help="Gate: largest mAP drop, points of 0..100."),
     ] = Gates.max_map_drop,
     max_flips: Annotated[
-        float, typer.Option(min=0, max=100, help="Gate: most tags that may change, percent.")
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="NUMBER",
+            help="Gate: largest share of tags that may change, percent.",
+        ),
     ] = Gates.max_flips,
     max_latency: Annotated[
         float | None,
-        typer.Option(min=0, help="Gate: 95th percentile of one photo, ms; no limit by default."),
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Gate: 95th percentile of one photo, ms; no limit by default.",
+        ),
     ] = Gates.max_latency_ms,
     max_memory: Annotated[
         float | None,
-        typer.Option(min=0, help="Gate: peak memory of a process, MB; no limit by default."),
+        typer.Option(
+            min=0, metavar="NUMBER", help="Gate: peak memory of a process, MB; no limit by default."
+        ),
     ] = Gates.max_memory_mb,
     split: options.Split = None,
     images: options.Images = None,
     boxes: options.Boxes = None,
     no_photos: Annotated[
         bool,
-        typer.Option("--no-photos", help="Show no photos, so that the page can be published."),
+        typer.Option(
+            "--no-photos", help="Leave out all photos, so that the page can be published."
+        ),
     ] = False,
     engine: options.Engine = None,
     precision: options.Precision = None,
@@ -99,7 +117,10 @@ def report(
         logger.warning(line)
     json_path = write_report(result, output, photos=not no_photos)
     if not result.gates:
-        logger.info("no gate was checked: this is the most exact engine, and no limit was set")
+        logger.info(
+            "no gate was checked: this engine is itself the most exact one, and neither "
+            "--max-latency nor --max-memory was given"
+        )
     for gate in result.gates:
         typer.echo(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.text}")
     logger.info(f"wrote {output} and {json_path}")
@@ -113,8 +134,8 @@ def _check_usage(paths: list[Path], output: Path) -> None:
         raise UserError(
             "a report needs one or two bundles, and a dataset",
             got=f"{len(paths)} path{'' if len(paths) == 1 else 's'}",
-            expected="patchct report X.patchct DATA",
-            fix="give those, or OLD.patchct NEW.patchct DATA",
+            expected="X.patchct DATA, or OLD.patchct NEW.patchct DATA",
+            fix="patchct report X.patchct DATA",
         )
     if output.suffix != ".html":
         raise UserError(

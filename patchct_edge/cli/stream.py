@@ -34,6 +34,7 @@ def stream(
     source: Annotated[
         str | None,
         typer.Argument(
+            metavar="SOURCE",
             help="0, v4l2:///dev/video0, csi://0, rtsp://..., http://..., gst:PIPELINE, a video "
             "file, a folder of images or test://pattern.",
         ),
@@ -41,7 +42,7 @@ def stream(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Bundle of the model; required without --config, no default.",
+            help="Bundle to run; no default, required unless --config is given.",
             metavar="X.patchct",
         ),
     ] = None,
@@ -58,10 +59,10 @@ def stream(
     ] = False,
     frames: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop after this many tagged frames; run on by default."),
+        typer.Option(min=1, help="Stop after this many tagged frames; no limit by default."),
     ] = None,
     max_fps: Annotated[
-        float | None, typer.Option(help="Frames per second to tag at most; all by default.")
+        float | None, typer.Option(help="Tag at most this many frames per second; all by default.")
     ] = None,
     roi: Annotated[
         str | None,
@@ -73,28 +74,29 @@ def stream(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Frame size to request from the camera, such as 1280x720; its own by default.",
+            help="Frame size to request from the camera, such as 1280x720; the camera's own by "
+            "default.",
             metavar="WxH",
         ),
     ] = None,
     capture_fps: Annotated[
         float | None,
         typer.Option(
-            help="Frames per second to request from the camera; images per second of a folder, "
-            "1 by default."
+            help="Frames per second to request from the camera, its own by default; or images "
+            "per second to read from a folder, 1 by default."
         ),
     ] = None,
     pixel_format: Annotated[
         str | None,
         typer.Option(
-            help="Format to request from a V4L2 camera, such as mjpeg; its own by default."
+            help="Format to request from a V4L2 camera, such as mjpeg; the camera's own by default."
         ),
     ] = None,
     udp: Annotated[
         bool, typer.Option("--udp", help="Receive RTSP over UDP; over TCP by default.")
     ] = False,
     loop: Annotated[
-        bool, typer.Option("--loop", help="Start a file or folder again when it ends.")
+        bool, typer.Option("--loop", help="Restart a file or folder when it ends.")
     ] = False,
     realtime: Annotated[
         bool,
@@ -107,7 +109,7 @@ def stream(
         typer.Option("-o", "--output", help="File for rows and events; stdout by default."),
     ] = None,
     events_only: Annotated[
-        bool, typer.Option("--events-only", help="Write events, but no rows of frames.")
+        bool, typer.Option("--events-only", help="Write events only, no rows for frames.")
     ] = False,
     mqtt: Annotated[
         str | None,
@@ -117,7 +119,7 @@ def stream(
     ] = None,
     webhook: Annotated[
         str | None,
-        typer.Option(help="Address to post events to as JSON; none by default.", metavar="URL"),
+        typer.Option(help="URL to post events to as JSON; none by default.", metavar="URL"),
     ] = None,
     snapshots: Annotated[
         Path | None,
@@ -125,7 +127,9 @@ def stream(
     ] = None,
     video: Annotated[
         Path | None,
-        typer.Option(help="Video file with the tags drawn in, .mp4 or .mkv; none by default."),
+        typer.Option(
+            help="Video file to write with the tags drawn on it, .mp4 or .mkv; none by default."
+        ),
     ] = None,
     smoothing: Annotated[
         float, typer.Option(help="Time constant of the smoothing of scores, in seconds.")
@@ -155,7 +159,7 @@ def stream(
         read_settings = partial(read_settings_file, config)
     else:
         if source is None or model is None:
-            raise UserError("nothing to stream: give SOURCE and --model, or --config")
+            raise UserError("stream needs SOURCE and --model, or --config")
         from patchct_edge.runtime.stream.validate import build_settings
 
         camera = {
@@ -279,12 +283,12 @@ def _print_summary(summary: Summary) -> None:
     import numpy as np
 
     for name, counts in summary.cameras.items():
-        logger.info(f"{name}: {_format_counts(counts.to_json()) or 'no frames'}")
+        logger.info(f"{name}: frames: {_format_counts(counts.to_json()) or 'none'}")
     if len(summary.latencies):
         p50, p99 = 1000 * np.percentile(summary.latencies, (50, 99))
-        logger.info(f"capture to tags: {p50:.1f} ms (p50), {p99:.1f} ms (p99)")
+        logger.info(f"latency from capture to tags: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     for name, delivered in summary.sinks.items():
-        logger.info(f"{name}: {_format_counts(delivered.to_json()) or 'no messages'}")
+        logger.info(f"{name}: messages: {_format_counts(delivered.to_json()) or 'none'}")
     for name, error in summary.errors.items():
         logger.warning(f"{name}: {error}")
 
@@ -299,7 +303,7 @@ OPTIONS = frozenset(inspect.signature(stream).parameters)  # without those of ev
 
 
 def _refuse_other_options(context: typer.Context) -> None:
-    """Refuse options beside --config that belong into its file."""
+    """Refuse options beside --config that belong in its file."""
     names = [
         name
         for name in context.params
@@ -310,9 +314,9 @@ def _refuse_other_options(context: typer.Context) -> None:
     if names:
         refused = ("SOURCE" if name == "source" else _describe_option([name]) for name in names)
         raise UserError(
-            "--config replaces all other options",
+            "these options cannot be combined with --config",
             got=", ".join(refused),
-            fix="put their values into the file",
+            fix="set them in the --config file",
         )
 
 

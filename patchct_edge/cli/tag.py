@@ -44,11 +44,12 @@ def tag(
         typer.Option(
             min=0,
             max=1,
-            help="One threshold for the scores of all labels, 0..1; calibrated by default.",
+            help="One threshold for the scores of all labels, 0..1; each label's own by default.",
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Most tags per photo; all by default.")
+        int | None,
+        typer.Option(min=1, help="Write at most this many tags per photo; all by default."),
     ] = None,
     all_scores: Annotated[
         bool, typer.Option("--all-scores", help="Write every label with its score.")
@@ -110,8 +111,11 @@ def tag(
                 writer.write(row)
                 failures += row.error is not None
     if failures:
-        files = "1 file" if failures == 1 else f"{failures} files"
-        logger.warning(f"{files} could not be read; the error is in each row")
+        logger.warning(
+            "1 file could not be read: see the error in its row"
+            if failures == 1
+            else f"{failures} files could not be read: see the errors in their rows"
+        )
         return ExitCode.SOME_INPUTS_FAILED
     return ExitCode.OK
 
@@ -121,10 +125,10 @@ def _check_output(output: Path, inputs: list[str]) -> None:
     from patchct_edge.images import IMAGE_SUFFIXES
 
     options.check_outside_bundles(output)
-    is_photo = options.is_file(output) and output.suffix.lower() in IMAGE_SUFFIXES
-    if is_photo or options.is_same_file(output, inputs):
+    is_input = options.is_same_file(output, inputs)
+    if is_input or (options.is_file(output) and output.suffix.lower() in IMAGE_SUFFIXES):
         raise UserError(
             f"-o would overwrite {output}",
-            got="an image or one of the inputs",
+            got="one of the inputs" if is_input else "a photo",
             fix="-o tags.jsonl",
         )

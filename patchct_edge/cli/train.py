@@ -30,8 +30,8 @@ def train(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Label set: one label a line, optionally a tab and a prompt; by default the "
-            "labels of the embedding table, or of the train split.",
+            help="File of labels: one per line, optionally followed by a tab and a prompt; by "
+            "default the labels of the .npz table, or of the train split.",
             metavar="FILE",
         ),
     ] = None,
@@ -39,13 +39,15 @@ def train(
     image_encoder: Annotated[
         str | None,
         typer.Option(
-            help="Image encoder: hub id or folder; facebook/deit-tiny-patch16-224 by default."
+            help="Image encoder: Hugging Face id or folder; "
+            "facebook/deit-tiny-patch16-224 by default."
         ),
     ] = None,
     label_encoder: Annotated[
         str | None,
         typer.Option(
-            help="'learned' (the default), an .npz table, or hub id or folder of a text encoder."
+            help="'learned' (the default), an .npz table of label embeddings, or the "
+            "Hugging Face id or folder of a text encoder."
         ),
     ] = None,
     epochs: Annotated[
@@ -60,21 +62,23 @@ def train(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Any setting, repeatable; --settings lists all with their defaults.",
+            help="Set any setting; repeatable; --settings lists all with their defaults.",
             metavar="NAME=VALUE",
         ),
     ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file of settings, such as config.json of a run; none by default.",
+            help="JSON file of settings, such as the config.json of a run; none by default.",
             metavar="FILE",
         ),
     ] = None,
     start_from: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Run whose best weights to fine-tune; none by default.", metavar="RUN"
+            "--from",
+            help="Run to start from, with its best weights; none by default.",
+            metavar="RUN",
         ),
     ] = None,
     resume: Annotated[

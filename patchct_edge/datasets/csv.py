@@ -58,7 +58,7 @@ def _split_labels(cell: str) -> tuple[str, ...]:
 
 def _find_faults(sample: Sample, image: str) -> Iterator[str]:
     if not image.strip():
-        yield "the image has no name"
+        yield "the column 'image' is empty"
     elif problem := describe_file_problem(sample.path):
         yield f"{problem}: '{image}'"
     if "" in sample.labels + sample.difficult:

@@ -53,12 +53,12 @@ def select_split(
         The samples in file order. They keep labels outside the label set, which a warning counts.
 
     Raises:
-        UserError: there is no split of that name, or the label set has a label twice.
+        UserError: there is no split of that name, or the label set lists a label twice.
     """
     label_set = _infer_label_set(whole) if labels is None else tuple(labels)
     twice = [label for label, count in Counter(label_set).items() if count > 1]
     if twice:
-        raise UserError("the label set has a label twice", got=", ".join(twice))
+        raise UserError("the label set lists a label twice", got=", ".join(twice))
     samples, split_warnings = _select_samples(whole.samples, split or default_split or ALL_SPLITS)
     warnings = (*_warn_of_unknown_labels(whole.samples, label_set), *split_warnings)
     return Dataset(samples, label_set, warnings=warnings)
@@ -122,14 +122,14 @@ def _select_samples(
         return samples, ()
     splits = sorted({sample.split for sample in samples if sample.split})
     if not splits:
-        return samples, (f"the dataset names no split: all {len(samples)} images are used",)
+        return samples, (f"the dataset has no splits: using all {len(samples)} images",)
     if split not in splits:
         raise UserError(
-            "the dataset has no split of that name",
+            "the dataset has no such split",
             got=split,
-            expected=" or ".join(splits),
-            fix=f"pass --split {splits[0]} or --split {ALL_SPLITS}; or name the split {split} in "
-            "the dataset, or no split at all",
+            expected=" or ".join([*splits, ALL_SPLITS]),
+            fix=f"pass --split {splits[0]} or --split {ALL_SPLITS}, or mark photos as {split} in "
+            "the dataset",
         )
     return tuple(sample for sample in samples if sample.split == split), ()
 

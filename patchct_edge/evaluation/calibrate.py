@@ -40,7 +40,7 @@ class CalibrationResult:
     Args:
         calibrations: by precision, most exact first.
         records: by precision, the fields that calibration.json now holds.
-        unreadable: "path: error" of the images that could not be read, each once.
+        unreadable: one error, which names the path, for each image that could not be read.
         skipped: engines that were not calibrated, with the reason, where their precision was not.
         retained_precisions: skipped precisions that keep an earlier calibration.
     """

@@ -79,7 +79,7 @@ def fit_calibration(
         raise UserError(
             "no threshold reaches the objective, even for all labels together",
             got=objective,
-            fix="ask for a lower figure",
+            fix="lower the precision or recall of --objective",
         )
     thresholds, pooled = np.full(m, common), []
     for label in range(m):

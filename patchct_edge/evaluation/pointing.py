@@ -138,7 +138,7 @@ def score_pointing(
         raise UserError(
             "no image of the dataset has a box of a label of the model",
             got=f"boxes of {len(boxes)} images, {len(cases)} labels with difficult objects only",
-            fix="give the boxes of these images, or --split with the images of these boxes",
+            fix="pass the boxes of these images, or choose their split with --split",
         )
     low, high = _bootstrap_hits(ordinary)
     return Pointing(

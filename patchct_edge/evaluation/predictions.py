@@ -28,7 +28,7 @@ class Predictions:
         logits: float32 (N, M).
         targets: bool (N, M), whether the image has the label.
         ignored: bool (N, M), cells that count neither way ("difficult").
-        unreadable: "path: error" of the images that could not be read.
+        unreadable: one error, which names the path, for each image that could not be read.
     """
 
     record: EngineRecord
@@ -69,7 +69,7 @@ def predict(
     rows, logit_rows, unreadable = [], [], []
     for row, scored in enumerate(score_images(dataset.paths, engine, preprocessing)):
         if scored.logits is None:
-            unreadable.append(f"{scored.path}: {scored.error}")
+            unreadable.append(str(scored.error))
         else:
             rows.append(row)
             logit_rows.append(scored.logits)

@@ -53,7 +53,7 @@ class Prototypes:
 
     Args:
         matches: by label.
-        unreadable: path and error of each image that cannot be decoded.
+        unreadable: one error, which names the path, for each image that cannot be decoded.
     """
 
     matches: dict[str, list[PatchMatch]]
@@ -84,7 +84,7 @@ def find_prototypes(
     unreadable = []
     for n, image in enumerate(score_images(dataset.paths, engine, bundle.preprocessing)):
         if image.error is not None:
-            unreadable.append(f"{image.path}: {image.error}")
+            unreadable.append(str(image.error))
         elif image.similarity is None:
             raise ValueError("the engine was opened without similarity")
         else:

@@ -24,14 +24,15 @@ class TrainConfig(BaseModel):
     # The model
     image_encoder: str = Field(
         default="facebook/deit-tiny-patch16-224",
-        description="hub id or folder of the image encoder",
+        description="Hugging Face id or folder of the image encoder",
     )
     pretrained: bool = Field(
         default=True, description="load the encoder's weights; false starts from random weights"
     )
     label_encoder: str = Field(
         default="learned",
-        description="'learned', an .npz table, or hub id or folder of a text encoder",
+        description="'learned', an .npz table of label embeddings, or Hugging Face "
+        "id or folder of a text encoder",
     )
     train_text_encoder: bool = Field(default=False, description="train the text encoder too")
     dim: int = Field(

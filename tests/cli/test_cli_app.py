@@ -25,7 +25,7 @@ DEFAULTS = TrainConfig()
 LOGGER = logging.getLogger("patchct_edge.tests")
 # Words that the help of a command must contain: units, ranges and defaults.
 HELP_WORDS = {
-    "demo": ["default: demo", "in a minute"],
+    "demo": ["default: demo", "in about a minute"],
     "train": [
         "image,labels",
         "COCO JSON",
@@ -52,7 +52,7 @@ HELP_WORDS = {
     ],
     "tag": [
         "default: jsonl",
-        "0..1; calibrated by default",
+        "0..1; each label's own by default",
         "stdout by default",
         "all by default",
         "the fastest that fits by default",
@@ -74,7 +74,7 @@ HELP_WORDS = {
         "maps.png or prototypes.png by default",
         "the tags by default",
         "the fastest that fits by default",
-        ".npy",
+        "png, html, json or npy",
     ],
     "calibrate": [
         "f1, precision=P or recall=R; P and R in 0..1. [default: f1]",

@@ -36,7 +36,7 @@ def test_tag_and_eval_use_the_calibration_at_once(run_cli, bundle, squares):
     before = json.loads(run_cli(*words).stdout)
     run_cli("calibrate", bundle, squares, "--objective", "recall=1", "--engine", "openvino")
     result = run_cli(*words)
-    assert "set on these very images" in result.stderr
+    assert "set on these same images" in result.stderr
     after = json.loads(result.stdout)
     assert [label["threshold"] for label in after["labels"]] != [0.5] * 3
     assert after["map"] == before["map"]

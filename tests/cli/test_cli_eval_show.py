@@ -76,7 +76,7 @@ def test_eval_counts_labels_that_the_model_does_not_know(run_cli, bundle, write_
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--split", "tset"], ["no split of that name", "got:", "expected:", "fix:"]),
+        (["--split", "tset"], ["no such split", "got:", "expected:", "fix:"]),
         (["--images", "."], ["only a COCO JSON", "fix:"]),
     ],
     ids=str,

@@ -173,10 +173,10 @@ def test_prototypes_of_a_split_and_a_label(explain, write_squares, tmp_path):
         (["{p}", "--label", "rde"], ["no such label", "rde", "did you mean 'red'?"]),
         (
             ["{p}", "-o", "a.jpg"],
-            ["does not name a format", ".jpg", ".png or .html or .json or .npy"],
+            ["is not supported here", ".jpg", ".png or .html or .json or .npy"],
         ),
-        (["{p}", "-o", "maps"], ["does not name a format", "no suffix"]),
-        (["--prototypes", "{d}", "-o", "a.json"], ["does not name a format", ".png or .html"]),
+        (["{p}", "-o", "maps"], ["is not supported here", "no suffix"]),
+        (["--prototypes", "{d}", "-o", "a.json"], ["is not supported here", ".png or .html"]),
         (["{p}", "-o", "no/a.png"], ["cannot write", "no folder no", "mkdir -p no"]),
         (["{p}/*.gif"], ["no images found"]),
         (["{p}", "--prototypes", "{d}"], ["either photos or --prototypes", "both"]),

@@ -212,7 +212,7 @@ def test_a_file_that_is_not_a_video_is_exit_code_1(start, tmp_path):
         ([PATTERN, "--webhook", "ftp://x"], "http://..."),
         ([PATTERN, "-o", "no/such/folder/x"], "no folder"),
         ([PATTERN, "--mqtt", "broker"], "mqtt://HOST/TOPIC"),
-        ([], "nothing to stream: give SOURCE and --model, or --config"),
+        ([], "stream needs SOURCE and --model, or --config"),
     ],
 )
 def test_a_mistake_is_reported_with_exit_code_2(run_cli, tiny_bundle, arguments, message):

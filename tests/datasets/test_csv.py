@@ -77,7 +77,7 @@ def test_an_absolute_path_is_taken_as_it_is(write_photos: Writer, tmp_path: Path
         ("image,labels\nz.jpg,dog\n", 2, "no such file: 'z.jpg'"),
         ("image,labels\na.jpg/z.jpg,dog\n", 2, "no such file: 'a.jpg/z.jpg'"),
         ("image,labels\n.,dog\n", 2, "not a regular file: '.'"),
-        ("image,labels\n,dog\n", 2, "the image has no name"),
+        ("image,labels\n,dog\n", 2, "the column 'image' is empty"),
         ("image,labels\na.jpg,dog||cat\n", 2, "an empty label next to a '|'"),
         (
             "image,labels,difficult\na.jpg,dog,cat\n",

@@ -72,7 +72,7 @@ def test_split(write_csv: Writer, split: str | None, default_split: str | None, 
 
 
 def test_an_unknown_split_is_refused(write_csv: Writer) -> None:
-    with pytest.raises(UserError, match="no split of that name") as caught:
+    with pytest.raises(UserError, match="no such split") as caught:
         read_dataset(write_csv(SPLITS), split="test")
     assert "train or val" in str(caught.value)
 
@@ -81,7 +81,7 @@ def test_a_dataset_without_splits_is_used_whole(write_csv: Writer) -> None:
     file = write_csv(NO_SPLITS)
     dataset = read_dataset(file, default_split="val")
     assert len(dataset) == 3
-    assert dataset.warnings == ("the dataset names no split: all 3 images are used",)
+    assert dataset.warnings == ("the dataset has no splits: using all 3 images",)
     assert read_dataset(file).warnings == read_dataset(file, split="all").warnings == ()
 
 

@@ -152,7 +152,7 @@ def test_an_unreadable_image_is_left_out_and_reported(photos, tmp_path, position
     accuracy = measure_accuracy(photos)
     assert accuracy.images == 4
     (line,) = accuracy.unreadable
-    assert line.startswith(f"{tmp_path / 'bad.jpg'}: ")
+    assert line.startswith(f"cannot decode {tmp_path / 'bad.jpg'}: not an image")
     assert accuracy.labels == expected.labels
     assert accuracy.to_json()["unreadable"] == [line]
 

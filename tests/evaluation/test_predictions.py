@@ -46,7 +46,7 @@ def test_an_unreadable_image_leaves_no_row_and_is_reported(dataset):
     np.testing.assert_allclose(predictions.logits, [[4, -4, -4], [-4, -4, 4]], atol=1e-6)
     np.testing.assert_array_equal(predictions.targets, [[True, False, False], [False, False, True]])
     assert len(predictions.unreadable) == 1
-    assert predictions.unreadable[0].startswith(f"{dataset.paths[1]}: ")
+    assert predictions.unreadable[0].startswith(f"cannot decode {dataset.paths[1]}: not an image")
 
 
 def test_predictions_are_restricted_to_some_paths(dataset):

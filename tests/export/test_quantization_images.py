@@ -60,7 +60,7 @@ def test_another_split_compares_on_request(source):
     export_images = read(path, "test")
     assert image_numbers(export_images.quantization) == list(range(30))
     assert image_numbers(export_images.parity.images) == list(range(50, 60))
-    with pytest.raises(UserError, match="no split of that name"):
+    with pytest.raises(UserError, match="no such split"):
         read(path, "tset")
 
 
@@ -99,7 +99,7 @@ def test_a_dataset_without_val_split_is_divided_as_in_training(source, splits):
 
 def test_a_test_split_never_quantizes(source):
     path = source(("test", 20))
-    with pytest.raises(UserError, match="no split of that name"):
+    with pytest.raises(UserError, match="no such split"):
         read(path)
     export_images = read(path, "test")
     assert (export_images.quantization, len(export_images.parity.images)) == (None, 20)

@@ -70,8 +70,8 @@ def iter_candidates(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> Iter
         UserError: the request names an unknown engine or precision.
     """
     if request.engine is not None and request.engine not in ENGINES:
-        expected = did_you_mean(request.engine, ENGINES)
-        raise UserError("unknown engine", got=request.engine, expected=expected)
+        suggestion = did_you_mean(request.engine, ENGINES)
+        raise UserError("unknown engine", got=f"{request.engine}, {suggestion}")
     if request.precision is not None:
         check_precision(request.precision)
     for engine in ENGINES:
@@ -131,7 +131,7 @@ def _skip_reason(bundle: Bundle, engine: str, precision: str, request: EngineReq
     if request.engine not in (None, engine):
         return f"ruled out by --engine {request.engine}"
     if engine == fake.NAME and request.engine is None:
-        return "a fake for tests, taken only with --engine fake"
+        return "only for tests, with --engine fake"
     if request.precision not in (None, precision):
         return f"ruled out by --precision {request.precision}"
     if engine == fake.NAME:
@@ -140,7 +140,7 @@ def _skip_reason(bundle: Bundle, engine: str, precision: str, request: EngineReq
     if graph_name(graph) not in bundle.manifest.files:
         return f"the bundle has no {graph} graph"
     if engine == TENSORRT and not has_compiled(bundle):
-        return f"not compiled; patchct compile {bundle.path} --engine tensorrt"
+        return f"not compiled; run patchct compile {bundle.path} --engine tensorrt"
     failed_stages = bundle.failed_stages(graph)
     if failed_stages and request.precision is None:
         return f"its gate failed at export ({failed_stages[0].gate})"

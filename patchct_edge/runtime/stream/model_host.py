@@ -156,7 +156,9 @@ class ModelHost:
         validate(settings)
         model = open_model(settings, self.model)
         if _fixed_settings(settings) != _fixed_settings(self._first_settings):
-            logger.warning("cameras, sinks and stall_timeout change only at a restart")
+            logger.warning(
+                "changes to cameras, sinks and stall_timeout take effect at the next restart"
+            )
         return model
 
     def _start(self, open_: Callable[[], StreamModel]) -> None:

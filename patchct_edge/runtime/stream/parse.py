@@ -114,11 +114,11 @@ def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Locatio
         region = location if kind == "too_long" else location[:-1]
         return f"{got}, expected x, y, width, height", region
     if kind == "missing":
-        return "is missing", location
+        return "missing", location
     if kind == "extra_forbidden":
         names = [SINGULAR.get(name, name) for name in _model_at(fault["loc"]).model_fields]
         suggestion = did_you_mean(str(location[-1]), names)
-        return f"there is no such setting, {suggestion}", location
+        return f"unknown setting, {suggestion}", location
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         sink_kind = value.get("kind")
         return f"got {sink_kind!r}, {did_you_mean(str(sink_kind), SINK_MODELS)}", (

@@ -60,7 +60,7 @@ def read_settings_file(path: Path, environment: Mapping[str, str] = os.environ) 
     values = _expand_variables(toml, environment, faults)
     for plural, singular in SINGULAR.items():
         if values.pop(plural, None) is not None:
-            faults.append(f"{plural}: there is no such setting, it is [[{singular}]]")
+            faults.append(f"{plural}: unknown setting, did you mean [[{singular}]]?")
         if singular in values:
             values[plural] = values.pop(singular)
     settings = parse_settings(values, faults)

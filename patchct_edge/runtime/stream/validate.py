@@ -136,7 +136,7 @@ def _sink_faults(settings: StreamSettings) -> Iterator[str]:
                 shown_url = re.sub(r"(?<=[^:/])/.*", "/...", url)  # paths often hold a token
                 yield f"webhook: got {redact(shown_url, find_secrets(url))}, expected http://..."
             case VideoSettings(path=path, camera=None) if len(names) > 1:
-                yield f"video {path}: camera is missing, one of {', '.join(names)}"
+                yield f"video {path}: camera: missing, expected one of {', '.join(names)}"
             case VideoSettings(path=path, camera=str(name)) if name not in names:
                 yield f"video {path}: there is no camera {name}, {did_you_mean(name, names)}"
 

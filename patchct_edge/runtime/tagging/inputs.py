@@ -45,7 +45,7 @@ def find_images(inputs: Iterable[str], stdin: IO[bytes] | None = None) -> Iterat
             yield Path(path)
     if not any_image:
         if inputs == [STDIN]:
-            raise UserError("the list on stdin is empty", expected="paths, one a line")
+            raise UserError("the list on stdin is empty", expected="paths, one per line")
         raise UserError(
             "no images found",
             got=", ".join(map(repr, inputs)),

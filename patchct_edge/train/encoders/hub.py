@@ -28,7 +28,7 @@ def check_source(kind: str, source: str) -> None:
     """
     is_path = source.startswith((".", "/", "~")) or source.count("/") > 1
     if is_path and not Path(source).is_dir():
-        raise encoder_load_error(kind, source, FileNotFoundError("it cannot be a hub id"))
+        raise encoder_load_error(kind, source, FileNotFoundError("it cannot be a Hugging Face id"))
 
 
 def encoder_load_error(kind: str, source: str, error: Exception) -> UserError:
@@ -38,5 +38,5 @@ def encoder_load_error(kind: str, source: str, error: Exception) -> UserError:
     return UserError(
         f"cannot load the {kind} encoder",
         got=f"{source} ({reason})" if is_folder else f"no folder {source} here; {reason}",
-        expected="a hub id, or a folder with config.json and model.safetensors",
+        expected="a Hugging Face id, or a folder with config.json and model.safetensors",
     )

@@ -107,8 +107,7 @@ def read_table_embeddings(path: Path, labels: Sequence[str]) -> Tensor:
         if label not in row_by_name:
             raise UserError(
                 f"the table {path} has no embedding for a label",
-                got=label,
-                expected=did_you_mean(label, row_by_name),
+                got=f"{label}, {did_you_mean(label, row_by_name)}",
                 fix="add it to the table, or list the labels to use with --labels FILE",
             )
     return torch.from_numpy(embeddings[[row_by_name[label] for label in labels]])

@@ -146,7 +146,7 @@ def test_a_mismatch_is_reported_with_the_command_that_fixes_it(
 def test_an_engine_from_elsewhere_runs_only_if_it_is_trusted(bundle, record, on_orin, trust_file):
     changed = add_compiled(bundle, record, b"plan")
     trust_file.unlink()  # no other machine has it
-    with pytest.raises(EngineError, match=r"compiled elsewhere.*--trust-engine"):
+    with pytest.raises(EngineError, match=r"compiled on another machine.*--trust-engine"):
         open_engine(changed, EngineRequest("tensorrt"))
     with open_engine(changed, EngineRequest(trust=True)) as engine:
         assert engine.record == EngineRecord("tensorrt", "fp16", "fp16", "tensorrt 10.3.0", "Orin")
@@ -159,7 +159,7 @@ def test_the_gpu_comes_before_the_cpu_and_similarity_needs_its_own_engine(bundle
     with open_engine(changed) as engine:
         assert engine.record.engine == "tensorrt"
         assert engine.infer(np.zeros((1, 8, 8, 3), np.uint8)).logits.shape == (1, 3)
-    with pytest.raises(EngineError, match=r"not compiled; .* --with-maps"):
+    with pytest.raises(EngineError, match=r"not compiled; run .* --with-maps"):
         open_engine(changed, EngineRequest("tensorrt", similarity=True))
 
 

@@ -34,7 +34,7 @@ def bundles(write_bundle, tmp_path_factory):
     return bundles
 
 
-FAKE_REASON = "taken only with --engine fake"
+FAKE_REASON = "only for tests, with --engine fake"
 MISSING_REASON = "no fp16 graph"
 GATE_REASON = r"gate failed at export \(flips <= 3 %\)"
 ORT, OV, INT8 = "--engine onnxruntime", "--engine openvino", "--precision int8"
@@ -137,7 +137,7 @@ def test_only_the_requested_precision_is_explained(bundles):
     ("request_fields", "message"),
     [
         ({"engine": "openvinno"}, "did you mean 'openvino'"),
-        ({"engine": "zzz"}, "one of tensorrt, openvino, onnxruntime, fake"),
+        ({"engine": "zzz"}, "expected one of tensorrt, openvino, onnxruntime, fake"),
         ({"precision": "int88"}, "did you mean 'int8'"),
     ],
 )

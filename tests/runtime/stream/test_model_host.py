@@ -130,7 +130,7 @@ def test_reloaded_thresholds_still_apply_after_an_engine_failed(stream, errors):
     stream_thread = stream(PATTERN)
     stream_thread.wait_for(lambda: any(row.get("tags") for row in stream_thread.rows()))
     never = {label: ThresholdSettings(on=1.0) for label in LABELS}
-    assert "a restart" in reload(stream_thread, thresholds=never, stall_timeout=3.0)
+    assert "at the next restart" in reload(stream_thread, thresholds=never, stall_timeout=3.0)
     errors.append(RuntimeError("device lost"))
     stream_thread.wait_for(lambda: any("error" in row for row in stream_thread.rows()))
     errors.clear()

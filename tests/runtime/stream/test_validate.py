@@ -46,7 +46,7 @@ def test_all_settings_that_do_not_fit_are_listed_at_once(tiny_bundle):
         "no such source: nowhere.mp4",
         "2 cameras are named a",
         "invalid frame size",
-        "video out.mp4: camera is missing, one of a, a, b",
+        "video out.mp4: camera: missing, expected one of a, a, b",
         "webhook: got",
         "no label 'purple'",
         "red: got on 0.5, off 0.6",

@@ -124,7 +124,7 @@ def test_a_missing_folder_is_named(tmp_path):
         lambda: ImageEncoder.load(gone, (-1,), False),
         lambda: load_text_label_encoder(gone, ["a cat"]),
     ):
-        with pytest.raises(UserError, match="hub id, or a folder") as caught:
+        with pytest.raises(UserError, match="Hugging Face id, or a folder") as caught:
             load()
         assert gone in str(caught.value)
 

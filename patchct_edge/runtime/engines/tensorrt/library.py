@@ -40,7 +40,7 @@ def import_tensorrt() -> ModuleType:
     try:
         trt = import_module(name)
     except (ImportError, OSError) as error:
-        raise EngineError(f"{name} does not load", got=error) from None
+        raise EngineError(f"cannot load {name}", got=error) from None
     if name == "tensorrt" and _version(trt) < MIN_TENSORRT_VERSION:
         raise EngineError(
             "TensorRT is too old",

@@ -49,7 +49,7 @@ def select_compiled(bundle: Bundle, precision: str, *, similarity: bool, trust: 
         if record.precision == precision and record.similarity >= similarity
     ]
     if not records:
-        return Selection(None, f"not compiled; {recompile}")
+        return Selection(None, f"not compiled; run {recompile}")
     try:
         trt = import_tensorrt()
         query_device()  # before any object of the library exists
@@ -62,10 +62,11 @@ def select_compiled(bundle: Bundle, precision: str, *, similarity: bool, trust: 
             bundle, library_version(trt), device.name, device.compute_capability
         )
         if mismatch is not None:
-            reasons.append(f"{mismatch}; {recompile}")
+            reasons.append(f"{mismatch}; run {recompile}")
         elif not (trust or is_trusted(bundle, record)):
             reasons.append(
-                f"compiled elsewhere, and an engine is code; --trust-engine, or {recompile}"
+                "compiled on another machine, and an engine can execute code; pass "
+                f"--trust-engine, or run {recompile}"
             )
         else:
             return Selection(record, None)

@@ -86,8 +86,7 @@ def _parse_url(source: str) -> Address:
     if kind is None:
         raise UserError(
             f"unknown kind of source: {redact(source)}",
-            got=f"{scheme}://",
-            expected=did_you_mean(scheme, [*KIND_BY_SCHEME, "gst"]),
+            got=f"{scheme}://, {did_you_mean(scheme, [*KIND_BY_SCHEME, 'gst'])}",
         )
     if kind == "v4l2":
         return Address(kind, rest if rest.startswith("/") else f"/dev/video{rest or 0}")

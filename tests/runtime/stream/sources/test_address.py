@@ -50,8 +50,8 @@ def test_a_path_is_a_file_or_a_folder(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("rtps://cam/1", r"unknown kind of source: rtps://cam/1(?s:.*)did you mean 'rtsps?'\?"),
-        ("ftp://cam/1", r"unknown kind of source(?s:.*)expected:"),
-        ("://", r"unknown kind of source(?s:.*)expected:"),
+        ("ftp://cam/1", r"unknown kind of source(?s:.*)expected one of v4l2, csi,"),
+        ("://", r"unknown kind of source(?s:.*)expected one of v4l2, csi,"),
         ("no such.mp4", r"no such source: no such.mp4(?s:.*)expected:(?s:.*)rtsp://"),
         ("", r"no such source(?s:.*)expected:"),
         ("n" * 5000, r"no such source(?s:.*)expected:"),
