@@ -283,12 +283,12 @@ def _print_summary(summary: Summary) -> None:
     import numpy as np
 
     for name, counts in summary.cameras.items():
-        logger.info(f"{name}: frames: {_format_counts(counts.to_json()) or 'none'}")
+        logger.info(f"frames of {name}: {_format_counts(counts.to_json()) or 'none'}")
     if len(summary.latencies):
         p50, p99 = 1000 * np.percentile(summary.latencies, (50, 99))
         logger.info(f"latency from capture to tags: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     for name, delivered in summary.sinks.items():
-        logger.info(f"{name}: messages: {_format_counts(delivered.to_json()) or 'none'}")
+        logger.info(f"messages to {name}: {_format_counts(delivered.to_json()) or 'none'}")
     for name, error in summary.errors.items():
         logger.warning(f"{name}: {error}")
 
