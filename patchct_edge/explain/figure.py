@@ -84,9 +84,10 @@ def write_png(figure: Figure, path: Path) -> None:
 
 
 def _pack_row(row: FigureRow) -> Iterator[OffsetBox]:
-    """Yield the title of a row, and its tiles in columns on as many lines as they need."""
-    if row.title:
-        yield _make_text(row.title, HEADING_SIZE_PT)
+    """Yield the title of a row, and its tiles in columns, each on as many lines as they need."""
+    width = FIGURE_WIDTH_PX - 2 * TILE_GAP_PX  # a path can be far longer than a line
+    for line in textwrap.wrap(row.title, _count_letters(width, HEADING_SIZE_PT)):
+        yield _make_text(line, HEADING_SIZE_PT)
     column = max(MIN_TILE_WIDTH_PX, *(tile.pixels.shape[1] for tile in row.tiles))
     columns = max(1, (FIGURE_WIDTH_PX - 2 * TILE_GAP_PX) // (column + TILE_GAP_PX))
     tiles = iter(row.tiles)
@@ -110,8 +111,8 @@ def _wrap_line(line: CaptionLine, width: int) -> Iterator[OffsetBox]:
     from matplotlib.patches import Rectangle
 
     side = 0 if line.color is None else TEXT_SIZE_PT * 0.8
-    letters = (width * POINTS_PER_PX - side) / (LETTER_WIDTH_EM * TEXT_SIZE_PT)
-    for n, part in enumerate(textwrap.wrap(line.text, max(4, int(letters)))):
+    letters = _count_letters(width - side / POINTS_PER_PX, TEXT_SIZE_PT)
+    for n, part in enumerate(textwrap.wrap(line.text, letters)):
         if line.color is None:
             yield _make_text(part)
         else:
@@ -119,6 +120,11 @@ def _wrap_line(line: CaptionLine, width: int) -> Iterator[OffsetBox]:
             color = line.color if n == 0 else "white"
             swatch.add_artist(Rectangle((0, 0), side, side, color=color))
             yield _pack_across([swatch, _make_text(part)], SWATCH_GAP_PX)
+
+
+def _count_letters(width: float, size_pt: float) -> int:
+    """Return how many letters of a size fit into `width` pixels."""
+    return max(4, int(width * POINTS_PER_PX / (LETTER_WIDTH_EM * size_pt)))
 
 
 def _make_text(text: str, size: float = TEXT_SIZE_PT) -> OffsetBox:

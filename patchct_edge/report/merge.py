@@ -46,9 +46,11 @@ def summarize_report(path: Path) -> list[EngineSummary]:
                 p50_ms=float(engine["latency"]["stages"][TOTAL]["p50"]),
                 p95_ms=float(engine["latency"]["stages"][TOTAL]["p95"]),
                 p99_ms=float(engine["latency"]["stages"][TOTAL]["p99"]),
-                images_per_second=max(point["images_per_second"] for point in engine["sweep"]),
+                images_per_second=max(
+                    float(point["images_per_second"]) for point in engine["sweep"]
+                ),
                 peak_mb=float(engine["cold_start"]["peak_mb"]),
-                map=engine["accuracy"]["map"],
+                map=_float_or_none(engine["accuracy"]["map"]),
             )
             for engine in report["engines"]
         ]
@@ -59,3 +61,7 @@ def summarize_report(path: Path) -> list[EngineSummary]:
             got=reason,
             expected="a .json that patchct report wrote",
         ) from None
+
+
+def _float_or_none(value: float | None) -> float | None:
+    return None if value is None else float(value)

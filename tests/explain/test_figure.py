@@ -75,6 +75,13 @@ def test_no_text_is_cut_off_at_the_edge(draw):
     assert (pixels[:, [0, -1]] == 255).all()
 
 
+def test_a_long_title_takes_several_lines_and_does_not_widen_the_figure(draw):
+    row = make_row()
+    short, long = (draw(row._replace(title=title)).shape for title in ("a", "folder/" * 500))
+    assert long[1] == short[1]
+    assert long[0] > short[0] + 200
+
+
 def test_a_swatch_stands_before_its_line(draw):
     pixels = draw(make_row(color="#0000ff"))
     assert (pixels == (0, 0, 255)).all(-1).sum() > 20
