@@ -111,7 +111,7 @@ class FaultsError(UserError):
 
     def __init__(self, problem: str, faults: Iterable[Fault], *, fix: str | None = None) -> None:
         self.faults = list(faults)
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        count = "1 error" if len(self.faults) == 1 else f"{len(self.faults)} errors"
         lines = [f"  {fault}" for fault in self.faults[: self.MAX_LISTED]]
         if len(self.faults) > self.MAX_LISTED:
             lines.append(f"  ... and {len(self.faults) - self.MAX_LISTED} more")

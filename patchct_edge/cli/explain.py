@@ -47,7 +47,10 @@ def explain(
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Label to show, whether tagged or not; repeatable; the tags by default."),
+        typer.Option(
+            help="Label to show, whether tagged or not; repeatable; the tags by default.",
+            metavar="LABEL",
+        ),
     ] = None,
     prototypes: Annotated[
         Path | None,

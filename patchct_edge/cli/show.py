@@ -61,7 +61,7 @@ def _print_bundle(bundle: Bundle, candidates: list[Candidate]) -> None:
         f"input    {preprocessing.size} x {preprocessing.size} RGB, "
         f"{preprocessing.fit}, {preprocessing.interpolation}"
     )
-    typer.echo(f"patches  {rows} x {columns}, tau {manifest.tau:.4f}")
+    typer.echo(f"patches  {rows} x {columns}, temperature (tau) {manifest.tau:.4f}")
     for name, size in sizes.items():
         typer.echo(f"file     {name}  {_format_size(size)}")
     for candidate in candidates:

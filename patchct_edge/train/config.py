@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
         default=0,
         ge=0,
         le=4096,
-        description="side of the model input, pixels; 0 is the encoder's own, larger sees detail",
+        description="side of the model input, pixels; 0: the encoder's own; larger shows detail",
     )
     layers: tuple[int, ...] = Field(
         default=(-1,),
@@ -50,9 +50,13 @@ class TrainConfig(BaseModel):
         description="encoder layers that the CT cost aligns, -1 the last; the last one listed "
         "gives the scores",
     )
-    cls_score: bool = Field(default=True, description="use the first term of the logit, a <c, l>")
+    cls_score: bool = Field(
+        default=True, description="score the image as a whole: the logit's first term, a <c, l>"
+    )
     navigator_score: bool = Field(
-        default=True, description="use the second term of the logit, g sum B(n|m) s"
+        default=True,
+        description="score the patches that the navigator picks: the logit's second term, "
+        "g sum B(n|m) s",
     )
 
     # The loss
@@ -133,7 +137,7 @@ class TrainConfig(BaseModel):
 
     # The run
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="bf16 is autocast; auto uses it where it is faster"
+        default="auto", description="bf16: mixed precision; auto uses it where it is faster"
     )
     seed: int = Field(
         default=0, ge=0, le=2**32 - 1, description="seed of weights, image order and augmentation"

@@ -93,7 +93,7 @@ def test_show_as_text(run_cli, bundle):
         "3: red, green, blue",
         "A photo of a red.",
         "32 x 32 RGB, squash, bilinear",
-        "4 x 4, tau",
+        "4 x 4, temperature (tau)",
         "model.int8-fp16.onnx",
         "openvino int8: fits",
         "onnxruntime fp32: fits",

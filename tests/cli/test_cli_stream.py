@@ -224,7 +224,7 @@ def test_a_mistake_is_reported_with_exit_code_2(run_cli, tiny_bundle, arguments,
 def test_all_mistakes_are_reported_at_once(run_cli, tiny_bundle):
     arguments = ["nowhere.mp4", "--max-fps", "-1", "--smoothing", "-2", "--mqtt", "broker"]
     result = run_cli("stream", *arguments, "--model", tiny_bundle, "--engine", "fake", code=2)
-    for words in ("(4 faults)", "--max-fps", "--smoothing", "no such source", "mqtt://HOST/TOPIC"):
+    for words in ("(4 errors)", "--max-fps", "--smoothing", "no such source", "mqtt://HOST/TOPIC"):
         assert words in result.stderr
 
 

@@ -67,7 +67,7 @@ def test_all_faults_of_the_settings_are_listed_at_once(train_cli, data, tmp_path
     )
     result = train_cli(data, tmp_path / "run", *faulty_options, "--epochs", 0, code=2)
     for words in (
-        "5 faults",
+        "5 errors",
         "unknown setting 'epoch': did you mean 'epochs'?",
         "did you mean 'lr_head'?",
         "tau: got '7', expected a number from 0.03 to 1",

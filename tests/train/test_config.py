@@ -82,12 +82,12 @@ def test_all_faults_are_listed_at_once():
         "dim",
     ]
     assert {fault.file for fault in caught.value.faults} == {"run/config.json"}
-    assert "3 faults" in str(caught.value)
+    assert "3 errors" in str(caught.value)
 
 
 def test_faults_of_two_settings_together_are_listed_with_the_others():
     off = {"cls_score": False, "navigator_score": False, "lr_backbone": 0, "lr_head": 0}
-    with pytest.raises(FaultsError, match=r"(?s)3 faults.*epochs.*at least one on.*trains nothing"):
+    with pytest.raises(FaultsError, match=r"(?s)3 errors.*epochs.*at least one on.*trains nothing"):
         parse_config({"epochs": 0, **off})
 
 

@@ -121,7 +121,8 @@ def runnable_candidates(bundle: Bundle, request: EngineRequest = ANY_ENGINE) -> 
             and request.precision in (None, candidate.precision)
         ]
         raise EngineError(
-            f"no engine can run {bundle.path} here", got="".join(f"\n    {c}" for c in requested)
+            f"no engine can run {bundle.path} here",
+            got="none of these fits:" + "".join(f"\n    {c}" for c in requested),
         )
     return runnable
 

@@ -125,7 +125,7 @@ def test_every_fault_is_listed_at_once(tmp_path):
         "thresholds blue onn: unknown setting",
     ):
         assert words in message, message
-    assert f"({len(caught.value.faults)} faults)" in message
+    assert f"({len(caught.value.faults)} errors)" in message
 
 
 def test_faults_of_form_and_of_meaning_are_listed_together(tiny_bundle, tmp_path):
@@ -176,7 +176,7 @@ blue = {{ on = 0.5, off = 0.6 }}
         "webhook: got ftp://x",
     ):
         assert words in message, message
-    assert f"({len(caught.value.faults)} faults)" in message
+    assert f"({len(caught.value.faults)} errors)" in message
     assert "no such source" not in message
 
 
