@@ -109,7 +109,7 @@ def _without_sink_kind(location: Location) -> Location:
 def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Location]:
     """Return what is wrong, and the location of the setting that should change."""
     kind, value, message = fault["type"], fault["input"], fault["msg"]
-    got = f"got {_show(value)}"
+    got = f"got {value!r}" if kind == "int_type" else f"got {_show(value)}"  # 5.0 is not 5
     if kind == "too_long" or (kind == "missing" and isinstance(location[-1], int)):
         region = location if kind == "too_long" else location[:-1]
         return f"{got}, expected x, y, width, height", region
@@ -119,12 +119,11 @@ def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Locatio
         names = [SINGULAR.get(name, name) for name in _model_at(fault["loc"]).model_fields]
         suggestion = did_you_mean(str(location[-1]), names)
         return f"unknown setting, {suggestion}", location
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        sink_kind = value.get("kind")
-        return f"got {sink_kind!r}, {did_you_mean(str(sink_kind), SINK_MODELS)}", (
-            *location,
-            "kind",
-        )
+    if kind == "union_tag_not_found":
+        return f"is missing, one of {', '.join(SINK_MODELS)}", (*location, "kind")
+    if kind == "union_tag_invalid":
+        suggestion = did_you_mean(str(value["kind"]), SINK_MODELS)
+        return f"got {_show(value['kind'])}, {suggestion}", (*location, "kind")
     if kind in NOT_A_TABLE:
         return f"{got}, expected a table", location
     if kind == "tuple_type" and location[-1] in SINGULAR:

@@ -109,9 +109,14 @@ def test_a_path_that_is_not_utf8_is_kept():
             "camera 1 loop: got 1, expected true or false",
         ),
         (
-            {"sinks": [{"kind": "jsonl", "keep_files": 1.5}]},
-            "sink 1 keep_files: got 1.5, expected a whole number",
+            {"sinks": [{"kind": "jsonl", "keep_files": 5.0}]},
+            "sink 1 keep_files: got 5.0, expected a whole number",
         ),
+        (
+            {"sinks": [{"path": "x"}]},
+            "sink 1 kind: is missing, one of jsonl, mqtt, webhook, snapshots, video",
+        ),
+        ({"sinks": [{"kind": "mqt"}]}, "sink 1 kind: got 'mqt', did you mean 'mqtt'?"),
         ({"model": date(2026, 1, 2), "smoothing": "1"}, "smoothing: got '1', expected a number"),
     ],
 )
