@@ -91,8 +91,8 @@ def _pack_row(row: FigureRow) -> Iterator[OffsetBox]:
     column = max(MIN_TILE_WIDTH_PX, *(tile.pixels.shape[1] for tile in row.tiles))
     columns = max(1, (FIGURE_WIDTH_PX - 2 * TILE_GAP_PX) // (column + TILE_GAP_PX))
     tiles = iter(row.tiles)
-    while line := list(islice(tiles, columns)):
-        yield _pack_across(map(_pack_tile, line), TILE_GAP_PX, equal=True)
+    while tile_line := list(islice(tiles, columns)):
+        yield _pack_across(map(_pack_tile, tile_line), TILE_GAP_PX, equal=True)
 
 
 def _pack_tile(tile: Tile) -> OffsetBox:

@@ -120,7 +120,7 @@ def _explain(fault: Mapping[str, Any], location: Location) -> tuple[str, Locatio
         suggestion = did_you_mean(str(location[-1]), names)
         return f"unknown setting, {suggestion}", location
     if kind == "union_tag_not_found":
-        return f"is missing, one of {', '.join(SINK_MODELS)}", (*location, "kind")
+        return f"missing, expected one of {', '.join(SINK_MODELS)}", (*location, "kind")
     if kind == "union_tag_invalid":
         suggestion = did_you_mean(str(value["kind"]), SINK_MODELS)
         return f"got {_show(value['kind'])}, {suggestion}", (*location, "kind")

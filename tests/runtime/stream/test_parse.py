@@ -114,7 +114,7 @@ def test_a_path_that_is_not_utf8_is_kept():
         ),
         (
             {"sinks": [{"path": "x"}]},
-            "sink 1 kind: is missing, one of jsonl, mqtt, webhook, snapshots, video",
+            "sink 1 kind: missing, expected one of jsonl, mqtt, webhook, snapshots, video",
         ),
         ({"sinks": [{"kind": "mqt"}]}, "sink 1 kind: got 'mqt', did you mean 'mqtt'?"),
         ({"model": date(2026, 1, 2), "smoothing": "1"}, "smoothing: got '1', expected a number"),
