@@ -86,8 +86,8 @@ def write_png(figure: Figure, path: Path) -> None:
 def _pack_row(row: FigureRow) -> Iterator[OffsetBox]:
     """Yield the title of a row, and its tiles in columns, each on as many lines as they need."""
     width = FIGURE_WIDTH_PX - 2 * TILE_GAP_PX  # a path can be far longer than a line
-    for line in textwrap.wrap(row.title, _count_letters(width, HEADING_SIZE_PT)):
-        yield _make_text(line, HEADING_SIZE_PT)
+    for text in textwrap.wrap(row.title, _count_letters(width, HEADING_SIZE_PT)):
+        yield _make_text(text, HEADING_SIZE_PT)
     column = max(MIN_TILE_WIDTH_PX, *(tile.pixels.shape[1] for tile in row.tiles))
     columns = max(1, (FIGURE_WIDTH_PX - 2 * TILE_GAP_PX) // (column + TILE_GAP_PX))
     tiles = iter(row.tiles)
