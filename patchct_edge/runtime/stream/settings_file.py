@@ -47,7 +47,7 @@ def read_settings_file(path: Path, environment: Mapping[str, str] = os.environ) 
         FaultsError: unknown names, wrong types, values out of range, unset variables.
     """
     if sys.version_info >= (3, 11):
-        import tomllib
+        import tomllib  # novermin: below 3.11, tomli takes its place
     else:
         import tomli as tomllib
     try:
