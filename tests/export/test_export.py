@@ -249,7 +249,7 @@ def test_a_val_split_alone_is_enough_to_compare_on(trained_run, write_squares, t
     [
         ("x.bundle", {}, r"must end in \.patchct"),
         ("x.patchct", {"checkpoint": "latest"}, "latest"),
-        ("x.patchct", {"photos": PhotoSources(Path("nowhere"))}, "no such data ?set"),
+        ("x.patchct", {"photos": PhotoSources(Path("nowhere"))}, "no such dataset"),
     ],
 )
 def test_wrong_options_are_refused(trained_run, tmp_path, target, changes, message):
