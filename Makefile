@@ -26,6 +26,7 @@ package: .venv/installed
 
 # The documentation as a site, in the folder `site`; warnings are errors.
 docs: .venv/installed
+	$(BIN)/python scripts/write_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Measure how fast this CPU tags, with a random model, or with yours: ARGS="RUN X.patchct PHOTOS".

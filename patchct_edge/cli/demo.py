@@ -35,7 +35,7 @@ class DemoSize:
 
 
 FULL_DEMO = DemoSize(train_scenes=12_000, val_scenes=800, epochs=5)
-QUICK_DEMO = DemoSize(train_scenes=600, val_scenes=120, epochs=1)
+QUICK_DEMO = DemoSize(train_scenes=3000, val_scenes=200, epochs=4)
 # A small SegFormer, 8 x 8 patches of 8 pixels. With its overlapping patches and convolutions it
 # learns from scratch in minutes, which a plain ViT does not (docs/lab/experiments.md).
 ENCODER: dict[str, Any] = {
@@ -71,7 +71,7 @@ def demo(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Run every step in about a minute; the model learns very little."
+            "--quick", help="Use fewer scenes: about a minute, and a model that learns less."
         ),
     ] = False,
 ) -> None:

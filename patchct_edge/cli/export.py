@@ -114,9 +114,7 @@ def export(
         raise
     if sensitivity:
         print_sensitivity(out, photos)
-    logger.info(
-        f"wrote {out} (model {manifest.fingerprint}); next: patchct tag PHOTOS --model {out}"
-    )
+    logger.info(f"wrote {out} (model {manifest.fingerprint}); next: patchct calibrate {out} DATA")
 
 
 def export_and_print(run: Path, out: Path, export_options: ExportOptions) -> Manifest:

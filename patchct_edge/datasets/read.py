@@ -128,8 +128,8 @@ def _select_samples(
             "the dataset has no such split",
             got=split,
             expected=" or ".join([*splits, ALL_SPLITS]),
-            fix=f"pass --split {splits[0]} or --split {ALL_SPLITS}, or mark photos as {split} in "
-            "the dataset",
+            fix=f"mark photos as {split} in the dataset; or, if the command has --split, pass "
+            f"--split {splits[0]} or --split {ALL_SPLITS}",
         )
     return tuple(sample for sample in samples if sample.split == split), ()
 

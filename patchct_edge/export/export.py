@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -250,6 +250,17 @@ def _strip_folders(source: str) -> str:
     return Path(source).name if Path(source).exists() or Path(source).is_absolute() else source
 
 
+def _gate_options(precisions: Set[str]) -> str:
+    """Return the options of `patchct export` that set the gates of these precisions."""
+    options = {
+        "--max-fp32-difference": {"graph", "fp32"},
+        "--max-fp16-difference": {"fp16"},
+        "--max-map-drop": {"int8"},
+        "--max-flips": {"int8"},
+    }
+    return ", ".join(option for option, gated in options.items() if gated & precisions)
+
+
 def _check_gates(stages: Sequence[Stage], target: Path) -> None:
     """Raise a StageGateError if the gate of a stage failed."""
     failed = [stage for stage in stages if not stage.passed]
@@ -271,6 +282,6 @@ def _check_gates(stages: Sequence[Stage], target: Path) -> None:
         got=f"'{stage.name}': max difference {stage.max_difference:.2g}, flips {stage.flips:.2%}"
         f"{drop}",
         expected=stage.gate,
-        fix=f"{omit}raise the limit (--max-..., see --help){advice}. The bundle is in "
+        fix=f"{omit}raise the limit: {_gate_options(failed_precisions)}{advice}. The bundle is in "
         f"{target}.failed, which patchct show, eval and tag can open",
     )

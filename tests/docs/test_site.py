@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -46,6 +47,19 @@ def test_every_command_and_setting_is_documented(site: Path) -> None:
     names = [row.name for row in train.list_settings()]
     names += [row.name for row in stream.list_settings()]
     assert [name for name in names if f">{name}</td>" not in settings_page] == []
+
+
+def test_the_committed_reference_pages_agree_with_the_code() -> None:
+    specification = importlib.util.spec_from_file_location(
+        "write_reference", ROOT / "scripts" / "write_reference.py"
+    )
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    for name, text in module.make_pages().items():
+        committed = (ROOT / "docs" / "reference" / name).read_text("utf-8")
+        assert committed == text, f"{name} is out of date: run make docs"
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

@@ -17,6 +17,9 @@ transformers_logging.disable_progress_bar()
 LOAD_ERRORS = (OSError, ValueError, SafetensorError)
 
 
+ENCODER_OPTIONS = {"image": "--image-encoder", "text": "--label-encoder"}
+
+
 def check_source(kind: str, source: str) -> None:
     """Check that `source` is a folder or can be a hub id, before the hub is asked.
 
@@ -39,4 +42,5 @@ def encoder_load_error(kind: str, source: str, error: Exception) -> UserError:
         f"cannot load the {kind} encoder",
         got=f"{source} ({reason})" if is_folder else f"no folder {source} here; {reason}",
         expected="a Hugging Face id, or a folder with config.json and model.safetensors",
+        fix=f"without a network, pass a folder: {ENCODER_OPTIONS[kind]} FOLDER",
     )
