@@ -60,7 +60,28 @@ RENAMED = {
     "MissingExtra": "MissingLibraryError",
     "Closing": "Closeable",
     "DataSet": "Dataset",
+    "with_similarity": "with_maps",
+    "hold": "min_duration",
+    "stall": "stall_timeout",
+    "starting": "import_s",
 }  # `recipe` is free: the training plan that `train` chooses from the data
+FORMER_MODULES = {
+    "document.py": "report.py",
+    "fitting.py": "roi.py",
+    "grids.py": "plots.py",
+    "half.py": "fp16.py",
+    "heat.py": "overlay.py",
+    "judged.py": "predictions.py",
+    "measure.py": "engine_report.py",
+    "panels.py": "plots.py",
+    "pictures.py": "folder.py",
+    "quantise.py": "int8.py",
+    "service.py": "systemd.py",
+    "sheet.py": "figure.py",
+    "steady.py": "smoothing.py",
+    "trouble.py": "logs.py",
+    "watched.py": "camera_session.py",
+}
 # First words of function names that end like a participle and are verbs.
 VERBS = frozenset(
     {
@@ -124,6 +145,8 @@ def python_files(paths: list[Path]) -> Iterator[Path]:
 
 def check_file(path: Path) -> Iterator[str]:
     """Yield one line for each finding in a file."""
+    if path.name in FORMER_MODULES:
+        yield f"{path}:1: the module '{path.name}' is now '{FORMER_MODULES[path.name]}'"
     text = path.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), start=1):
         # This file names the directive in its pattern.

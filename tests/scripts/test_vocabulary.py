@@ -45,6 +45,12 @@ def test_a_name_that_must_not_come_back_is_refused(tmp_path: Path, code: str, fi
     assert finding in completed.stdout
 
 
+def test_a_module_that_was_renamed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "heat.py"
+    path.write_text("labels = 1\n")
+    assert f"{path}:1: the module 'heat.py' is now 'overlay.py'" in check(path).stdout
+
+
 @pytest.mark.parametrize(
     "code",
     [
