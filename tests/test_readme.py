@@ -153,7 +153,7 @@ def test_every_command_in_the_prose_exists(page: str, run_cli: Callable[..., Any
     for command in set(re.findall(r"`patchct ([a-z]+)", page)):
         run_cli(command, "--help")
     options = set(re.findall(r"`(--[a-z][a-z-]*)", page))
-    commands = ("train", "export", "tag", "stream", "compile")
+    commands = ("demo", "train", "export", "tag", "stream", "compile")
     help_text = "".join(run_cli(command, "--help").stdout for command in commands)
     assert {option for option in options if option not in help_text} == set()
 

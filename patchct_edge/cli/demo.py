@@ -71,7 +71,7 @@ def demo(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Use fewer scenes: about a minute, and a model that learns less."
+            "--quick", help="Use fewer scenes: done in about a minute, with a weaker model."
         ),
     ] = False,
 ) -> None:

@@ -41,7 +41,7 @@ def test_a_failed_gate_shows_the_table_and_what_to_do(run_cli, trained_run, tmp_
         "got:      'fp16': max difference",
         "expected: max difference <= 1e-09",
         f"The bundle is in {target}.failed",
-        "export without it: --precision fp32,int8; or raise the limit (--max-",
+        "export without it: --precision fp32,int8; or raise the limit: --max-fp16-difference",
     ):
         assert words in result.stderr
     assert not target.exists()
