@@ -13,7 +13,7 @@ from gpu_timing import Contestant
 
 from patchct_edge.arrays import ImageBatch
 from patchct_edge.export.graph import EngineGraph
-from patchct_edge.progress import NoProgress
+from patchct_edge.progress import NO_PROGRESS
 from patchct_edge.runtime.engines.base import EngineRecord
 from patchct_edge.runtime.engines.tensorrt.build import INPUT, LOGITS, BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.engine import TensorRTEngine
@@ -31,7 +31,7 @@ TORCH_COMPILE, COPIES = "torch.compile bf16", "copies alone"
 def build_plan(trt: ModuleType, graph: Path, max_batch: int) -> bytes:
     """Build an engine for batches of 1 to `max_batch` images."""
     options = BuildOptions((1, max_batch, max_batch), workspace_mb=4096)
-    return build(trt, graph, options, b"", NoProgress())[0]
+    return build(trt, graph, options, b"", NO_PROGRESS)[0]
 
 
 class BareEngine(TensorRTEngine):

@@ -29,7 +29,7 @@ from patchct_edge.export.parity import (
 from patchct_edge.export.quantization_images import ExportImages, PhotoSources, read_export_images
 from patchct_edge.export.simplify import simplify_graph
 from patchct_edge.files import sha256
-from patchct_edge.progress import Advance, NoProgress, Progress
+from patchct_edge.progress import NO_PROGRESS, Advance, Progress
 from patchct_edge.runtime.engines.base import Engine
 from patchct_edge.runtime.engines.onnxruntime import ONNXRuntimeEngine
 from patchct_edge.runtime.engines.openvino import OpenVINOEngine
@@ -96,7 +96,7 @@ def export_bundle(
     run: Path,
     target: Path,
     options: ExportOptions = ExportOptions(),
-    progress: Progress = NoProgress(),
+    progress: Progress = NO_PROGRESS,
 ) -> Manifest:
     """Export a run as a bundle; every stage is compared with an earlier one.
 

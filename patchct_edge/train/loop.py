@@ -13,7 +13,7 @@ import torch
 
 from patchct_edge.datasets import Dataset
 from patchct_edge.errors import UserError
-from patchct_edge.progress import NoProgress, Progress
+from patchct_edge.progress import NO_PROGRESS, Progress
 from patchct_edge.train import checkpoint
 from patchct_edge.train.batches import Batches, check_trainable
 from patchct_edge.train.build import build_model
@@ -33,7 +33,7 @@ def train_model(
     validation: Dataset | None,
     run: Path,
     config: TrainConfig,
-    progress: Progress = NoProgress(),
+    progress: Progress = NO_PROGRESS,
     *,
     device: str | None = None,
     start_from: Path | None = None,

@@ -1,6 +1,6 @@
 """Growing delays between attempts.
 
-By hand, because a camera's attempts go on for ever and each wait ends when the stream stops: the
+By hand, because a camera's attempts go on forever and each wait ends when the stream stops: the
 caller waits on its own event for `next_delay()` seconds. Retry libraries sleep by themselves.
 """
 

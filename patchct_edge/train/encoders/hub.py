@@ -15,8 +15,6 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 LOAD_ERRORS = (OSError, ValueError, SafetensorError)
-
-
 ENCODER_OPTIONS = {"image": "--image-encoder", "text": "--label-encoder"}
 
 

@@ -8,7 +8,7 @@ import pytest
 from patchct_edge.bundle.precisions import graph_name
 from patchct_edge.errors import EngineError, UserError
 from patchct_edge.export.graph import find_head_nodes
-from patchct_edge.progress import NoProgress
+from patchct_edge.progress import NO_PROGRESS
 from patchct_edge.runtime.engines.tensorrt import library
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, build
 
@@ -74,9 +74,9 @@ def test_similarity_is_kept_only_on_request(write_graph, tmp_path, monkeypatch):
         return unmark_output(network, tensor)
 
     monkeypatch.setattr(trt.INetworkDefinition, "unmark_output", record_and_unmark)
-    build(trt, graph, BuildOptions((1, 1, 2), similarity=True), b"", NoProgress())
+    build(trt, graph, BuildOptions((1, 1, 2), similarity=True), b"", NO_PROGRESS)
     assert dropped == []
-    build(trt, graph, BuildOptions((1, 1, 2)), b"", NoProgress())
+    build(trt, graph, BuildOptions((1, 1, 2)), b"", NO_PROGRESS)
     assert dropped == ["similarity"]
 
 
@@ -88,7 +88,7 @@ def test_a_parse_error_names_the_node(write_graph, tmp_path):
     model.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
     onnx.save(model, path)
     with pytest.raises(EngineError, match=r"(?s)cannot parse tiny\.onnx.*NoSuchOperator") as caught:
-        build(trt, path, FAST, b"", NoProgress())
+        build(trt, path, FAST, b"", NO_PROGRESS)
     assert "my product" in str(caught.value)
 
 
@@ -101,13 +101,13 @@ def test_a_type_error_in_the_graph_is_reported(write_graph, tmp_path):
             constant.CopyFrom(onnx.numpy_helper.from_array(half, "weights"))
     onnx.save(model, path)
     with pytest.raises(EngineError, match=r"(?s)cannot (parse|build) tiny\.onnx.*got:"):
-        build(trt, path, FAST, b"", NoProgress())
+        build(trt, path, FAST, b"", NO_PROGRESS)
 
 
 def test_a_file_that_is_not_a_graph_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineError, match=r"cannot parse x\.onnx"):
-        build(trt, tmp_path / "x.onnx", FAST, b"", NoProgress())
+        build(trt, tmp_path / "x.onnx", FAST, b"", NO_PROGRESS)
 
 
 def test_an_interrupt_stops_a_build(exported_bundle):

@@ -12,7 +12,7 @@ from patchct_edge.bundle import Bundle
 from patchct_edge.bundle.precisions import INT8_FP16_GRAPH
 from patchct_edge.errors import EngineError
 from patchct_edge.files import cache_folder, write_atomically
-from patchct_edge.progress import NoProgress, Progress
+from patchct_edge.progress import NO_PROGRESS, Progress
 from patchct_edge.runtime.engines.compiled import ANY, TENSORRT, CompiledEngine, add_compiled
 from patchct_edge.runtime.engines.tensorrt.build import BuildOptions, build
 from patchct_edge.runtime.engines.tensorrt.library import (
@@ -30,7 +30,7 @@ def compile_engine(
     bundle: Bundle,
     precision: str,
     options: BuildOptions,
-    progress: Progress = NoProgress(),
+    progress: Progress = NO_PROGRESS,
 ) -> CompiledEngine:
     """Compile one precision for this machine's GPU, add it to the bundle, and return its record.
 

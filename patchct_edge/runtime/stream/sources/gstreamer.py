@@ -101,7 +101,7 @@ class GStreamerSource(Source):
         self._close_pipes()
 
     def _wait_for_output(self, pipe: int, timeout: float, stop: threading.Event) -> bool:
-        """Return whether the child wrote something or ended in time; FFmpeg would wait for ever."""
+        """Return whether the child wrote something or ended in time; FFmpeg would wait forever."""
         poll = select.poll()
         poll.register(pipe, select.POLLIN)
         deadline = time.monotonic() + timeout

@@ -27,7 +27,7 @@ class VideoSource(Source):
             the lowest latency.
         format: FFmpeg's name of the format, such as `v4l2`.
         options: FFmpeg's options of the format, such as `video_size`.
-        timeout: seconds to wait for the connection, and for each packet; None for ever.
+        timeout: seconds to wait for the connection, and for each packet; None forever.
         loop: start again at the end.
 
     Raises:
